@@ -1,0 +1,49 @@
+"""The full-rank guide: a multivariate normal with a Cholesky factor of its own for each datum."""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+
+class FullRank(nn.Module):
+    r"""A normal posterior with full covariance.
+
+    .. math:: q(z \mid x) = \mathcal{N}\bigl(\mathrm{loc}(x), L(x) L(x)^\top\bigr)
+
+    L has the encoder's scale on its diagonal; below it stands a linear function of the encoder's
+    features that starts at zero, so that training begins at the mean-field guide.
+
+    Args:
+        encoder: `nets.Encoder`: a `trunk` to features and a `head` to (loc, scale).
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        latent_dim, num_features = int(encoder.latent_dim), int(encoder.num_features)  # type: ignore[arg-type]
+        rows, columns = torch.tril_indices(latent_dim, latent_dim, offset=-1)
+        self.register_buffer("position", rows * latent_dim + columns, persistent=False)
+        self.lower = nn.Linear(num_features, len(rows))
+        nn.init.zeros_(self.lower.weight)
+        nn.init.zeros_(self.lower.bias)
+
+    def posterior(self, x: Tensor) -> dist.MultivariateNormal:
+        """q(z | x), batch shape (*batch,), event shape (latent_dim,)."""
+        features = self.encoder.trunk(x)
+        loc, scale = self.encoder.head(features)
+        below = self.lower(features)
+        latent_dim = loc.shape[-1]
+        flat = loc.new_zeros(*loc.shape[:-1], latent_dim * latent_dim)
+        flat = flat.index_copy(-1, self.position, below.to(loc.dtype))
+        return dist.MultivariateNormal(
+            loc, scale_tril=flat.unflatten(-1, (latent_dim, latent_dim)) + scale.diag_embed()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Draw z for each of the len(x) data."""
+        posterior = self.posterior(x)
+        with pyro.plate("data", len(x), dim=-1):
+            return pyro.sample("z", posterior)

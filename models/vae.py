@@ -1,0 +1,41 @@
+"""The variational autoencoder: a standard normal latent, decoded to the parameters of a likelihood."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+from torch import Tensor, nn
+
+
+class VAE(nn.Module):
+    r"""The variational autoencoder's generative model.
+
+    .. math:: z \sim \mathcal{N}(0, I), \qquad x \mid z \sim \mathrm{likelihood}(\mathrm{decoder}(z))
+
+    Args:
+        likelihood: turns the decoder's raw output into a Pyro distribution over x.
+        decoder: maps z, (*batch, latent_dim), to the raw output; any leading dims.
+        latent_dim: the number of latent dimensions.
+
+    Raises:
+        ValueError: in `forward`, when the decoder's output does not fit the likelihood.
+
+    Kingma and Welling, Auto-Encoding Variational Bayes, arXiv:1312.6114.
+    """
+
+    def __init__(self, likelihood: nn.Module, decoder: nn.Module, latent_dim: int) -> None:
+        super().__init__()
+        self.likelihood = likelihood
+        self.decoder = decoder
+        self.latent_dim = latent_dim
+        if getattr(decoder, "latent_dim", latent_dim) != latent_dim:
+            raise ValueError(f"latent_dim is {latent_dim} but the decoder was built for {decoder.latent_dim}")
+
+    def forward(self, x: Tensor) -> Any:
+        """Draw z and x for each of the len(x) data."""
+        with pyro.plate("data", len(x), dim=-1):
+            prior = dist.Normal(x.new_zeros(self.latent_dim), 1.0).to_event(1)
+            z = pyro.sample("z", prior)
+            return pyro.sample("x", self.likelihood(self.decoder(z)), obs=x)

@@ -1,0 +1,27 @@
+"""Data sets: `load` by name or path, in three parts, binarised on the device.
+
+    digits = data.load("digits")                        # train, valid, test
+    for (x,) in digits.train.batches(128): ...          # float32 (B, C, H, W) in [0, 1]
+
+`from_tensors` divides an array of yours; `as_split` lets a function take an array or a `Split`.
+"""
+
+from ppl_vae.data.dataset import DataSet, from_tensors
+from ppl_vae.data.errors import DataError, MissingDataError
+from ppl_vae.data.loading import data_root, load
+from ppl_vae.data.named import NAMED
+from ppl_vae.data.split import Split, as_split
+
+NAMES = tuple(NAMED)
+
+__all__ = [
+    "NAMES",
+    "DataError",
+    "DataSet",
+    "MissingDataError",
+    "Split",
+    "as_split",
+    "data_root",
+    "from_tensors",
+    "load",
+]

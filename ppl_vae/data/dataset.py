@@ -1,0 +1,226 @@
+"""`DataSet`: train, valid and test; how rows are divided among them and binarised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ppl_vae.data.binarise import fix, generator
+from ppl_vae.data.checks import (
+    check_seed,
+    check_unit_interval,
+    divisor_of,
+    to_labels,
+    to_storage,
+)
+from ppl_vae.data.errors import DataError
+from ppl_vae.data.memory_map import MemoryMap
+from ppl_vae.data.rows import ResidentRows, Rows, StreamedRows
+from ppl_vae.data.split import Split
+
+Binarise = Literal["auto", "dynamic", "fixed"] | None
+
+# Each use of the seed has random numbers of its own: the test bits do not depend on valid_fraction.
+DIVIDE, TRAIN, VALID, TEST = range(4)
+
+VALID_FRACTION = 0.1
+TEST_FRACTION = 0.2
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DataSet:
+    """A data set in three parts.
+
+    Args:
+        name: what it is called in tables and runs.
+        train: what a pair learns from.
+        valid: what a run is stopped or chosen by.
+        test: what is reported.
+
+    Raises:
+        DataError: the parts' event shapes differ.
+    """
+
+    name: str
+    train: Split
+    valid: Split
+    test: Split
+
+    def __post_init__(self) -> None:
+        shapes = {part: getattr(self, part).shape for part in ("train", "valid", "test")}
+        if len(set(shapes.values())) > 1:
+            found = ", ".join(f"{part} {shape}" for part, shape in shapes.items())
+            raise DataError(f"{self.name}: the parts' event shapes differ: {found}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The event shape: `(C, H, W)` or `(D,)`."""
+        return self.train.shape
+
+    def to(self, device: torch.device | str) -> DataSet:
+        """The data set with batches on `device` (see `Split.to`)."""
+        parts = {part: getattr(self, part).to(device) for part in ("train", "valid", "test")}
+        return replace(self, **parts)
+
+    def __repr__(self) -> str:
+        sizes = f"train={len(self.train)}, valid={len(self.valid)}, test={len(self.test)}"
+        return f"DataSet({self.name!r}, {sizes}, shape={self.shape})"
+
+
+class Part(NamedTuple):
+    """Rows as stored, with their labels or None."""
+
+    rows: Rows
+    y: Tensor | None
+
+    def select(self, index: Tensor) -> Part:
+        """Only the rows at `index`."""
+        return Part(self.rows.select(index), None if self.y is None else self.y[index])
+
+
+class Loaded(NamedTuple):
+    """What was found, before it is divided: a part that is None is drawn from `train`."""
+
+    train: Part
+    valid: Part | None = None
+    test: Part | None = None
+    divisor: float = 1.0
+    binarise: Binarise = None  # what "auto" means
+    last_rows_valid: int | None = None  # the literature's validation part: the last rows of train
+
+
+def from_tensors(
+    x: Any,
+    y: Any = None,
+    *,
+    name: str = "tensors",
+    binarise: Binarise = None,
+    seed: int = 0,
+    valid_fraction: float | None = None,
+    test_fraction: float | None = None,
+    labels: bool = False,
+) -> DataSet:
+    """A data set of your own array or Tensor `(N, *event)`, divided by the seed.
+
+    For parts of your own: `DataSet(name, Split.from_tensor(a), Split.from_tensor(b), ...)`.
+
+    Args:
+        x: numpy array, Tensor or nested list; the event shape is kept. uint8 is divided by 255.
+        y: class labels, one whole number per row.
+        name: what the data set is called.
+        binarise: "dynamic", "fixed" or None, as in `load`.
+        seed: divides the rows, and draws fixed bits.
+        valid_fraction: share of the rows for validation; 0.1 by default.
+        test_fraction: share of the rows for the test; 0.2 by default.
+        labels: batches are `(x, y)` instead of `(x,)`.
+
+    Raises:
+        DataError: data, labels, fractions or a seed that cannot be used; the message says why.
+
+    >>> import torch
+    >>> from ppl_vae import data
+    >>> data.from_tensors(torch.rand(50, 3))
+    DataSet('tensors', train=35, valid=5, test=10, shape=(3,))
+    """
+    tensor = to_storage(x, "x")
+    y = None if y is None else to_labels(y, len(tensor), "y").to(tensor.device)
+    loaded = Loaded(Part(ResidentRows(tensor), y), divisor=divisor_of(tensor))
+    return assemble(name, loaded, binarise, seed, valid_fraction, test_fraction, labels)
+
+
+def assemble(
+    name: str,
+    loaded: Loaded,
+    binarise: Binarise,
+    seed: int,
+    valid_fraction: float | None,
+    test_fraction: float | None,
+    labels: bool,
+) -> DataSet:
+    """Divide, binarise and wrap what was loaded."""
+    check_seed(seed)
+    if binarise not in ("auto", "dynamic", "fixed", None):
+        raise DataError(f"binarise={binarise!r}: give 'dynamic', 'fixed', None or 'auto'")
+    if labels and loaded.train.y is None:
+        raise DataError(f"{name}: labels=True, and the data has no labels; leave labels out")
+    parts = divide(name, loaded, seed, valid_fraction, test_fraction)
+    mode = loaded.binarise if binarise == "auto" else binarise
+    if loaded.divisor == 1.0 and all(part.rows.dtype == torch.uint8 for part in parts):
+        mode = None  # bits already
+    splits = []
+    for part, stream in zip(parts, (TRAIN, VALID, TEST)):
+        rows, divisor = part.rows, loaded.divisor
+        dynamic = mode == "dynamic" and stream == TRAIN
+        if mode is not None:
+            rows = check_binarisable(rows, name)
+            if not dynamic:
+                rows, divisor = fix(rows, divisor, seed, stream), 1.0
+        splits.append(Split(rows, part.y, divisor, dynamic, labels))
+    return DataSet(name, *splits)
+
+
+def check_binarisable(rows: Rows, name: str) -> Rows:
+    """`rows`, whose values must lie in [0, 1]; a memory map will say so as it is read."""
+    if isinstance(rows, ResidentRows):
+        check_unit_interval(rows.tensor, name)
+    elif isinstance(rows.source, MemoryMap):
+        return StreamedRows(MemoryMap(rows.source.path, True), rows.positions, rows.device)
+    return rows
+
+
+def divide(
+    name: str,
+    loaded: Loaded,
+    seed: int,
+    valid_fraction: float | None,
+    test_fraction: float | None,
+) -> tuple[Part, Part, Part]:
+    """Train, valid and test; the parts that `loaded` lacks are drawn from its train part.
+
+    Raises:
+        DataError: a fraction for a part that exists, outside (0, 1), or that leaves a part empty.
+    """
+    train, valid, test = loaded.train, loaded.valid, loaded.test
+    for part, given, which in ((valid, valid_fraction, "valid"), (test, test_fraction, "test")):
+        if given is not None and part is not None:
+            raise DataError(
+                f"{name} has a {which} part of its own: leave {which}_fraction={given} out"
+            )
+        if given is not None and not 0 < given < 1:
+            raise DataError(f"{which}_fraction={given}: give a share between 0 and 1")
+    n = len(train.rows)
+    last = loaded.last_rows_valid
+    if valid is None and last is not None and valid_fraction is None and test is not None:
+        return train.select(torch.arange(n - last)), train.select(torch.arange(n - last, n)), test
+    share_test = 0.0 if test is not None else _default(test_fraction, TEST_FRACTION)
+    share_valid = 0.0 if valid is not None else _default(valid_fraction, VALID_FRACTION)
+    if share_test + share_valid >= 1:
+        raise DataError(
+            f"valid_fraction={share_valid} and test_fraction={share_test} sum to "
+            f"{share_valid + share_test:g} and leave nothing to train on; give less than 1 together"
+        )
+    num_test, num_valid = round(share_test * n), round(share_valid * n)
+    for which, part, size in (("test", test, num_test), ("valid", valid, num_valid)):
+        if part is None and size == 0:
+            raise DataError(
+                f"{name}: {n} rows leave the {which} part empty; give more rows or a larger "
+                f"{which}_fraction"
+            )
+    if num_test + num_valid >= n:
+        raise DataError(f"{name}: {n} rows leave the train part empty; give more rows")
+    # test first: it stays the same whatever valid_fraction is
+    order = torch.randperm(n, generator=generator(seed, DIVIDE))
+    draws = order.split([num_test, num_valid, n - num_test - num_valid])
+    in_test, in_valid, in_train = (draw.sort().values for draw in draws)
+    if test is None:
+        test = train.select(in_test)
+    if valid is None:
+        valid = train.select(in_valid)
+    return train.select(in_train) if len(in_train) < n else train, valid, test
+
+
+def _default(fraction: float | None, default: float) -> float:
+    return default if fraction is None else fraction

@@ -1,0 +1,114 @@
+"""`load`: a data set by its name or its path."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from ppl_vae.data.dataset import Binarise, DataSet, Loaded, assemble
+from ppl_vae.data.errors import DataError, MissingDataError
+from ppl_vae.data.files import read_csv, read_npy, read_npz
+from ppl_vae.data.image_folder import read_folder
+from ppl_vae.data.layout import height_and_width
+from ppl_vae.data.named import NAMED
+
+FILES = (".npz", ".npy", ".csv")
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    binarise: Binarise = "auto",
+    seed: int = 0,
+    valid_fraction: float | None = None,
+    test_fraction: float | None = None,
+    labels: bool = False,
+    root: str | Path | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    memory_limit: int = 4 * 2**30,
+) -> DataSet:
+    """Train, valid and test of a known data set, or of a file or folder of yours.
+
+    Names: digits (bundled, 8 x 8), mnist, static_mnist, fashion_mnist, kmnist, omniglot, cifar10, svhn.
+    Paths: `.npz` (arrays train [valid, test] or x [y]), `.npy`, `.csv` (a row is a datum), or a folder
+    of png and jpg files, whose subfolders are the labels. A name wins over a path: for a folder called
+    digits, write ./digits.
+
+    Binarisation makes x a draw from Bernoulli(x), x in [0, 1]. "dynamic" draws afresh at every batch of
+    the train part, from torch's global generator (Burda et al. 2016, arXiv:1509.00519); its valid and
+    test parts are drawn once, by the seed, so that evaluations compare. "fixed" draws all parts once.
+    Bits stay as they are. The caller's global generators are not touched here.
+
+    Parts: mnist, fashion_mnist and kmnist keep the last 10,000 training images for validation, as in
+    the literature, unless `valid_fraction` is given. A part that the data lacks is drawn by the seed:
+    from the train part where there is a test part, else from all rows. omniglot is torchvision's
+    background (train) and evaluation (test) sets, not the split of the IWAE paper.
+
+    uint8 data is kept as it is and divided by 255 in a batch; other numbers become float32 unscaled.
+
+    Args:
+        name_or_path: a name from the list, or a path.
+        binarise: "dynamic", "fixed", None (grey values), or "auto": dynamic for the known grey sets,
+            None for colour and for your files.
+        seed: divides the rows and draws fixed bits.
+        valid_fraction: share for validation; 0.1 by default.
+        test_fraction: share for the test; 0.2 by default.
+        labels: batches are `(x, y)` instead of `(x,)`.
+        root: where known sets are found or downloaded to: else the variable PPL_VAE_DATA, else
+            ~/.cache/ppl_vae.
+        image_size: pixels, or (height, width), of known image sets and folders.
+        memory_limit: bytes; a larger `.npy` is not read but mapped, and streamed.
+
+    Raises:
+        MissingDataError: nothing is there.
+        DataError: an unknown name, an unreadable file, or data and options that do not fit.
+
+    >>> from ppl_vae import data
+    >>> digits = data.load("digits")
+    >>> digits
+    DataSet('digits', train=1258, valid=180, test=359, shape=(1, 8, 8))
+    >>> for (x,) in digits.train.batches(1000):
+    ...     print(tuple(x.shape), x.unique().tolist())
+    (1000, 1, 8, 8) [0.0, 1.0]
+    (258, 1, 8, 8) [0.0, 1.0]
+    """
+    size = None if image_size is None else height_and_width(image_size)
+    key = str(name_or_path).lower().replace("-", "_")
+    if key in NAMED:
+        name, loaded = key, NAMED[key].read(data_root(root), size)
+    else:
+        path = Path(name_or_path).expanduser()
+        name, loaded = path.stem or str(path), _read_path(path, size, memory_limit)
+    return assemble(name, loaded, binarise, seed, valid_fraction, test_fraction, labels)
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """Where known data sets lie: `root`, else PPL_VAE_DATA, else ~/.cache/ppl_vae."""
+    return Path(root or os.environ.get("PPL_VAE_DATA") or "~/.cache/ppl_vae").expanduser()
+
+
+def _read_path(path: Path, size: tuple[int, int] | None, memory_limit: int) -> Loaded:
+    if path.is_dir():
+        return read_folder(path, size)
+    suffix = path.suffix.lower()
+    if not path.exists():
+        if suffix in FILES or len(path.parts) > 1:
+            raise MissingDataError(f"{path}: no such file or folder (in {Path.cwd()})")
+        close = difflib.get_close_matches(path.name.lower(), NAMED, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise DataError(
+            f"no data set is called {str(path)!r}{hint} Known: {', '.join(NAMED)}. Or give the path "
+            f"of a {', '.join(FILES)} file or of a folder of images"
+        )
+    if size is not None and suffix in FILES:
+        raise DataError(
+            f"{path}: image_size is for known image sets and folders of images; resize the array"
+        )
+    if suffix == ".npz":
+        return read_npz(path)
+    if suffix == ".npy":
+        return read_npy(path, memory_limit)
+    if suffix == ".csv":
+        return read_csv(path)
+    raise DataError(f"{path}: files that end with {', '.join(FILES)} can be read; convert it")

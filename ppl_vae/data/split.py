@@ -1,0 +1,272 @@
+"""`Split`: one part of a data set, which gives batches of float tensors on its device."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ppl_vae.data.checks import divisor_of, rows_per_chunk, to_labels, to_storage
+from ppl_vae.data.errors import DataError
+from ppl_vae.data.rows import ResidentRows, Rows
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Split:
+    """One part of a data set: rows as they are stored, and how a batch is made of them.
+
+    A batch of rows r is ``x = r / divisor``, float32, and then, where `dynamic`, a fresh draw
+    ``x ~ Bernoulli(x)`` from torch's global generator at every call. `batch` is tensor work alone:
+    for resident rows it neither branches on values nor waits for the device, so that a gradient step
+    with it can be captured and compiled.
+
+    Args:
+        rows: where the rows are: in a tensor on a device, or streamed from a source.
+        y: class labels, LongTensor `(N,)`, or None. They lie where the rows do.
+        divisor: what stored values are divided by: 255 for uint8 images.
+        dynamic: binarise afresh at every batch.
+        with_labels: a batch is `(x, y)` instead of `(x,)`.
+
+    Raises:
+        DataError: no rows, or labels of another length, or `with_labels` without labels.
+
+    >>> import torch
+    >>> from ppl_vae.data import Split
+    >>> split = Split.from_tensor(torch.arange(12.0).reshape(4, 3))
+    >>> len(split), split.shape
+    (4, (3,))
+    >>> (x,) = split.batch(torch.tensor([0, 3]))
+    >>> x
+    tensor([[ 0.,  1.,  2.],
+            [ 9., 10., 11.]])
+    """
+
+    rows: Rows
+    y: Tensor | None = None
+    divisor: float = 1.0
+    dynamic: bool = False
+    with_labels: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.rows) == 0:
+            raise DataError("a split is empty; give it at least one row")
+        if self.y is not None and len(self.y) != len(self.rows):
+            raise DataError(f"{len(self.y)} labels for {len(self.rows)} rows; give one for each")
+        if self.with_labels and self.y is None:
+            raise DataError("labels=True, and the data has no labels; give them or leave it out")
+
+    @classmethod
+    def from_tensor(cls, x: Any, y: Any = None, *, labels: bool = False) -> Split:
+        """A split of an array or a Tensor `(N, *event)` that keeps its event shape.
+
+        A Tensor is not copied and stays on its device; float64 Tensors give float64 batches. uint8
+        data is divided by 255 (uint8 in {0, 1} is left as it is).
+
+        Raises:
+            DataError: not numeric, empty, without an event dimension, NaN or infinite (the row is
+                named), or labels that do not fit.
+        """
+        tensor = to_storage(x, "x")
+        y = None if y is None else to_labels(y, len(tensor), "y").to(tensor.device)
+        return cls(ResidentRows(tensor), y, divisor_of(tensor), with_labels=labels)
+
+    # What it is
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The event shape: `(C, H, W)` or `(D,)`."""
+        return self.rows.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of a batch: float32, or float64 where a float64 Tensor was given."""
+        return torch.float64 if self.rows.dtype == torch.float64 else torch.float32
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are made."""
+        return self.rows.device
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Class labels, LongTensor `(N,)`, or None."""
+        return self.y
+
+    @property
+    def resident(self) -> bool:
+        """Whether all rows lie on the device; else each batch is read on the host and moved."""
+        return isinstance(self.rows, ResidentRows)
+
+    def __repr__(self) -> str:
+        kind = f"shape={self.shape}, device='{self.device}'"
+        extra = [name for name in ("dynamic", "with_labels") if getattr(self, name)]
+        extra += [] if self.resident else ["streamed"]
+        return f"Split({', '.join([str(len(self)), kind, *extra])})"
+
+    # Batches
+
+    def batch(self, index: Tensor) -> tuple[Tensor, ...]:
+        """The rows at `index` as `(x,)`, or `(x, y)` with labels.
+
+        Args:
+            index: LongTensor `(B,)`. Best on the split's device for resident rows and on the CPU for
+                streamed ones: else it is moved.
+
+        Returns:
+            x `(B, *shape)` of `dtype` and, with labels, y LongTensor `(B,)`, both on `device`.
+        """
+        index = index.to(self._home)
+        return self._finish(self.rows.read(index), index)
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        shuffle_generator: torch.Generator | None = None,
+        drop_last: bool = False,
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """All batches of one pass, in order or shuffled by `shuffle_generator`.
+
+        Streamed rows are read one batch ahead in a thread.
+
+        Raises:
+            DataError: `batch_size` is not positive, or `drop_last` would drop everything.
+        """
+        if batch_size < 1:
+            raise DataError(f"batch_size={batch_size}: give at least 1")
+        if drop_last and batch_size > len(self):
+            raise DataError(
+                f"batch_size={batch_size} with drop_last=True drops all {len(self)} rows; "
+                f"give a smaller batch_size"
+            )
+        return self._pass(batch_size, shuffle_generator, drop_last)
+
+    def _pass(
+        self, batch_size: int, shuffle_generator: torch.Generator | None, drop_last: bool
+    ) -> Iterator[tuple[Tensor, ...]]:
+        if shuffle_generator is None:
+            order = torch.arange(len(self))
+        else:
+            device = shuffle_generator.device
+            order = torch.randperm(len(self), generator=shuffle_generator, device=device)
+        chunks = order.to(self._home).split(batch_size)
+        if drop_last and len(chunks[-1]) < batch_size:
+            chunks = chunks[:-1]
+        if self.resident:
+            for index in chunks:
+                yield self.batch(index)
+            return
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(self.rows.read, chunks[0])
+            for index, following in zip(chunks, [*chunks[1:], None]):
+                raw = ahead.result()
+                if following is not None:
+                    ahead = reader.submit(self.rows.read, following)
+                yield self._finish(raw, index)
+
+    def tensors(self, limit: int | None = None) -> tuple[Tensor, ...]:
+        """The first `limit` rows (default: all) as one batch: for small sets."""
+        part = self if limit is None else self.take(limit)
+        chunks = list(part.batches(rows_per_chunk(self.shape)))
+        return chunks[0] if len(chunks) == 1 else tuple(torch.cat(each) for each in zip(*chunks))
+
+    def mean(self) -> Tensor:
+        """The mean datum, `shape`: ``1/N sum_i x_i``, summed in float64.
+
+        For dynamic rows it is the mean of the probabilities, with no draw.
+        """
+        total = torch.zeros(self.shape, dtype=torch.float64)
+        for index in torch.arange(len(self)).split(rows_per_chunk(self.shape)):
+            # on the host, since not every device has float64
+            total += self.rows.read(index.to(self._home)).cpu().sum(0, dtype=torch.float64)
+        return (total / (len(self) * self.divisor)).to(self.dtype).to(self.device)
+
+    # Other splits
+
+    def __getitem__(self, rows: slice | Tensor) -> Split:
+        """The split of these rows only: `split[:100]`, or `split[index]` with a LongTensor."""
+        if isinstance(rows, slice):
+            wanted = range(len(self))[rows]
+            index = torch.from_numpy(np.arange(wanted.start, wanted.stop, wanted.step))
+        elif isinstance(rows, Tensor) and rows.dtype == torch.int64 and rows.ndim == 1:
+            index = rows
+        else:
+            raise TypeError(
+                f"a split takes a slice or a LongTensor (N,), not {rows!r}; "
+                f"for one row: split[5:6]"
+            )
+        index = index.to(self._home)
+        y = None if self.y is None else self.y[index]
+        return replace(self, rows=self.rows.select(index), y=y)
+
+    def take(self, n: int) -> Split:
+        """The first `n` rows (all, where there are fewer)."""
+        if n < 1:
+            raise DataError(f"take({n}): give at least 1 row")
+        return self if n >= len(self) else self[: operator.index(n)]
+
+    def to(self, device: torch.device | str) -> Split:
+        """The split with batches on `device`.
+
+        The stored rows move there once; where they would take more than half of the device's free
+        memory they stay in host memory and each batch is moved (pinned, without waiting).
+        """
+        target = torch.empty(0, device=device).device  # "cuda" names its index, as tensors do
+        rows = self.rows.to(target)
+        home = target if isinstance(rows, ResidentRows) else torch.device("cpu")
+        return replace(self, rows=rows, y=None if self.y is None else self.y.to(home))
+
+    def in_memory(self) -> Split:
+        """The split with its rows read once into memory, for a folder or a map that does fit.
+
+        Raises:
+            DataError: a row that cannot be read.
+        """
+        if self.resident:
+            return self
+        chunks = torch.arange(len(self)).split(rows_per_chunk(self.shape))
+        tensor = torch.cat([self.rows.read(index) for index in chunks])
+        return replace(self, rows=ResidentRows(tensor)).to(self.device)
+
+    # How a batch is made
+
+    @property
+    def _home(self) -> torch.device:
+        """Where rows are gathered, and so where an index belongs."""
+        return self.device if self.resident else torch.device("cpu")
+
+    def _finish(self, raw: Tensor, index: Tensor) -> tuple[Tensor, ...]:
+        """Stored rows (a copy of them) -> the batch."""
+        # bytes cross to the device, floats are made there
+        x = raw.to(self.device, non_blocking=True).to(self.dtype)
+        if self.divisor != 1.0:
+            x.div_(self.divisor)
+        if self.dynamic:
+            # Bernoulli(x): four times as fast on a CPU as torch.bernoulli(x), and as exact, since
+            # u is uniform on [0, 1): u < 0 never and u < 1 always.
+            x = torch.rand_like(x).lt_(x)
+        if not self.with_labels or self.y is None:
+            return (x,)
+        return x, self.y.index_select(0, index).to(self.device, non_blocking=True)
+
+
+def as_split(data: Split | Any) -> Split:
+    """`data` itself if it is a Split, else `Split.from_tensor(data)`.
+
+    Raises:
+        DataError: as `Split.from_tensor`, or a whole data set was given.
+    """
+    if isinstance(data, Split):
+        return data
+    if isinstance(getattr(data, "test", None), Split):
+        raise DataError("a whole data set was given; give one of its parts, for example data.test")
+    return Split.from_tensor(data)

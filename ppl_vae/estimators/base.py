@@ -1,0 +1,115 @@
+"""Estimator: a bound on the log-evidence as a function of the particles, and the gradient that it follows."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from pyro.infer import ELBO as PyroELBO
+from torch import Tensor
+
+from ppl_vae import particles as particles_module
+from ppl_vae.particles import PairError, Particles, Program
+
+
+class Estimator(PyroELBO):
+    r"""A bound per datum and the surrogate whose gradient is the estimator's gradient.
+
+    A new estimator defines `bound(particles)`, (B,) in nats. Where the default gradient will not
+    do it also defines `surrogate(particles)`. The loss over a batch is
+
+    .. math:: -\frac{N}{B} \sum_i \mathrm{bound}_i
+
+    so an estimator works in stock `pyro.infer.SVI` as Pyro's own do.
+
+    Args:
+        num_particles: K, the number of draws from the guide for each datum.
+
+    Raises:
+        ValueError: when `num_particles` is not a positive whole number.
+        PairError: from the losses, for a pair that breaks the contract or that has latents outside
+            the `data` plate when the bound cannot treat them.
+    """
+
+    handles_global_latents: ClassVar[bool] = False
+    """Whether latents outside the `data` plate have a place in the bound."""
+    takes_kl_weight: ClassVar[bool] = False
+    """Whether a weight on the KL term keeps the objective meaningful."""
+
+    def __init__(self, num_particles: int = 1) -> None:
+        if not isinstance(num_particles, int) or isinstance(num_particles, bool) or num_particles < 1:
+            raise ValueError(f"num_particles must be a positive whole number, got {num_particles!r}")
+        super().__init__(num_particles=num_particles, vectorize_particles=True)
+
+    @abstractmethod
+    def bound(self, particles: Particles) -> Tensor:
+        """(B,) nats: an estimate of a lower bound on log p(x_i)."""
+
+    def surrogate(self, particles: Particles) -> Tensor:
+        r"""(B,): its gradient is the estimator's gradient; by default that of the expected bound.
+
+        .. math:: \nabla \mathcal{L}_i + \mathcal{L}_i \sum_k \nabla \log q(z_{ki} \mid x_i)
+
+        The second term, the score function's, runs over the sites without a pathwise gradient.
+        """
+        bound = self.bound(particles)
+        if particles.score is None:
+            return bound
+        return bound + particles.score.sum(0) * bound.detach()
+
+    def global_bound(self, particles: Particles) -> Tensor | None:
+        """Scalar: what the latents outside the `data` plate add to the bound; None without them."""
+        if not particles.global_sites:
+            return None
+        raise PairError(
+            f"{type(self).__name__} weighs each datum's particles apart, so it has no place for latents "
+            f"outside the plate 'data': {list(particles.global_sites)}. Use estimators.ELBO, "
+            f"estimators.MeanFieldELBO or pyro.infer.Trace_ELBO, or move the sites into the plate"
+        )
+
+    def global_surrogate(self, particles: Particles) -> Tensor | None:
+        """Scalar: the surrogate of `global_bound`."""
+        return self.global_bound(particles)
+
+    def draw(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Particles:
+        """The particles that this estimator works on."""
+        return particles_module.draw(model, guide, args, kwargs, num_particles=self.num_particles)
+
+    def total(self, particles: Particles) -> Tensor:
+        """Scalar: the loss of a batch; its value is minus the bound, its gradient the surrogate's."""
+        surrogate = _summed(self.surrogate(particles), self.global_surrogate(particles), particles)
+        with torch.no_grad():
+            value = _summed(self.bound(particles), self.global_bound(particles), particles)
+        return -(value + (surrogate - surrogate.detach()))
+
+    def differentiable_loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:
+        """Scalar: minus the bound over the whole data set, differentiable."""
+        return self.total(self.draw(model, guide, *args, **kwargs))
+
+    def loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
+        """Minus the bound over the whole data set, as Pyro's `ELBO.loss`."""
+        with torch.no_grad():
+            particles = self.draw(model, guide, *args, **kwargs)
+            return -_summed(self.bound(particles), self.global_bound(particles), particles).item()
+
+    def loss_and_grads(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
+        """The same, with the surrogate's gradient added to the parameters' `grad`."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        if loss.requires_grad:
+            loss.backward(retain_graph=self.retain_graph)
+        return loss.item()
+
+    def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Any:
+        particles = self.draw(model, guide, *args, **kwargs)
+        return particles.model_trace, particles.guide_trace
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_particles={self.num_particles})"
+
+
+def _summed(per_datum: Tensor, outside: Tensor | None, particles: Particles) -> Tensor:
+    total = per_datum.sum()
+    if particles.scale != 1.0:
+        total = total * particles.scale
+    return total if outside is None else total + outside

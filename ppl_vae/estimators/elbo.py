@@ -1,0 +1,89 @@
+"""The evidence lower bound, with a sampled or a closed-form KL term."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from ppl_vae.estimators.base import Estimator
+from ppl_vae.particles import Particles
+
+
+class ELBO(Estimator):
+    r"""The evidence lower bound, every term estimated at the particles.
+
+    .. math:: \mathcal{L}_i = \frac{1}{K} \sum_k \log w_{ki}, \qquad w_{ki} = \frac{p(x_i, z_{ki})}{q(z_{ki} \mid x_i)}
+
+    A lower bound for every K. Unbiased gradients: pathwise for reparameterised sites, the score
+    function's for the others (each particle rewarded with its own log-weight). With the same
+    random numbers it equals `pyro.infer.Trace_ELBO`.
+
+    Kingma and Welling, Auto-Encoding Variational Bayes, arXiv:1312.6114.
+    """
+
+    handles_global_latents: ClassVar[bool] = True
+    takes_kl_weight: ClassVar[bool] = True
+
+    def reward(self, particles: Particles) -> Tensor:
+        """(K, B): what each particle contributes, before the mean over particles."""
+        return particles.log_weight
+
+    def bound(self, particles: Particles) -> Tensor:
+        return self.reward(particles).mean(0)
+
+    def surrogate(self, particles: Particles) -> Tensor:
+        reward = self.reward(particles)
+        if particles.score is not None:
+            own = [self._own_score(particles, site) for site in particles.log_guide]
+            reward = sum(own, reward + particles.score * reward.detach())
+        return reward.mean(0)
+
+    def _own_score(self, particles: Particles, site: str) -> Tensor | float:
+        """What takes the gradient of -log q out of the reward: its expectation is zero, its variance is not."""
+        score = particles.score_of([site])
+        return 0.0 if score is None else particles.kl_weight.get(site, 1.0) * (score - score.detach())
+
+    def global_reward(self, particles: Particles) -> Tensor | None:
+        """(K,): what the latents outside the `data` plate contribute; None where there are none."""
+        return particles.global_log_weight
+
+    def global_bound(self, particles: Particles) -> Tensor | None:
+        reward = self.global_reward(particles)
+        return None if reward is None else reward.mean(0)
+
+    def global_surrogate(self, particles: Particles) -> Tensor | None:
+        reward = self.global_reward(particles)
+        if reward is None or particles.global_score is None:
+            return self.global_bound(particles)
+        # a global draw moves every datum's term, so all of them are its reward
+        everything = particles.scale * self.reward(particles).sum(-1) + reward
+        return (reward + particles.global_score * everything.detach()).mean(0)
+
+
+class MeanFieldELBO(ELBO):
+    r"""The evidence lower bound with KL(q || p) in closed form for every site that has one.
+
+    .. math:: \mathcal{L}_i = \frac{1}{K} \sum_k \log p(x_i \mid z_{ki}) - \sum_s \mathrm{KL}\bigl(q(z^s \mid x_i) \,\|\, p(z^s)\bigr)
+
+    Sites without a closed form in `torch.distributions.kl` keep the sampled term. Right when no
+    parent of a site in the model is a descendant of it in the guide, which holds when both programs
+    draw their sites in the same order. With the same random numbers it equals
+    `pyro.infer.TraceMeanField_ELBO`. A scale or mask on one program only is honoured (Pyro ignores
+    the model's).
+
+    Kingma and Welling, Auto-Encoding Variational Bayes, arXiv:1312.6114, appendix B.
+    """
+
+    def reward(self, particles: Particles) -> Tensor:
+        reward = particles.reconstruction
+        for site in particles.latent_sites:
+            reward = reward - particles.weighted_kl(site)
+        return reward
+
+    def _own_score(self, particles: Particles, site: str) -> Tensor | float:
+        return 0.0 if particles.kl_closed_form(site) is not None else super()._own_score(particles, site)
+
+    def global_reward(self, particles: Particles) -> Tensor | None:
+        terms = [-particles.weighted_kl(site) for site in particles.global_sites]
+        return sum(terms[1:], terms[0]) if terms else None

@@ -1,0 +1,48 @@
+"""Likelihoods: from a decoder's raw output to a Pyro distribution over the data.
+
+A likelihood is a module with one meaning, `likelihood(raw) -> p(x | z)`:
+
+| class | data | parameters per output |
+|---|---|---|
+| `Bernoulli` | 0 or 1 | 1: logit |
+| `ContinuousBernoulli` | [0, 1] | 1: logit |
+| `Gaussian`, `Laplace` | real | 1: location; 2 with a scale per output |
+| `Poisson` | counts | 1: log-rate |
+| `NegativeBinomial` | counts | 1: log-mean; 2 with a total count per output |
+| `Categorical` | 0, ..., num_classes - 1 | num_classes: logits |
+| `DiscretisedLogisticMixture` | 0, 1/255, ..., 1 | 3 times num_mixtures |
+
+What every one of them offers (a user's own class needs these four and no base class):
+
+- `likelihood(raw)`: a Pyro distribution with `event_dim` event dims (3 for images `(C, H, W)`, 1 for vectors)
+  and any number of batch dims, so that data `(B, ...)` meets raw outputs `(K, B, ...)`. Its `log_prob` is in
+  nats per datum. Half-precision outputs are widened to float32 first.
+- `raw_shape(shape)`: the event shape of the raw output for data of event shape `shape`. The parameters are
+  stacked along the first event dim, the first parameter first: `(P * C, H, W)`.
+- `initial_bias(mean)`: the raw output at which the likelihood's mean is the (clamped) data mean.
+- `check(x)`: raises a ValueError that names the values outside the support and the fix. The distributions
+  raise the same error when Pyro's validation is on.
+
+To score single pixels (to mask some of them, say), take the distribution apart:
+`d.base_dist.mask(observed).to_event(likelihood.event_dim)`.
+"""
+
+from ppl_vae.likelihoods.bernoulli import Bernoulli
+from ppl_vae.likelihoods.categorical import Categorical
+from ppl_vae.likelihoods.continuous_bernoulli import ContinuousBernoulli
+from ppl_vae.likelihoods.gaussian import Gaussian
+from ppl_vae.likelihoods.laplace import Laplace
+from ppl_vae.likelihoods.logistic_mixture import DiscretisedLogisticMixture
+from ppl_vae.likelihoods.negative_binomial import NegativeBinomial
+from ppl_vae.likelihoods.poisson import Poisson
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "ContinuousBernoulli",
+    "DiscretisedLogisticMixture",
+    "Gaussian",
+    "Laplace",
+    "NegativeBinomial",
+    "Poisson",
+]

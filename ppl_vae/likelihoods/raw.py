@@ -1,0 +1,129 @@
+"""The layout of a decoder's raw output, and positive parameters that are fixed, learned or per output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ppl_vae.nets.scale import at_least_float32, positive_scale
+
+Option = float | Literal["learned", "per_output"]
+
+
+def check_event_dim(name: str, event_dim: int) -> None:
+    """Refuse an event_dim that leaves no dim to stack the parameters along."""
+    if isinstance(event_dim, bool) or not isinstance(event_dim, int) or event_dim < 1:
+        raise ValueError(
+            f"likelihoods.{name}: event_dim must be a positive integer (3 for images, 1 for vectors), "
+            f"got {event_dim!r}"
+        )
+
+
+def stacked_shape(
+    name: str, shape: Sequence[int], parameters: int, event_dim: int
+) -> tuple[int, ...]:
+    """The event shape of the raw output: `parameters` times as many channels as the data."""
+    if len(shape) != event_dim:
+        raise ValueError(
+            f"likelihoods.{name}: the event shape {tuple(shape)} has {len(shape)} dims, expected "
+            f"event_dim={event_dim}: build it as likelihoods.{name}(..., event_dim={len(shape)})"
+        )
+    return (parameters * shape[0], *shape[1:])
+
+
+def split(name: str, raw: Tensor, parameters: int, event_dim: int) -> Tensor:
+    """Bring the parameters of each output to a dim of their own, left of the event dims.
+
+    `(*batch, P * C, ...)` becomes `(*batch, P, C, ...)`, float32 or wider.
+
+    Raises:
+        ValueError: if there are too few dims, or if the first event dim is not divisible by P.
+    """
+    if raw.dim() < event_dim:
+        raise ValueError(
+            f"likelihoods.{name}: raw output of shape {tuple(raw.shape)} has fewer dims than "
+            f"event_dim={event_dim}: build the likelihood with event_dim=1 for vectors"
+        )
+    channels = raw.shape[-event_dim]
+    if channels % parameters:
+        raise ValueError(
+            f"likelihoods.{name}: raw output of shape {tuple(raw.shape)} has {channels} channels at dim "
+            f"{-event_dim}, which {parameters} parameters per output do not divide: build the decoder "
+            "with shape=likelihood.raw_shape(data_shape)"
+        )
+    return at_least_float32(raw).unflatten(-event_dim, (parameters, channels // parameters))
+
+
+def check_option(name: str, argument: str, option: Option, floor: float, cap: float) -> None:
+    """Refuse anything but a positive number, "learned" or "per_output"; and an impossible range."""
+    number = isinstance(option, int | float) and not isinstance(option, bool)
+    if not (option in ("learned", "per_output") or (number and 0 < float(option) < float("inf"))):
+        raise ValueError(
+            f"likelihoods.{name}: {argument} must be a positive number, 'learned' or 'per_output', "
+            f"got {option!r}"
+        )
+    if not 0 < floor < 1 < cap < float("inf"):
+        raise ValueError(
+            f"likelihoods.{name}: needs 0 < min_{argument} < 1 < max_{argument} < infinity "
+            f"(training starts at 1), got {floor!r} and {cap!r}"
+        )
+
+
+def learned(option: Option) -> nn.Parameter | None:
+    """The one unconstrained number behind a "learned" option; None for the other options."""
+    return nn.Parameter(torch.zeros(())) if option == "learned" else None
+
+
+def locate(
+    name: str,
+    raw: Tensor,
+    option: Option,
+    parameter: Tensor | None,
+    floor: float,
+    cap: float,
+    event_dim: int,
+) -> tuple[Tensor, Tensor]:
+    """Split a raw output into the first parameter, still raw, and a positive second one.
+
+    The positive one broadcasts against the first: it has no dims unless it is per output.
+    """
+    if option == "per_output":
+        first, second = split(name, raw, 2, event_dim).unbind(-event_dim - 1)
+        return first, positive_scale(second, floor, cap)
+    first = split(name, raw, 1, event_dim).squeeze(-event_dim - 1)
+    if parameter is not None:
+        return first, positive_scale(parameter, floor, cap).to(first.dtype)
+    return first, first.new_tensor(float(option))
+
+
+def with_neutral(bias: Tensor, option: Option, event_dim: int) -> Tensor:
+    """Append the raw value 0, which stands for 1, for a parameter per output."""
+    if option != "per_output":
+        return bias
+    return torch.cat([bias, torch.zeros_like(bias)], dim=-event_dim)
+
+
+def compact(expanded: Tensor) -> Tensor:
+    """Undo `expand`: a view with size 1 where a tensor repeats itself.
+
+    Distributions expand all their parameters to one shape, after which the logarithm of one shared
+    scale would be computed once for every pixel of every particle.
+    """
+    index = tuple(slice(0, 1) if step == 0 else slice(None) for step in expanded.stride())
+    return expanded[index]
+
+
+def solve_increasing(
+    function: Callable[[Tensor], Tensor], target: Tensor, low: float, high: float
+) -> Tensor:
+    """Bisect an elementwise increasing function in float64: the argument at which it is `target`."""
+    target = target.double()
+    lower, upper = torch.full_like(target, low), torch.full_like(target, high)
+    for _ in range(60):
+        middle = (lower + upper) / 2
+        below = function(middle) < target
+        lower, upper = torch.where(below, middle, lower), torch.where(below, upper, middle)
+    return (lower + upper) / 2

@@ -1,0 +1,27 @@
+"""Nets: encoders, decoders and their building blocks, for any number of leading batch dims."""
+
+from ppl_vae.nets.activations import ACTIVATIONS, Activation
+from ppl_vae.nets.conv import ConvDecoder, ConvEncoder
+from ppl_vae.nets.encoder import Encoder
+from ppl_vae.nets.initialise import centre_output, initialise
+from ppl_vae.nets.mlp import MLP, MLPDecoder, MLPEncoder
+from ppl_vae.nets.residual import ResidualDecoder, ResidualEncoder
+from ppl_vae.nets.scale import LocScale, inverse_positive_scale, positive_scale
+
+__all__ = [
+    "ACTIVATIONS",
+    "MLP",
+    "Activation",
+    "ConvDecoder",
+    "ConvEncoder",
+    "Encoder",
+    "LocScale",
+    "MLPDecoder",
+    "MLPEncoder",
+    "ResidualDecoder",
+    "ResidualEncoder",
+    "centre_output",
+    "initialise",
+    "inverse_positive_scale",
+    "positive_scale",
+]

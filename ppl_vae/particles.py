@@ -1,0 +1,394 @@
+"""Particles: the log-likelihood, log-prior and log-guide of K draws from the guide, per datum and site."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import prune_subsample_sites
+from torch import Tensor, nn
+from torch.distributions import kl_divergence
+
+DATA_PLATE = "data"
+PARTICLE_PLATE = "particles"
+
+Program = Callable[..., Any]
+Site = dict[str, Any]
+
+
+class PairError(ValueError):
+    """A model/guide pair that breaks the contract; the message names the site and the fix."""
+
+
+@dataclass(frozen=True)
+class Particles:
+    r"""K particles of a batch of B data: z_k ~ q(z | x), and every term of their log-weights.
+
+    .. math:: \log w_{ki} = \log p(x_i \mid z_{ki}) + \sum_s \beta_s \bigl(\log p(z^s_{ki}) - \log q(z^s_{ki} \mid x_i)\bigr)
+
+    Inner plates are summed, masks and a user's own `poutine.scale` are inside the terms; the factor
+    N/B of a subsampled `data` plate is kept apart in `scale`. Everything is in nats.
+
+    Attributes:
+        log_likelihood: (K, B) by observed site.
+        log_prior: (K, B) by latent site of the model inside the `data` plate.
+        log_guide: (K, B) by site of the guide inside the `data` plate.
+        global_log_prior, global_log_guide: (K,) by site outside the `data` plate.
+        scale: N/B, the factor on each datum's bound.
+        non_reparameterised: the guide's sites whose draws carry no pathwise gradient.
+        kl_weight: beta by latent site; 1 where absent. It makes `log_weight` a training objective,
+            not an importance weight.
+        model_trace, guide_trace: the Pyro traces that all of this was read from.
+    """
+
+    log_likelihood: Mapping[str, Tensor]
+    log_prior: Mapping[str, Tensor]
+    log_guide: Mapping[str, Tensor]
+    global_log_prior: Mapping[str, Tensor]
+    global_log_guide: Mapping[str, Tensor]
+    scale: float
+    non_reparameterised: frozenset[str]
+    model_trace: Trace
+    guide_trace: Trace
+    kl_weight: Mapping[str, Tensor | float] = field(default_factory=dict)
+    _closed_form: dict[str, Tensor | None] = field(default_factory=dict, repr=False, compare=False)
+
+    def with_kl_weight(self, kl_weight: Mapping[str, Tensor | float]) -> Particles:
+        """The same particles under other KL weights, by latent site."""
+        unknown = set(kl_weight) - set(self.latent_sites) - set(self.global_sites)
+        if unknown:
+            raise PairError(
+                f"kl weight for {sorted(unknown)}, but the latent sites are {list(self.latent_sites)}"
+            )
+        return replace(self, kl_weight=kl_weight)
+
+    @property
+    def num_particles(self) -> int:
+        """K."""
+        return int(self._any.shape[0])
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return int(self._any.shape[-1])
+
+    @property
+    def latent_sites(self) -> tuple[str, ...]:
+        """The latent sites inside the `data` plate, in the guide's order, then the model's."""
+        return tuple(dict.fromkeys([*self.log_guide, *self.log_prior]))
+
+    @property
+    def global_sites(self) -> tuple[str, ...]:
+        """The sites outside the `data` plate."""
+        return tuple(dict.fromkeys([*self.global_log_guide, *self.global_log_prior]))
+
+    @property
+    def _any(self) -> Tensor:
+        for terms in (self.log_likelihood, self.log_guide, self.log_prior):
+            for term in terms.values():
+                return term
+        raise PairError(
+            f"neither program has a site inside a plate called {DATA_PLATE!r}: put the statements "
+            f"about single data under `with pyro.plate({DATA_PLATE!r}, len(x), dim=-1):`"
+        )
+
+    @cached_property
+    def reconstruction(self) -> Tensor:
+        """(K, B): the log-likelihood summed over the observed sites."""
+        return _total(self.log_likelihood.values(), torch.zeros_like(self._any))
+
+    @cached_property
+    def log_weight(self) -> Tensor:
+        """(K, B): log p(x, z) - log q(z | x) of each particle and datum."""
+        total = self.reconstruction
+        for site in self.latent_sites:
+            total = total - self._weighted(site, self.kl_sample(site))
+        return total
+
+    @cached_property
+    def global_log_weight(self) -> Tensor | None:
+        """(K,): log p - log q of the latents outside the `data` plate; None where there are none."""
+        terms = [-self._weighted(site, self.kl_sample(site)) for site in self.global_sites]
+        return _total(terms) if terms else None
+
+    def kl_sample(self, site: str) -> Tensor:
+        """(K, B), or (K,) for a global site: log q - log p at the particles; its mean is the site's KL."""
+        if site in self.global_sites:
+            prior, guide = self.global_log_prior.get(site), self.global_log_guide.get(site)
+        else:
+            prior, guide = self.log_prior.get(site), self.log_guide.get(site)
+        if guide is None:
+            assert prior is not None
+            return -prior
+        return guide if prior is None else guide - prior
+
+    def kl(self, site: str) -> Tensor:
+        r"""(K, B): KL(q || p) of one latent site in closed form, or `kl_sample` where there is none."""
+        closed_form = self.kl_closed_form(site)
+        return self.kl_sample(site) if closed_form is None else closed_form
+
+    def kl_closed_form(self, site: str) -> Tensor | None:
+        """(K, B), or (K,) for a global site: KL(q || p) as `torch.distributions.kl` has it, or None.
+
+        None too where a mask or a user's scale differs between the two programs, since then no
+        single factor belongs to the divergence.
+        """
+        if site not in self._closed_form:
+            self._closed_form[site] = self._kl_closed_form(site)
+        return self._closed_form[site]
+
+    def _kl_closed_form(self, site: str) -> Tensor | None:
+        if any(site not in trace.nodes for trace in (self.guide_trace, self.model_trace)):
+            return None
+        guide_site = self.guide_trace.nodes[site]
+        model_site = self.model_trace.nodes[site]
+        if not all(_same(guide_site[factor], model_site[factor]) for factor in ("mask", "scale")):
+            return None
+        try:
+            divergence = kl_divergence(guide_site["fn"], model_site["fn"])
+        except NotImplementedError:
+            return None
+        reduce = _outside_data if site in self.global_sites else _per_datum
+        return reduce(divergence, guide_site, self.num_particles)
+
+    def weighted_kl(self, site: str) -> Tensor:
+        """(K, B): `kl(site)` times the site's KL weight."""
+        return self._weighted(site, self.kl(site))
+
+    def _weighted(self, site: str, term: Tensor) -> Tensor:
+        weight = self.kl_weight.get(site)
+        return term if weight is None else weight * term
+
+    @cached_property
+    def score(self) -> Tensor | None:
+        """(K, B): log q of the sites without a pathwise gradient; None where every site has one."""
+        return self.score_of(self.log_guide)
+
+    def score_of(self, sites: Iterable[str]) -> Tensor | None:
+        """(K, B): the same over some of the sites."""
+        terms = [self.log_guide[s] for s in sites if s in self.non_reparameterised]
+        return _total(terms) if terms else None
+
+    @cached_property
+    def global_score(self) -> Tensor | None:
+        """(K,): the same for the latents outside the `data` plate."""
+        terms = [self.global_log_guide[s] for s in self.global_log_guide if s in self.non_reparameterised]
+        return _total(terms) if terms else None
+
+
+def draw(
+    model: Program,
+    guide: Program,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    num_particles: int = 1,
+) -> Particles:
+    """Run the guide K times at once and the model on its draws: one pair of traces, one Particles.
+
+    Raises:
+        PairError: sites that do not match, a `data` plate that is not at dim=-1.
+    """
+    kwargs = kwargs or {}
+    if num_particles > 1:
+        plate_dim = -(plate_nesting(model, guide, args, kwargs) + 1)
+        guide, model = (
+            pyro.plate(PARTICLE_PLATE, num_particles, dim=plate_dim)(program) for program in (guide, model)
+        )
+    guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+    return read(model_trace, guide_trace, num_particles)
+
+
+def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particles:
+    """Particles from a guide's trace and the trace of the model replayed on it."""
+    model_trace, guide_trace = prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
+    check_sites_match(model_trace, guide_trace)
+    log_likelihood: dict[str, Tensor] = {}
+    log_prior: dict[str, Tensor] = {}
+    log_guide: dict[str, Tensor] = {}
+    global_log_prior: dict[str, Tensor] = {}
+    global_log_guide: dict[str, Tensor] = {}
+    non_reparameterised = set()
+    scales = set()
+    for trace, inside, outside in (
+        (model_trace, log_prior, global_log_prior),
+        (guide_trace, log_guide, global_log_guide),
+    ):
+        for name, site in trace.nodes.items():
+            if site["type"] != "sample":
+                continue
+            log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+            frame = data_frame(site)
+            if frame is None:
+                outside[name] = _outside_data(log_prob, site, num_particles)
+            else:
+                scales.add(_ratio(frame))
+                terms = log_likelihood if site["is_observed"] and trace is model_trace else inside
+                terms[name] = _per_datum(log_prob, site, num_particles)
+            drawn = trace is guide_trace and not site["is_observed"]
+            if drawn and not getattr(site["fn"], "has_rsample", False):
+                non_reparameterised.add(name)
+    if len(scales) > 1:
+        raise PairError(
+            f"the plate {DATA_PLATE!r} has different subsampling factors N/B in the two programs: "
+            f"{sorted(scales)}. Subsample it with the same indices in model and guide"
+        )
+    return Particles(
+        log_likelihood,
+        log_prior,
+        log_guide,
+        global_log_prior,
+        global_log_guide,
+        scales.pop() if scales else 1.0,
+        frozenset(non_reparameterised),
+        model_trace,
+        guide_trace,
+    )
+
+
+def data_frame(site: Site) -> Any:
+    """The frame of the `data` plate around a site, or None for a global site.
+
+    Raises:
+        PairError: when the plate is sequential or not at dim=-1.
+    """
+    for frame in site["cond_indep_stack"]:
+        if frame.name == DATA_PLATE:
+            if frame.dim != -1:
+                where = "is sequential" if frame.dim is None else f"sits at dim={frame.dim}"
+                raise PairError(
+                    f"site {site['name']!r}: the plate {DATA_PLATE!r} {where}; write "
+                    f"`with pyro.plate({DATA_PLATE!r}, len(x), dim=-1):`"
+                )
+            return frame
+    return None
+
+
+def is_enumerated(site: Site) -> bool:
+    """Whether the site asks to be enumerated, which only `TraceEnum_ELBO` does."""
+    return bool(site["infer"].get("enumerate"))
+
+
+def latent_names(trace: Trace) -> list[str]:
+    """The names of a trace's unobserved sample sites that a partner must have too."""
+    return [
+        name
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not site["is_observed"] and not site["infer"].get("is_auxiliary")
+    ]
+
+
+def check_sites_match(model_trace: Trace, guide_trace: Trace) -> None:
+    """Raise PairError unless both programs have the same latent sites."""
+    in_model, in_guide = latent_names(model_trace), latent_names(guide_trace)
+    if set(in_model) == set(in_guide):
+        return
+    message = (
+        "the latent sites of model and guide differ.\n"
+        f"  only in the model: {sorted(set(in_model) - set(in_guide))}\n"
+        f"  only in the guide: {sorted(set(in_guide) - set(in_model))}\n"
+        f"  all in the model: {in_model}; all in the guide: {in_guide}\n"
+        "Give a latent site the same name in both programs"
+    )
+    observed = [n for n in in_guide if n in model_trace.nodes and n not in in_model]
+    if observed:
+        message += f" (observed in the model, so not for the guide to draw: {observed})"
+    enumerated = [n for n in in_model if n not in in_guide and is_enumerated(model_trace.nodes[n])]
+    if enumerated:
+        message += f". {enumerated} are marked for enumeration: use pyro.infer.TraceEnum_ELBO"
+    raise PairError(message)
+
+
+_nesting: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Any, int]] = weakref.WeakKeyDictionary()
+
+
+def plate_nesting(model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """How many dims the plates of a pair take, found by running it once and then remembered."""
+    known = _nesting.setdefault(model, weakref.WeakKeyDictionary())
+    if guide not in known:
+        known[guide] = _find_nesting(model, guide, args, kwargs)
+    return known[guide]
+
+
+def _find_nesting(model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    # the trial must leave no mark: not on the random numbers, the handlers, or BatchNorm's averages
+    programs = [p for p in (model, guide) if isinstance(p, nn.Module)]
+    modes = [(m, m.training) for p in programs for m in p.modules()]
+    device_type = next((a.device.type for a in args if isinstance(a, Tensor)), "cpu")
+    forked = torch.random.fork_rng(
+        devices=range(torch.cuda.device_count()) if device_type == "cuda" else [], device_type="cuda"
+    )
+    try:
+        for program in programs:
+            program.eval()
+        with torch.no_grad(), poutine.block(), forked:
+            guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+            replayed = poutine.replay(model, trace=guide_trace)
+            model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    dims = [
+        frame.dim
+        for trace in (prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace))
+        for site in trace.nodes.values()
+        if site["type"] == "sample"
+        for frame in site["cond_indep_stack"]
+        if frame.dim is not None
+    ]
+    return -min(dims, default=0)
+
+
+def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:
+    """log of the mean of exp(values) along `dim`, without overflow."""
+    return torch.logsumexp(values, dim) - math.log(values.shape[dim])
+
+
+def _ratio(frame: Any) -> float:
+    return float(frame.full_size) / float(frame.size) if frame.full_size else 1.0
+
+
+def _total(terms: Iterable[Tensor], start: Tensor | None = None) -> Tensor:
+    total = None
+    for term in terms:
+        total = term if total is None else total + term
+    if total is None:
+        assert start is not None
+        return start
+    return total
+
+
+def _per_datum(log_prob: Tensor, site: Site, num_particles: int) -> Tensor:
+    """A site's log-density or divergence, masked, scaled and summed over inner plates, as (K, B)."""
+    frame = data_frame(site)
+    scale = site["scale"] if frame.size == frame.full_size else site["scale"] / _ratio(frame)
+    log_prob = scale_and_mask(log_prob, scale, site["mask"])
+    if not isinstance(log_prob, Tensor) or log_prob.dim() == 0 or log_prob.shape[-1] != frame.size:
+        log_prob = torch.as_tensor(log_prob).expand(site["fn"].batch_shape)
+    if num_particles == 1:
+        return (log_prob.flatten(0, -2).sum(0) if log_prob.dim() > 1 else log_prob).unsqueeze(0)
+    return log_prob.flatten(1, -2).sum(1) if log_prob.dim() > 2 else log_prob
+
+
+def _outside_data(log_prob: Tensor, site: Site, num_particles: int) -> Tensor:
+    log_prob = torch.as_tensor(scale_and_mask(log_prob, site["scale"], site["mask"]))
+    if num_particles == 1:
+        return log_prob.sum().unsqueeze(0)
+    return log_prob.flatten(1).sum(1)
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        # identity first: comparing values would make a GPU wait
+        return first is second or (first.shape == second.shape and bool((first == second).all()))
+    return first is second or (not isinstance(first, Tensor) and first == second)
