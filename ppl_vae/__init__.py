@@ -1,6 +1,26 @@
 """ppl_vae: a laboratory for amortized variational inference on Pyro."""
 
+from ppl_vae.fit import Run, TrainingError, fit
+from ppl_vae.inference_data import inference_data
 from ppl_vae.pair import Pair
-from ppl_vae.particles import Particles
+from ppl_vae.particles import PairError, Particles
+from ppl_vae.queries import decode, encode, interpolate, reconstruct, sample, traverse
+from ppl_vae.runs import RunError, load
 
-__all__ = ["Pair", "Particles"]
+__all__ = [
+    "Pair",
+    "PairError",
+    "Particles",
+    "Run",
+    "RunError",
+    "TrainingError",
+    "decode",
+    "encode",
+    "fit",
+    "inference_data",
+    "interpolate",
+    "load",
+    "reconstruct",
+    "sample",
+    "traverse",
+]

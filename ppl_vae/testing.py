@@ -101,8 +101,17 @@ def _attempt(what: str, action: Callable[[], Any], fix: str) -> Any:
 
 
 def _trace(program: nn.Module, batch: Sequence[Tensor], role: str) -> Trace:
+    bad = [
+        (~t.isfinite()).flatten(1).any(1).nonzero() for t in batch if t.is_floating_point() and t.dim() > 1
+    ]
+    rows = [int(row[0]) for row in bad if len(row)]
+    nan = (
+        f" (the batch has NaN or infinite entries, first in datum {rows[0]}: clean or mask them)"
+        if rows
+        else ""
+    )
     return _attempt(
-        f"the {role} cannot run on a batch of shapes {[list(t.shape) for t in batch]}",
+        f"the {role} cannot run on a batch of shapes {[list(t.shape) for t in batch]}{nan}",
         lambda: poutine.trace(program).get_trace(*batch),
         "It is called with the batch's tensors in order. Under `with pyro.plate('data', len(x), dim=-1)` "
         "a site's batch shape must be the plate's: put .to_event(n) on the distribution so that one "
@@ -229,7 +238,9 @@ def _check_leading_dims(pair: Pair, batch: Sequence[Tensor]) -> None:
                 raise PairError(
                     f"site {name!r}: log-density of shape {list(term.shape)}, not {list(expected)}"
                 )
-    alone = _replayed_alone(pair, batch, particles, particle=num_particles - 1)
+    single = _values(particles_module.draw(pair.model, pair.guide, tuple(batch)))
+    last = {name: value[-1].reshape(single[name].shape) for name, value in _values(particles).items()}
+    alone = _replayed(pair, batch, last)
     for name, term in alone.log_likelihood.items():
         _compare(
             term[0],
@@ -239,14 +250,19 @@ def _check_leading_dims(pair: Pair, batch: Sequence[Tensor]) -> None:
         )
 
 
-def _replayed_alone(pair: Pair, batch: Sequence[Tensor], particles: Particles, particle: int) -> Particles:
-    guide_trace = particles.guide_trace.copy()
-    single = poutine.trace(pair.guide).get_trace(*batch)
-    for name in latent_names(guide_trace):
-        shape = single.nodes[name]["value"].shape
-        single.nodes[name]["value"] = guide_trace.nodes[name]["value"][particle].reshape(shape)
-    model_trace = poutine.trace(poutine.replay(pair.model, trace=single)).get_trace(*batch)
-    return particles_module.read(model_trace, single, num_particles=1)
+def _replayed(pair: Pair, batch: Sequence[Tensor], values: dict[str, Tensor]) -> Particles:
+    """One particle whose latents are given."""
+    guide = poutine.condition(pair.guide, values)
+    guide_trace = poutine.trace(guide).get_trace(*batch)
+    for name in values:
+        guide_trace.nodes[name]["is_observed"] = False
+    model_trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(*batch)
+    return particles_module.read(model_trace, guide_trace, num_particles=1)
+
+
+def _values(particles: Particles) -> dict[str, Tensor]:
+    trace = particles.guide_trace
+    return {name: trace.nodes[name]["value"].detach() for name in latent_names(trace)}
 
 
 def _check_independence(pair: Pair, batch: Sequence[Tensor]) -> None:
@@ -255,13 +271,11 @@ def _check_independence(pair: Pair, batch: Sequence[Tensor]) -> None:
     if any(len(tensor) != size for tensor in batch) or full.scale != 1.0 or full.global_sites:
         return  # a program that subsamples by itself decides which data it looks at
     fewer = tuple(tensor[: size - 1] for tensor in batch)
-    guide_trace = poutine.trace(pair.guide).get_trace(*fewer)
-    for name in latent_names(full.guide_trace):
-        value = full.guide_trace.nodes[name]["value"]
-        dim = -1 - len(full.guide_trace.nodes[name]["fn"].event_shape)
-        guide_trace.nodes[name]["value"] = value.narrow(dim, 0, size - 1)
-    model_trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(*fewer)
-    part = particles_module.read(model_trace, guide_trace, num_particles=1)
+    values = {}
+    for name, value in _values(full).items():
+        data_dim = -1 - len(full.guide_trace.nodes[name]["fn"].event_shape)
+        values[name] = value.narrow(data_dim, 0, size - 1)
+    part = _replayed(pair, fewer, values)
     for whole_terms, part_terms in (
         (full.log_likelihood, part.log_likelihood),
         (full.log_prior, part.log_prior),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ppl_vae.data.errors import DataError
@@ -29,7 +30,8 @@ def to_storage(array: Any, what: str) -> Tensor:
     Raises:
         DataError: not numeric, no rows, fewer than two dimensions, or a value that is not finite.
     """
-    if not isinstance(array, Tensor):
+    is_tensor = isinstance(array, Tensor)
+    if not is_tensor:
         array = np.asarray(array)
         if array.dtype.kind not in "buif":
             raise DataError(
@@ -39,7 +41,7 @@ def to_storage(array: Any, what: str) -> Tensor:
         if array.dtype.kind == "b":
             array = array.view(np.uint8)
         elif array.dtype != np.uint8:
-            array = array.astype(np.float32, copy=False)
+            array = to_float32(array)
         # torch cannot hold read-only or negatively strided memory
         if not array.flags.writeable or any(stride < 0 for stride in array.strides):
             array = array.copy()
@@ -51,9 +53,17 @@ def to_storage(array: Any, what: str) -> Tensor:
     elif array.dtype not in (torch.uint8, torch.float32, torch.float64):
         array = array.to(torch.float32)
     tensor = array.detach()
-    check_shape(tuple(tensor.shape), what)
+    # a tensor of one's own may hold scalars, (N,): its event shape is then ()
+    scalars = is_tensor and tensor.ndim == 1
+    check_shape((*tensor.shape, 1) if scalars else tuple(tensor.shape), what)
     check_finite(tensor, what)
     return tensor
+
+
+def to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    """`array` in float32; what is too large becomes infinite, which `check_finite` names."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, copy=False)
 
 
 def check_shape(shape: tuple[int, ...], what: str) -> None:

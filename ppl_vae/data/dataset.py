@@ -192,8 +192,9 @@ def divide(
         if given is not None and not 0 < given < 1:
             raise DataError(f"{which}_fraction={given}: give a share between 0 and 1")
     n = len(train.rows)
-    last = loaded.last_rows_valid
-    if valid is None and last is not None and valid_fraction is None and test is not None:
+    last = loaded.last_rows_valid or n
+    last_rows = last < n and valid_fraction is None
+    if last_rows and valid is None and test is not None:
         return train.select(torch.arange(n - last)), train.select(torch.arange(n - last, n)), test
     share_test = 0.0 if test is not None else _default(test_fraction, TEST_FRACTION)
     share_valid = 0.0 if valid is not None else _default(valid_fraction, VALID_FRACTION)

@@ -47,16 +47,18 @@ def read_npz(path: Path) -> Loaded:
                 f"{path} holds {sorted(arrays)}; name the data 'train' (with 'valid' and 'test', "
                 f"if you have them) or 'x'"
             )
-    parts = {part: _part(*given) for part, given in found.items()}
-    tensors = [part.rows.tensor for part in parts.values() if isinstance(part.rows, ResidentRows)]
-    if len({(tensor.dtype, tensor.shape[1:]) for tensor in tensors}) > 1:
+    tensors = {part: _stored(x, what) for part, (x, _, what) in found.items()}
+    if len({(tensor.dtype, tensor.shape[1:]) for tensor in tensors.values()}) > 1:
         kinds = ", ".join(
-            f"{part} {tensor.dtype} {tuple(tensor.shape)}" for part, tensor in zip(parts, tensors)
+            f"{part} {tensor.dtype} {tuple(tensor.shape)}" for part, tensor in tensors.items()
         )
         raise DataError(f"{path}: the parts differ in type or event shape: {kinds}")
-    return Loaded(
-        parts["train"], parts.get("valid"), parts.get("test"), divisor=divisor_of(*tensors)
-    )
+    parts = {
+        part: tensor_part(tensors[part], y, f"{what} labels")
+        for part, (_, y, what) in found.items()
+    }
+    divisor = divisor_of(*tensors.values())
+    return Loaded(parts["train"], parts.get("valid"), parts.get("test"), divisor=divisor)
 
 
 def read_npy(path: Path, memory_limit: int) -> Loaded:
@@ -68,9 +70,8 @@ def read_npy(path: Path, memory_limit: int) -> Loaded:
     array = as_events(open_npy(path), str(path))
     one_byte = array.dtype in (np.bool_, np.uint8)
     if array.size * (1 if one_byte else 4) <= memory_limit:
-        part = _part(np.array(array), None, str(path))
-        assert isinstance(part.rows, ResidentRows)
-        return Loaded(part, divisor=divisor_of(part.rows.tensor))
+        tensor = _stored(np.array(array), str(path))
+        return Loaded(tensor_part(tensor, None, str(path)), divisor=divisor_of(tensor))
     size = rows_per_chunk(tuple(array.shape[1:]))
     grey = array.dtype == np.uint8 and any(
         array[start : start + size].max() > 1 for start in range(0, len(array), size)
@@ -87,14 +88,19 @@ def read_csv(path: Path) -> Loaded:
         DataError: a cell that is not a number (line and column are named), rows of unequal length,
             or no rows.
     """
-    import pandas as pd  # not at the top: it is slow to import
+    # not at the top: it is slow to import
+    import pandas as pd  # type: ignore[import-untyped]
 
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            first = next(csv.reader(file), [])
+            filled = (cells for cells in csv.reader(file) if cells)
+            first = next(filled, [])
+            second = next(filled, first)
         header = bool(first) and not any(_is_number(cell) for cell in first)
+        if len(first) != len(second):  # pandas would take the first column as an index
+            raise _wrong_cell(path, header)
         table = pd.read_csv(path, header=0 if header else None, skipinitialspace=True)
-    except (pd.errors.EmptyDataError, StopIteration):
+    except pd.errors.EmptyDataError:
         raise DataError(f"{path} is empty; give at least one row of numbers") from None
     except (pd.errors.ParserError, csv.Error) as error:
         raise DataError(f"{path}: rows of unequal length ({error}); mend that line") from error
@@ -102,31 +108,35 @@ def read_csv(path: Path) -> Loaded:
         raise DataError(f"{path} cannot be read as text ({error}); save it as UTF-8") from error
     if table.empty:
         raise DataError(f"{path} holds a header and no rows; give at least one row of numbers")
-    numeric = all(kind.kind in "buif" for kind in table.dtypes if isinstance(kind, np.dtype))
-    if not numeric or not all(isinstance(kind, np.dtype) for kind in table.dtypes):
-        raise _text_cell(path, header)
-    if table.isna().any(axis=None):
-        raise _text_cell(path, header)
+    numeric = all(isinstance(kind, np.dtype) and kind.kind in "uif" for kind in table.dtypes)
+    if not numeric or table.isna().any(axis=None):
+        raise _wrong_cell(path, header)
     y = None
     if header:
         names = [str(name).strip().lower() for name in table.columns]
         if "label" in names and len(names) > 1:
             y = table.iloc[:, names.index("label")].to_numpy()
             table = table.drop(columns=table.columns[names.index("label")])
-    return Loaded(_part(table.to_numpy(dtype=np.float32), y, str(path)))
+    tensor = to_storage(table.to_numpy(dtype=np.float64), str(path))
+    return Loaded(tensor_part(tensor, y, f"{path}: label"))
 
 
-def _text_cell(path: Path, header: bool) -> DataError:
+def tensor_part(tensor: torch.Tensor, y: Any, what: str) -> Part:
+    """A part of a tensor that is stored as it is; `y` are its labels or None, checked."""
+    return Part(ResidentRows(tensor), None if y is None else to_labels(y, len(tensor), what))
+
+
+def _wrong_cell(path: Path, header: bool) -> DataError:
     """The error that names the first cell which is not a number."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
-        names: list[str] = next(reader) if header else []
+        names = next(cells for cells in reader if cells) if header else []
         width = len(names)
         for cells in reader:
             width = width or len(cells)
-            if cells and len(cells) < width:
+            if cells and len(cells) != width:
                 return DataError(
-                    f"{path}: line {reader.line_num} has {len(cells)} cells, not {width}; fill it"
+                    f"{path}: line {reader.line_num} has {len(cells)} cells, not {width}; mend it"
                 )
             for column, cell in enumerate(cells):
                 if not _is_number(cell) or float(cell) != float(cell):
@@ -148,7 +158,8 @@ def _is_number(cell: str) -> bool:
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # opened here, since numpy leaves the file open where the archive is damaged
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
@@ -159,12 +170,5 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path} is not an .npz archive; rename it to end with .npy") from error
 
 
-def _part(array: NDArray[Any], y: Any, what: str) -> Part:
-    tensor = to_storage(as_events(array, what), what).contiguous()
-    labels = None if y is None else to_labels(y, len(tensor), f"{what} labels")
-    return Part(ResidentRows(tensor), labels)
-
-
-def tensor_part(tensor: torch.Tensor, y: Any, what: str) -> Part:
-    """A part of a tensor that is stored as it is, with its labels checked."""
-    return Part(ResidentRows(tensor.contiguous()), to_labels(y, len(tensor), what))
+def _stored(array: NDArray[Any], what: str) -> torch.Tensor:
+    return to_storage(as_events(array, what), what).contiguous()

@@ -84,8 +84,10 @@ def read_folder(folder: Path, image_size: int | tuple[int, int] | None) -> Loade
         DataError: no images, an unreadable one, or sizes that differ and no `image_size`.
     """
     roots = {}
-    for part, names in PARTS.items():
-        roots.update({part: folder / name for name in names if (folder / name).is_dir()})
+    for part, synonyms in PARTS.items():
+        for synonym in synonyms:
+            if (folder / synonym).is_dir():
+                roots[part] = folder / synonym
     if "train" not in roots or len(roots) == 1:
         roots = {"train": folder}
     listed = {part: _list(root) for part, root in roots.items()}
@@ -103,9 +105,10 @@ def read_folder(folder: Path, image_size: int | tuple[int, int] | None) -> Loade
                 )
     channels = max(channels for _, channels in headers)
     classes = sorted({name for _, names in listed.values() for name in names if name})
+    number = {name: label for label, name in enumerate(classes)}
     parts = {}
     for part, (files, names) in listed.items():
-        y = torch.tensor([classes.index(name) for name in names]) if all(names) else None
+        y = torch.tensor([number[name] for name in names]) if all(names) else None
         parts[part] = Part(stream(ImageFiles(tuple(files), size, channels)), y)
     return Loaded(parts["train"], parts.get("valid"), parts.get("test"), divisor=255.0)
 

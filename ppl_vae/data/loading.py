@@ -96,9 +96,9 @@ def _read_path(path: Path, size: tuple[int, int] | None, memory_limit: int) -> L
         if suffix in FILES or len(path.parts) > 1:
             raise MissingDataError(f"{path}: no such file or folder (in {Path.cwd()})")
         close = difflib.get_close_matches(path.name.lower(), NAMED, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise DataError(
-            f"no data set is called {str(path)!r}{hint} Known: {', '.join(NAMED)}. Or give the path "
+            f"no data set is called {str(path)!r}{hint}. Known: {', '.join(NAMED)}. Or give the path "
             f"of a {', '.join(FILES)} file or of a folder of images"
         )
     if size is not None and suffix in FILES:

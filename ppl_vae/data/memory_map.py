@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppl_vae.data.checks import check_finite, check_unit_interval
+from ppl_vae.data.checks import check_finite, check_unit_interval, to_float32
 from ppl_vae.data.errors import DataError
 from ppl_vae.data.layout import as_events
 
@@ -48,7 +48,7 @@ class MemoryMap:
         rows = np.ascontiguousarray(self.array[positions])
         if self.dtype == torch.uint8:
             return torch.from_numpy(rows.view(np.uint8))
-        tensor = torch.from_numpy(rows.astype(np.float32, copy=False))
+        tensor = torch.from_numpy(to_float32(rows))
         good = torch.isfinite(tensor)
         if self.unit_interval:
             good &= (tensor >= 0) & (tensor <= 1)

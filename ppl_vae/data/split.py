@@ -201,8 +201,7 @@ class Split:
             index = rows
         else:
             raise TypeError(
-                f"a split takes a slice or a LongTensor (N,), not {rows!r}; "
-                f"for one row: split[5:6]"
+                f"a split takes a slice or a LongTensor (N,), not {rows!r}; for one row: split[5:6]"
             )
         index = index.to(self._home)
         y = None if self.y is None else self.y[index]

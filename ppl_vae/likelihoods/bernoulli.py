@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ppl_vae.likelihoods.raw import check_event_dim, split, stacked_shape
+from ppl_vae.likelihoods.raw import check_event_dim, single, stacked_shape
 from ppl_vae.likelihoods.support import SupportChecked, require
 
 CLAMP = 1e-3  # an initial mean of exactly 0 or 1 would need an infinite logit
@@ -57,8 +57,10 @@ class BernoulliDistribution(SupportChecked, dist.Bernoulli):
         if self._validate_args:
             self._validate_sample(value)
         # log p(x) = log sigmoid(+-logit). Against x * logit - softplus(logit) this saves a pass over
-        # (K, B, D) each way, and loses nothing where the two terms would cancel. 2x - 1 is only (B, D).
-        return log_sigmoid(self.logits * (2 * value - 1).to(self.logits.dtype))
+        # (K, B, D) each way, and loses nothing where the two terms would cancel. The sign 2x - 1, one
+        # kernel as a reversed subtraction, is only (B, D).
+        sign = torch.rsub(value.to(self.logits.dtype), -1, alpha=-2)
+        return log_sigmoid(self.logits * sign)
 
 
 class Bernoulli(nn.Module):
@@ -92,7 +94,7 @@ class Bernoulli(nn.Module):
         self.event_dim = event_dim
 
     def forward(self, raw: Tensor) -> dist.Distribution:
-        logits = split("Bernoulli", raw, 1, self.event_dim).squeeze(-self.event_dim - 1)
+        logits = single("Bernoulli", raw, self.event_dim)
         return BernoulliDistribution(logits=logits).to_event(self.event_dim)
 
     def raw_shape(self, shape: Sequence[int]) -> tuple[int, ...]:

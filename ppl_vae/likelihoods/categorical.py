@@ -79,9 +79,7 @@ class Categorical(nn.Module):
         super().__init__()
         check_event_dim("Categorical", event_dim)
         if num_classes < 2:
-            raise ValueError(
-                f"likelihoods.Categorical: num_classes must be at least 2, got {num_classes}"
-            )
+            raise ValueError(f"likelihoods.Categorical: num_classes must be at least 2, got {num_classes}")
         self.num_classes = num_classes
         self.event_dim = event_dim
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ppl_vae.likelihoods.raw import check_event_dim, solve_increasing, split, stacked_shape
+from ppl_vae.likelihoods.raw import check_event_dim, single, solve_increasing, stacked_shape
 from ppl_vae.likelihoods.support import SupportChecked, require
 
 CLAMP = 0.05  # logits of about -20 and 20: the mean approaches its ends only as 1 / logit
@@ -50,7 +50,7 @@ class ContinuousBernoulliDistribution(SupportChecked, dist.ContinuousBernoulli):
     """`pyro.distributions.ContinuousBernoulli` from logits, exact near 0 and at both ends.
 
     The one of torch goes through clamped probabilities: it switches to a Taylor series of the
-    probability at 0.499 and 0.501, where float32 has already lost four digits, and stops at logits of 16.
+    probability at 0.499 and 0.501, where float32 has already lost several digits, and stops at logits of 16.
     """
 
     def check(self, x: Tensor) -> None:
@@ -132,7 +132,7 @@ class ContinuousBernoulli(nn.Module):
         self.event_dim = event_dim
 
     def forward(self, raw: Tensor) -> dist.Distribution:
-        logits = split("ContinuousBernoulli", raw, 1, self.event_dim).squeeze(-self.event_dim - 1)
+        logits = single("ContinuousBernoulli", raw, self.event_dim)
         return ContinuousBernoulliDistribution(logits=logits).to_event(self.event_dim)
 
     def raw_shape(self, shape: Sequence[int]) -> tuple[int, ...]:

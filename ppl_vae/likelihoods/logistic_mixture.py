@@ -30,7 +30,9 @@ def check(x: Tensor, levels: int) -> None:
     elif bool((x < 0).any()):
         fix = "rescale it to [0, 1]"
     else:
-        fix = f"round to the nearest level, (x * {top}).round() / {top}, or set levels to the data's own number"
+        fix = (
+            f"round to the nearest level, (x * {top}).round() / {top}, or set levels to the data's own number"
+        )
     require("DiscretisedLogisticMixture", valid, x, f"one of 0, 1/{top}, ..., {top}/{top}", fix)
 
 
@@ -102,9 +104,7 @@ class DiscretisedLogisticMixtureDistribution(SupportChecked, dist.TorchDistribut
         first, last = level <= 0, level >= top
         below_upper = F.logsigmoid(upper).masked_fill(last, 0)
         above_lower = F.logsigmoid(-lower).masked_fill(first, 0)
-        inside = (
-            below_upper + above_lower + torch.where(first | last, torch.zeros_like(width), width)
-        )
+        inside = below_upper + above_lower + torch.where(first | last, torch.zeros_like(width), width)
         return torch.logsumexp(torch.log_softmax(self.logits, -1) + inside, -1)
 
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
@@ -186,9 +186,7 @@ class DiscretisedLogisticMixture(nn.Module):
         name = type(self).__name__
         check_event_dim(name, event_dim)
         if num_mixtures < 1:
-            raise ValueError(
-                f"likelihoods.{name}: num_mixtures must be at least 1, got {num_mixtures}"
-            )
+            raise ValueError(f"likelihoods.{name}: num_mixtures must be at least 1, got {num_mixtures}")
         if levels < 2:
             raise ValueError(f"likelihoods.{name}: levels must be at least 2, got {levels}")
         if not 0 < min_scale < 0.5:
@@ -227,13 +225,9 @@ class DiscretisedLogisticMixture(nn.Module):
                 validate_args=False,
             ).mean
 
-        raw_loc = solve_increasing(mean_at, mean.clamp(CLAMP, 1 - CLAMP), -40.0, 40.0).to(
-            mean.dtype
-        )
+        raw_loc = solve_increasing(mean_at, mean.clamp(CLAMP, 1 - CLAMP), -40.0, 40.0).to(mean.dtype)
         zero = torch.zeros_like(raw_loc)
-        parts = (
-            [zero] * self.num_mixtures + [raw_loc] * self.num_mixtures + [zero] * self.num_mixtures
-        )
+        parts = [zero] * self.num_mixtures + [raw_loc] * self.num_mixtures + [zero] * self.num_mixtures
         return torch.cat(parts, dim=-self.event_dim)
 
     def check(self, x: Tensor) -> None:

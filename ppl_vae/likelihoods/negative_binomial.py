@@ -110,9 +110,7 @@ class NegativeBinomial(nn.Module):
     ) -> None:
         super().__init__()
         check_event_dim("NegativeBinomial", event_dim)
-        check_option(
-            "NegativeBinomial", "total_count", total_count, min_total_count, max_total_count
-        )
+        check_option("NegativeBinomial", "total_count", total_count, min_total_count, max_total_count)
         self.total_count = total_count
         self.min_total_count = min_total_count
         self.max_total_count = max_total_count

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ppl_vae.likelihoods.raw import check_event_dim, split, stacked_shape
+from ppl_vae.likelihoods.raw import check_event_dim, single, stacked_shape
 from ppl_vae.likelihoods.support import SupportChecked, count_fix, require
 
 CLAMP = 1e-3  # a count that never occurs would need an infinite log-rate
@@ -90,7 +90,7 @@ class Poisson(nn.Module):
         self.event_dim = event_dim
 
     def forward(self, raw: Tensor) -> dist.Distribution:
-        raw = split("Poisson", raw, 1, self.event_dim).squeeze(-self.event_dim - 1)
+        raw = single("Poisson", raw, self.event_dim)
         return PoissonDistribution(log_rate(raw)).to_event(self.event_dim)
 
     def raw_shape(self, shape: Sequence[int]) -> tuple[int, ...]:

@@ -22,9 +22,7 @@ def check_event_dim(name: str, event_dim: int) -> None:
         )
 
 
-def stacked_shape(
-    name: str, shape: Sequence[int], parameters: int, event_dim: int
-) -> tuple[int, ...]:
+def stacked_shape(name: str, shape: Sequence[int], parameters: int, event_dim: int) -> tuple[int, ...]:
     """The event shape of the raw output: `parameters` times as many channels as the data."""
     if len(shape) != event_dim:
         raise ValueError(
@@ -32,6 +30,14 @@ def stacked_shape(
             f"event_dim={event_dim}: build it as likelihoods.{name}(..., event_dim={len(shape)})"
         )
     return (parameters * shape[0], *shape[1:])
+
+
+def _check_dims(name: str, raw: Tensor, event_dim: int) -> None:
+    if raw.dim() < event_dim:
+        raise ValueError(
+            f"likelihoods.{name}: raw output of shape {tuple(raw.shape)} has fewer dims than "
+            f"event_dim={event_dim}: build the likelihood with event_dim=1 for vectors"
+        )
 
 
 def split(name: str, raw: Tensor, parameters: int, event_dim: int) -> Tensor:
@@ -42,11 +48,7 @@ def split(name: str, raw: Tensor, parameters: int, event_dim: int) -> Tensor:
     Raises:
         ValueError: if there are too few dims, or if the first event dim is not divisible by P.
     """
-    if raw.dim() < event_dim:
-        raise ValueError(
-            f"likelihoods.{name}: raw output of shape {tuple(raw.shape)} has fewer dims than "
-            f"event_dim={event_dim}: build the likelihood with event_dim=1 for vectors"
-        )
+    _check_dims(name, raw, event_dim)
     channels = raw.shape[-event_dim]
     if channels % parameters:
         raise ValueError(
@@ -55,6 +57,16 @@ def split(name: str, raw: Tensor, parameters: int, event_dim: int) -> Tensor:
             "with shape=likelihood.raw_shape(data_shape)"
         )
     return at_least_float32(raw).unflatten(-event_dim, (parameters, channels // parameters))
+
+
+def single(name: str, raw: Tensor, event_dim: int) -> Tensor:
+    """The raw output of a likelihood with one parameter per output: the tensor itself, at least float32.
+
+    Raises:
+        ValueError: if there are too few dims.
+    """
+    _check_dims(name, raw, event_dim)
+    return at_least_float32(raw)
 
 
 def check_option(name: str, argument: str, option: Option, floor: float, cap: float) -> None:
@@ -93,7 +105,7 @@ def locate(
     if option == "per_output":
         first, second = split(name, raw, 2, event_dim).unbind(-event_dim - 1)
         return first, positive_scale(second, floor, cap)
-    first = split(name, raw, 1, event_dim).squeeze(-event_dim - 1)
+    first = single(name, raw, event_dim)
     if parameter is not None:
         return first, positive_scale(parameter, floor, cap).to(first.dtype)
     return first, first.new_tensor(float(option))
@@ -116,9 +128,7 @@ def compact(expanded: Tensor) -> Tensor:
     return expanded[index]
 
 
-def solve_increasing(
-    function: Callable[[Tensor], Tensor], target: Tensor, low: float, high: float
-) -> Tensor:
+def solve_increasing(function: Callable[[Tensor], Tensor], target: Tensor, low: float, high: float) -> Tensor:
     """Bisect an elementwise increasing function in float64: the argument at which it is `target`."""
     target = target.double()
     lower, upper = torch.full_like(target, low), torch.full_like(target, high)

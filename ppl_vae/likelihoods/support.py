@@ -37,11 +37,7 @@ def require(name: str, valid: Tensor, x: Tensor, must: str, fix: str) -> None:
     distinct = list(dict.fromkeys(f"{value:.6g}" for value in shown.flatten()[:10_000].tolist()))
     found = ", ".join(distinct[:3]) + (", ..." if len(distinct) > 3 else "")
     rest = x[torch.isfinite(x)].detach()
-    extent = (
-        f"min {rest.min().item():.6g}, max {rest.max().item():.6g}"
-        if rest.numel()
-        else "none finite"
-    )
+    extent = f"min {rest.min().item():.6g}, max {rest.max().item():.6g}" if rest.numel() else "none finite"
     fix = fix if bool(finite.all()) else MISSING
     raise ValueError(f"likelihoods.{name}: data must be {must}, found {found} ({extent}): {fix}")
 

@@ -94,7 +94,8 @@ class ConvEncoder(Encoder):
         for width, out in pairwise((shape[0], *widths)):
             layers += downsample(width, out, activation)
         flatten = Flatten((widths[-1], sides[-1], sides[-1]))
-        dense = MLP(flatten.num_features, (num_features,), activation=activation)
+        units = positive_size("num_features", num_features)
+        dense = MLP(flatten.num_features, (units,), activation=activation)
         convolutions = OverImages(nn.Sequential(*layers), shape, channels_last)
         trunk = nn.Sequential(convolutions, flatten, dense)
         super().__init__(trunk, num_features, latent_dim, min_scale, max_scale)

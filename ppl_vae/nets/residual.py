@@ -107,7 +107,8 @@ class ResidualEncoder(Encoder):
             layers += downsample(width, out)
             layers += [ResidualBlock(out, activation, gain) for _ in range(num_blocks)]
         flatten = Flatten((widths[-1], sides[-1], sides[-1]))
-        dense = MLP(flatten.num_features, (num_features,), activation=activation)
+        units = positive_size("num_features", num_features)
+        dense = MLP(flatten.num_features, (units,), activation=activation)
         convolutions = OverImages(nn.Sequential(*layers), shape, channels_last)
         trunk = nn.Sequential(convolutions, flatten, dense)
         super().__init__(trunk, num_features, latent_dim, min_scale, max_scale)

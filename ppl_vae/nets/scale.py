@@ -86,7 +86,7 @@ class LocScale(nn.Module):
         loc, raw = split(W features + b),    scale = positive_scale(raw, min_scale, max_scale)
 
     Shapes: `(*batch, num_features)` to a pair of `(*batch, latent_dim)`, both float32 or wider.
-    With zero rows in W the scale is constant in x, exactly.
+    With zero rows in W the raw output, and so the scale, is constant in x.
 
     Args:
         num_features: width of the incoming features.

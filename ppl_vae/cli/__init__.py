@@ -1,0 +1,113 @@
+"""The command `ppl-vae`: train, evaluate, sample, check, list. On top of everything; nothing imports it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import TextIO
+
+from ppl_vae.cli.errors import UsageError, explain
+
+COMMANDS = {
+    "train": "train a pair on data, then judge it: a run's folder with weights, metrics, pictures, summary",
+    "evaluate": "judge the pair of a run's folder on data",
+    "sample": "draw new data from the pair of a run's folder",
+    "check": "check that a model and a guide fit together, without training them",
+    "list": "what there is: models, guides, nets, likelihoods, estimators, data sets, ...",
+}
+
+HELP = """usage: ppl-vae COMMAND [options]
+
+Train a generative model and its guide, two Pyro programs, and ask how good they are.
+
+commands:
+{commands}
+
+examples:
+  ppl-vae train --data digits
+      a variational autoencoder on the bundled handwritten digits; nothing is downloaded
+  ppl-vae train --data mnist --estimator IWAE --estimator.num_particles 10 --epochs 50
+      the same on MNIST, with an importance-weighted bound
+
+`ppl-vae COMMAND --help` lists the options of a command. --debug, with any command, shows the traceback
+of an error. Exit codes: 0 done, 1 a mistake in the input or a failed run, 2 a mistake in the options,
+130 interrupted.
+"""
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; a user's mistake is one message on stderr.
+
+    Args:
+        argv: the words after `ppl-vae`; those of the process by default.
+
+    >>> main(["list", "schedules"])  # doctest: +ELLIPSIS
+    schedules
+      constant...
+    0
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return _dispatch(words)
+    except KeyboardInterrupt as error:
+        if debug:
+            traceback.print_exc()
+        _say(f"interrupted{': ' + str(error) if str(error) else ''}")
+        return INTERRUPTED
+    except BrokenPipeError:  # `ppl-vae list | head`: nobody reads on, and nobody would read a complaint
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        _say(f"error: {explain(error)}")
+        return USAGE if isinstance(error, UsageError) else FAILED
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS))
+        listed = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+        print(HELP.format(commands=listed), end="")
+        return OK if words else USAGE
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"ppl_vae {version('ppl_vae')}")
+        return OK
+    if words[0] not in COMMANDS:
+        close = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"the commands are {', '.join(COMMANDS)}"
+        raise UsageError(f"there is no command {words[0]!r}: {hint}")
+    # only here, since torch and pyro take seconds to import
+    command = importlib.import_module(f"ppl_vae.cli.command_{words[0]}")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # last, so that a file called random.py hides nothing
+    result: int = command.run(words[1:])
+    return result
+
+
+def _say(message: str) -> None:
+    print(f"ppl-vae: {message}", file=sys.stderr)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    _say(f"warning: {message}")

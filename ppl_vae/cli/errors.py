@@ -1,0 +1,25 @@
+"""What is said about an error: one message for a user's mistake, a hint for what nobody foresaw."""
+
+from __future__ import annotations
+
+
+class UsageError(Exception):
+    """A mistake in the options: the command was not run."""
+
+
+# PairError, RunError, DataError, ConfigError, TrainingError and the optional packages' ImportError among them
+_FORESEEN = (ValueError, TypeError, RuntimeError, OSError, ImportError, UsageError)
+
+
+def explain(error: BaseException) -> str:
+    """An error as text for a terminal.
+
+    >>> explain(ValueError("alpha must be a finite number, got nan"))
+    'alpha must be a finite number, got nan'
+    """
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        text = f"{error.filename}: {error.strerror}"
+    if isinstance(error, _FORESEEN):
+        return text
+    return f"{type(error).__name__}: {text}\n(--debug shows where; if the input is right, it is a bug of ppl_vae)"

@@ -1,0 +1,149 @@
+"""Options from signatures: jsonargparse with a help that is short and errors that are one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import jsonargparse
+from pyro.infer import ELBO as PyroELBO
+from torch import nn
+
+import ppl_vae.kl
+from ppl_vae import data, estimators, guides, likelihoods, models, nets
+from ppl_vae.cli.default_pair import default_pair
+from ppl_vae.cli.errors import UsageError
+
+_NAMESPACES: tuple[ModuleType, ...] = (models, guides, nets, likelihoods, estimators, ppl_vae.kl)
+
+
+class Parser(jsonargparse.ArgumentParser):
+    """A parser whose options may be read from a file with `--config` too."""
+
+    def __init__(self, command: str, description: str, epilog: str = "", arguments: str = "") -> None:
+        super().__init__(
+            prog=f"ppl-vae {command}",
+            usage=f"ppl-vae {command} {arguments}[options]",
+            description=description,
+            epilog=epilog,
+            exit_on_error=False,
+            formatter_class=_Formatter,
+        )
+        self.add_argument("--config", action="config", help="a YAML file of options; --print_config writes one")
+
+    def format_help(self) -> str:
+        # jsonargparse lists every subclass of nn.Module that happens to be imported: pages of them
+        text = re.sub(r",\s+known\s+subclasses:[^)]*\)", ")", super().format_help())
+        # what --<option>.help does is said once, in the epilog
+        return re.sub(r"  --\S+\.help \[?CLASS_PATH_OR_NAME\]?\n(?: {20,}\S.*\n)+", "", text)
+
+    def read(self, words: Sequence[str]) -> jsonargparse.Namespace:
+        """Parse the words of a command line.
+
+        Raises:
+            UsageError: for an unknown option, a value of the wrong type, a class that is not there.
+        """
+        try:
+            return self.parse_args(self._completed(words))
+        except argparse.ArgumentError as error:
+            raise UsageError(f"{self._readable(error)}\n(ppl-vae {self.prog.split()[-1]} --help lists the options)") from error
+
+    def build(self, options: jsonargparse.Namespace) -> jsonargparse.Namespace:
+        """Make the objects that the options describe."""
+        instantiate = getattr(self, "instantiate", None) or self.instantiate_classes  # before 4.49
+        built: jsonargparse.Namespace = instantiate(options)
+        return built
+
+    def _completed(self, words: Sequence[str]) -> list[str]:
+        """`--resume` for `--resume true`, and `--kl Beta` for `--kl ppl_vae.kl.Beta`."""
+        switches = {
+            name
+            for action in self._actions
+            if getattr(action, "_typehint", None) is bool
+            for name in action.option_strings
+        }
+        done: list[str] = []
+        for word, following in zip(words, [*words[1:], "--"]):
+            word = f"ppl_vae.kl.{word}" if done and done[-1] == "--kl" and word in vars(ppl_vae.kl) else word
+            done.append(word)
+            if word in switches and following.startswith("-"):
+                done.append("true")
+        return done
+
+    def _readable(self, error: argparse.ArgumentError) -> str:
+        text = re.sub(r"<class '([\w.]+)'>", lambda match: match[1].rpartition(".")[2], str(error))
+        if match := re.match(r"unrecognized arguments: (--?[^\s=]+)", text.lower()):
+            known = [name for action in self._actions for name in action.option_strings]
+            close = difflib.get_close_matches(match[1], known, n=1)
+            return f"there is no option {match[1]}" + (f": did you mean {close[0]}?" if close else "")
+        key = re.search(r'key "([^"]+)"', text)
+        given = re.search(r"Given value: (.*)", text)
+        where = f"--{key[1]}" + (f" {given[1]}" if given and len(given[1]) < 60 else "") if key else ""
+        reasons = [
+            line.strip().removeprefix("- ")
+            for line in re.sub(r'^.*?key "[^"]+":', "", text, count=1, flags=re.DOTALL).splitlines()
+            if line.strip() and not _NOISE.search(line)
+        ]
+        if match := re.search(r"Expected a dot import path string: (\S+)", text):
+            return f"{where}: {_no_class(match[1])}"
+        reason = " ".join(dict.fromkeys(reasons)).replace("typing.", "")
+        return f"{where}: {reason}" if where else reason
+
+
+_NOISE = re.compile(
+    r"^\s*(Subtypes:|Errors:|Given value|- Expected a NoneType|(- )?Expected a path but"
+    r"|(- )?Does not validate against any)"
+)
+
+
+class _Formatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    pass
+
+
+def _no_class(name: str) -> str:
+    names = [name for package in _NAMESPACES for name in getattr(package, "__all__", vars(package))]
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else "`ppl-vae list` names what there is"
+    return f"no class is called {name!r}: {hint} A class of yours goes by its path, such as my_file.MyClass"
+
+
+def add_data(parser: Parser) -> None:
+    """`--data` and the options of `data.load`."""
+    group = parser.add_argument_group("the data")
+    group.add_argument(
+        "--data", type=str, default="digits", help="a name from `ppl-vae list data`, or a path: .npz, .npy, .csv, a folder of images"
+    )
+    group.add_function_arguments(data.load, "load", skip={"name_or_path"}, as_group=False)
+
+
+def load_data(options: jsonargparse.Namespace) -> data.DataSet:
+    """The data set that `--data` and `--load.*` describe."""
+    return data.load(options.data, **options.load.as_dict())
+
+
+def add_pair(parser: Parser) -> None:
+    """`--model`, `--guide` and the options of the default pair."""
+    group = parser.add_argument_group("the pair: by default a VAE with a mean-field guide, fitted to the data")
+    group.add_argument("--model", type=nn.Module | None, default=None, help="the generative model's class; --model.ARGUMENT for its arguments")
+    group.add_argument("--guide", type=nn.Module | None, default=None, help="the guide's class; --guide.ARGUMENT for its arguments")
+    group.add_function_arguments(default_pair, "pair", skip={"dataset"}, as_group=False)
+
+
+def add_estimator(parser: Parser) -> None:
+    """`--estimator`: ours by name, Pyro's by class path."""
+    group = parser.add_argument_group("the bound")
+    group.add_argument(
+        "--estimator",
+        type=PyroELBO,
+        default=jsonargparse.lazy_instance(estimators.MeanFieldELBO),
+        help="a name from `ppl-vae list estimators`, or a class path such as pyro.infer.Trace_ELBO",
+    )
+
+
+def as_dict(options: Any) -> dict[str, Any]:
+    """A group of options as keyword arguments."""
+    return dict(vars(options))

@@ -1,0 +1,91 @@
+"""The data of an evaluation, and how many data and particles go through the pair at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ppl_vae.data import as_split
+
+# Large enough that Pyro's handlers are a few per cent of the time, small enough for the caches
+ELEMENTS = {"cpu": 2**21}
+ELEMENTS_ELSEWHERE = 2**26
+# The guide's net runs once for each chunk: with this many particles in one, it costs next to nothing
+PARTICLES_IN_CHUNK = 256
+
+
+class Data(Protocol):
+    """What an evaluation asks of data: a `data.Split` has it."""
+
+    def __len__(self) -> int: ...
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, ...]]: ...
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A tuple of Tensors, each (N, ...), that a pair's programs take in this order."""
+
+    tensors: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
+        return zip(*(tensor.split(batch_size) for tensor in self.tensors))
+
+
+def to_data(data: Any, device: torch.device) -> Data:
+    """A split, a Tensor, an array or a tuple of Tensors as something that gives batches on `device`.
+
+    Raises:
+        ValueError: no rows, or Tensors of different lengths; for anything else, as `data.as_split`.
+    """
+    if not (isinstance(data, tuple | list) and len(data) and all(isinstance(x, Tensor) for x in data)):
+        split: Data = as_split(data).to(device)
+        return split
+    shapes = [tuple(tensor.shape) for tensor in data]
+    if any(not shape for shape in shapes) or len({shape[0] for shape in shapes}) != 1:
+        raise ValueError(f"the data's Tensors must have one length, but their shapes are {shapes}")
+    if shapes[0][0] == 0:
+        raise ValueError(f"the data is empty: its Tensors have the shapes {shapes}; give at least one row")
+    return Tensors(tuple(tensor.to(device) for tensor in data))
+
+
+def datum_size(data: Data) -> int:
+    """The number of elements of one datum's largest Tensor."""
+    if isinstance(data, Tensors):
+        return max(math.prod(tensor.shape[1:]) for tensor in data.tensors)
+    return math.prod(getattr(data, "shape", ()))
+
+
+def plan(
+    data: Data, num_particles: int, batch_size: int | None, chunk: int | None, device: torch.device
+) -> tuple[int, tuple[int, ...]]:
+    """The number of data in a batch, and the sizes of the chunks that its particles come in.
+
+    Raises:
+        ValueError: a number that is not a positive whole one.
+    """
+    for name, value in (("num_particles", num_particles), ("batch_size", batch_size), ("chunk", chunk)):
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if value is not None and not (is_whole and value > 0):
+            raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+    rows = max(1, ELEMENTS.get(device.type, ELEMENTS_ELSEWHERE) // max(1, datum_size(data)))
+    if batch_size is None:
+        batch_size = max(1, rows // min(num_particles, chunk or PARTICLES_IN_CHUNK))
+    batch_size = min(batch_size, len(data))
+    if chunk is None:
+        chunk = max(1, rows // batch_size)
+    num_chunks = math.ceil(num_particles / chunk)
+    share, longer = divmod(num_particles, num_chunks)
+    return batch_size, (share + 1,) * longer + (share,) * (num_chunks - longer)
+
+
+def size_of(batch: Sequence[Tensor]) -> int:
+    """B."""
+    return len(batch[0])

@@ -1,0 +1,182 @@
+"""The log-likelihood of data by importance sampling, with its errors and diagnostics."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppl_vae import arviz_support
+from ppl_vae.evaluate.loop import (
+    Batch,
+    batches,
+    check_pair_type,
+    evaluating,
+    refuse_global_latents,
+    refuse_nan,
+)
+from ppl_vae.evaluate.statistics import standard_error
+from ppl_vae.evaluate.table import plus_minus, rows
+from ppl_vae.pair import Pair
+
+K_HAT_LIMIT = 0.7
+
+
+@dataclass(frozen=True, eq=False)
+class LogLikelihood:
+    """An importance-sampling estimate of log p(x) over a data set, in nats per datum.
+
+    Attributes:
+        value: the mean over the data of log p(x_i).
+        standard_error: of `value`, from the spread over the data: how far another test set of this
+            size may differ. It contains the Monte Carlo error.
+        monte_carlo_standard_error: of `value`, from the particles alone: how far another seed may
+            differ. By the delta method; nan for K = 1, and too small where k-hat exceeds 0.7.
+        num_particles: K.
+        decoder_passes_per_second: N K over the seconds that the whole evaluation took.
+        per_datum: (N,) log p(x_i), float64.
+        per_datum_monte_carlo_standard_error: (N,) of `per_datum`, by the delta method.
+        ess: (N,) effective sample size, (sum w)^2 / sum w^2, from 1 to K.
+        k_hat: (N,) Pareto shape of the weights' tail, see `arviz_support.k_hat`.
+    """
+
+    value: float
+    standard_error: float
+    monte_carlo_standard_error: float
+    num_particles: int
+    decoder_passes_per_second: float
+    per_datum: Tensor = field(repr=False)
+    per_datum_monte_carlo_standard_error: Tensor = field(repr=False)
+    ess: Tensor = field(repr=False)
+    k_hat: Tensor = field(repr=False)
+
+    @property
+    def share_unreliable(self) -> float:
+        """The share of the data with k-hat above 0.7; nan where no datum's k-hat could be fitted."""
+        if self.k_hat.isnan().all() and self.num_particles < arviz_support.MIN_PARTICLES_FOR_K_HAT:
+            return math.nan
+        return float((self.k_hat > K_HAT_LIMIT).double().mean())
+
+    def lines(self) -> list[tuple[str, str, str]]:
+        """(name, value, remark) of each line of the table."""
+        remark = f"K = {self.num_particles:,}"
+        if math.isfinite(self.monte_carlo_standard_error):
+            remark += f", Monte Carlo error {self.monte_carlo_standard_error:.2g}"
+        unreliable = (
+            "too few particles" if math.isnan(self.share_unreliable) else f"{self.share_unreliable:.1%}"
+        )
+        return [
+            ("-log p(x)", plus_minus(-self.value, self.standard_error), remark),
+            (
+                "effective sample size",
+                f"{float(self.ess.median()):.1f}",
+                f"median, of {self.num_particles:,}",
+            ),
+            (f"k-hat above {K_HAT_LIMIT}", unreliable, "of the data" if unreliable.endswith("%") else ""),
+        ]
+
+    def __str__(self) -> str:
+        rate = ("decoder passes", f"{self.decoder_passes_per_second:,.0f}", "per second")
+        return rows(f"{len(self.per_datum):,} data, nats per datum", [*self.lines(), rate])
+
+
+def log_likelihood(
+    pair: Pair,
+    data: Any,
+    num_particles: int = 1000,
+    *,
+    batch_size: int | None = None,
+    chunk: int | None = None,
+    seed: int | None = 0,
+    progress: bool = True,
+) -> LogLikelihood:
+    r"""The log-likelihood of each datum by importance sampling with the guide as proposal.
+
+    .. math:: \log p(x_i) \approx \log \frac{1}{K} \sum_k w_{ki}, \qquad w_{ki} = \frac{p(x_i, z_{ki})}{q(z_{ki} \mid x_i)}
+
+    Low in expectation, and rising to log p(x_i) with K. A batch's particles come in chunks of which
+    only the log-weights are kept, so the memory does not grow with K but for those (batch_size, K)
+    numbers. The `data` plate's scale does not enter; masks and a user's own scale do.
+
+    Args:
+        pair: model and guide; their modules are in eval mode meanwhile.
+        data: a `data.Split`, a Tensor (N, *event), or a tuple of Tensors (N, ...).
+        num_particles: K, draws from the guide for each datum.
+        batch_size: data at a time; chosen together with `chunk` for the cache where None.
+        chunk: particles at a time, at most; lower it where memory is short.
+        seed: of the draws; the caller's random numbers stay as they were. None draws from those.
+        progress: show a progress bar.
+
+    Raises:
+        PairError: latents outside the `data` plate (they are named), a pair that breaks the contract,
+            or a NaN (the datum and the site are named).
+        ValueError: data that is empty or has lengths that differ, or a number that is not positive.
+
+    Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, arXiv:1509.00519.
+    """
+    check_pair_type(pair)
+    started = time.perf_counter()
+    per_datum, errors, ess, k_hat = [], [], [], []
+    with evaluating(pair, seed):
+        source, runs = batches(
+            pair, data, num_particles,
+            batch_size=batch_size, chunk=chunk, progress=progress, description="log p(x)",
+        )  # fmt: skip
+        for batch in runs:
+            log_weight = log_weights(batch)
+            value, error, size = from_log_weight(log_weight)
+            per_datum.append(value)
+            errors.append(error)
+            ess.append(size)
+            k_hat.append(torch.from_numpy(arviz_support.k_hat(log_weight.numpy())))
+    seconds = time.perf_counter() - started
+    values, every_error = torch.cat(per_datum), torch.cat(errors)
+    return LogLikelihood(
+        value=float(values.mean()),
+        standard_error=standard_error(values),
+        monte_carlo_standard_error=float(every_error.square().sum().sqrt()) / len(values),
+        num_particles=num_particles,
+        decoder_passes_per_second=len(source) * num_particles / seconds,
+        per_datum=values,
+        per_datum_monte_carlo_standard_error=every_error,
+        ess=torch.cat(ess),
+        k_hat=torch.cat(k_hat),
+    )
+
+
+def log_weights(batch: Batch) -> Tensor:
+    """(B, K) log-weights of one batch, on the host, in the precision of the pair."""
+    parts = []
+    for particles in batch.particles():
+        refuse_global_latents(particles, "evaluate.log_likelihood")
+        parts.append(particles.log_weight)
+    log_weight = torch.cat(parts)
+    refuse_nan(log_weight.sum(0), particles, batch.first)
+    return log_weight.T.contiguous().cpu()
+
+
+def from_log_weight(log_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Log-likelihood, its Monte Carlo standard error and the effective sample size, each (B,), float64.
+
+    .. math:: \mathrm{Var}\bigl(\log \tfrac{1}{K} \textstyle\sum_k w_k\bigr) \approx \frac{1}{K (K - 1)} \sum_k \Bigl(\frac{w_k}{\bar w} - 1\Bigr)^2
+
+    Args:
+        log_weight: (B, K).
+    """
+    log_weight = log_weight.double()
+    num_particles = log_weight.shape[1]
+    total = log_weight.logsumexp(1)
+    value = total - math.log(num_particles)
+    # from the logarithms again: squares of small weights would vanish
+    ess = (2 * total - (2 * log_weight).logsumexp(1)).exp().nan_to_num(nan=0.0)
+    if num_particles == 1:
+        error = torch.full_like(total, math.nan)
+    else:
+        # w / mean - 1, rather than K / ESS - 1, so that equal weights give zero and not rounding's root
+        deviation = (log_weight - value.unsqueeze(1)).expm1()
+        error = deviation.square().sum(1).sqrt() / math.sqrt(num_particles * (num_particles - 1))
+    return value, error, ess

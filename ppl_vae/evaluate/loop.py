@@ -1,0 +1,146 @@
+"""The loop of every evaluation: batches of data, chunks of particles, and a pair left as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ppl_vae.evaluate.batches import Data, plan, size_of, to_data
+from ppl_vae.pair import Pair
+from ppl_vae.particles import PairError, Particles, draw
+
+
+@contextmanager
+def evaluating(pair: Pair, seed: int | None) -> Iterator[None]:
+    """Modules in eval mode, no gradients, and random numbers from `seed`; all is put back afterwards.
+
+    With `seed=None` the caller's random numbers are used, and used up.
+    """
+    modes = [(module, module.training) for module in pair.modules()]
+    try:
+        pair.eval()
+        with torch.no_grad(), nullcontext() if seed is None else _seeded(seed, pair.device):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    on_cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_cuda else []):
+        # torch.manual_seed would also seed devices that are not restored here
+        torch.default_generator.manual_seed(seed)
+        if on_cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of an evaluation, whose particles come a chunk at a time."""
+
+    tensors: tuple[Tensor, ...]
+    first: int
+    """The number of its first datum."""
+    chunks: tuple[int, ...]
+    pair: Pair
+    bar: Any
+
+    def __len__(self) -> int:
+        return size_of(self.tensors)
+
+    def particles(self) -> Iterator[Particles]:
+        """The chunks of particles, one after the other; keep none of them.
+
+        Raises:
+            PairError: a pair that breaks the contract, or a NaN among the terms of the log-weights.
+        """
+        for number, size in enumerate(self.chunks):
+            # each batch's data is checked once, as the caller has set it; again would only cost time
+            with nullcontext() if number == 0 else pyro.validation_enabled(False):
+                particles = draw(self.pair.model, self.pair.guide, self.tensors, num_particles=size)
+            if particles.batch_size != len(self):
+                raise PairError(
+                    f"a batch of {len(self)} data gave log-weights for {particles.batch_size}: the plate "
+                    f"'data' must hold each datum of the batch once, `pyro.plate('data', len(x), dim=-1)`"
+                )
+            yield particles
+            self.bar.update(size * len(self))
+
+
+def batches(
+    pair: Pair,
+    data: Any,
+    num_particles: int,
+    *,
+    batch_size: int | None,
+    chunk: int | None,
+    progress: bool,
+    description: str,
+) -> tuple[Data, Iterator[Batch]]:
+    """The data, and its batches; run them within `evaluating`."""
+    source = to_data(data, pair.device)
+    batch_size, chunks = plan(source, num_particles, batch_size, chunk, pair.device)
+
+    def run() -> Iterator[Batch]:
+        first = 0
+        with progress_bar(len(source) * num_particles, description, " draws", progress) as bar:
+            for tensors in source.batches(batch_size):
+                yield Batch(tensors, first, chunks, pair, bar)
+                first += size_of(tensors)
+
+    return source, run()
+
+
+def progress_bar(total: int, description: str, unit: str, progress: bool) -> Any:
+    """A bar that goes away when it is done; nothing is drawn unless `progress`."""
+    return tqdm(total=total, desc=description, unit=unit, unit_scale=True, leave=False, disable=not progress)
+
+
+def refuse_global_latents(particles: Particles, what: str) -> None:
+    """Raise PairError for a pair with latents outside the `data` plate."""
+    if particles.global_sites:
+        raise PairError(
+            f"{what} needs importance weights per datum, which do not exist while the latents "
+            f"{list(particles.global_sites)} outside the plate 'data' are shared by all data: move them "
+            f"into the plate, or ask for evaluate.bounds"
+        )
+
+
+def refuse_nan(values: Tensor, particles: Particles, first: int) -> None:
+    """Raise PairError when a datum's value, (B,), is NaN; `particles` help to find the site."""
+    bad = values.isnan()
+    if not bad.any():
+        return
+    groups = {
+        "log-likelihood": particles.log_likelihood,
+        "log-prior": particles.log_prior,
+        "log-guide": particles.log_guide,
+    }
+    sites = [
+        f"the {kind} of site {name!r}"
+        for kind, terms in groups.items()
+        for name, term in terms.items()
+        if term.isnan().any()
+    ]
+    where = " and ".join(sites) if sites else "a sum of infinite terms"
+    raise PairError(
+        f"datum {first + int(bad.nonzero()[0])}: the log-weight is NaN, from {where}. Look for NaN in the "
+        f"parameters or in the data; ppl_vae.testing.check_pair(pair, x) tells which statement makes it"
+    )
+
+
+def check_pair_type(pair: Any) -> None:
+    """Raise TypeError for anything but a Pair."""
+    if not isinstance(pair, Pair):
+        raise TypeError(f"expected a ppl_vae.Pair, got {type(pair).__name__}: write Pair(model, guide)")

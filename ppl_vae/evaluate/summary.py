@@ -1,0 +1,60 @@
+"""Everything that is asked of a trained pair first, in one result and one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ppl_vae.evaluate.active_units import ActiveUnits, active_units
+from ppl_vae.evaluate.bounds import Bounds, bounds
+from ppl_vae.evaluate.log_likelihood import LogLikelihood, log_likelihood
+from ppl_vae.evaluate.table import rows
+from ppl_vae.pair import Pair
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """Bounds, log-likelihood and active units of a pair on one data set; `str` gives the table."""
+
+    bounds: Bounds
+    log_likelihood: LogLikelihood
+    active_units: ActiveUnits
+
+    def __str__(self) -> str:
+        lines = [*self.bounds.lines(), *self.log_likelihood.lines(), *self.active_units.lines()]
+        return rows(f"{len(self.bounds.per_datum):,} data, nats per datum", lines)
+
+
+def summary(
+    pair: Pair,
+    data: Any,
+    num_particles: int = 1000,
+    *,
+    threshold: float = 0.01,
+    batch_size: int | None = None,
+    chunk: int | None = None,
+    seed: int | None = 0,
+    progress: bool = True,
+) -> Summary:
+    """The ELBO with its terms, the log-likelihood with its diagnostics, and the active units.
+
+    Args:
+        pair: model and guide; their modules are in eval mode meanwhile.
+        data: a `data.Split`, a Tensor (N, *event) of at least two rows, or a tuple of Tensors (N, ...).
+        num_particles: K of the log-likelihood; the ELBO is taken with K = 1.
+        threshold: variance above which a latent unit counts as active.
+        batch_size: data at a time; chosen for the cache where None.
+        chunk: particles at a time, at most.
+        seed: of the draws; the caller's random numbers stay as they were. None draws from those.
+        progress: show progress bars.
+
+    Raises:
+        PairError, ValueError: as `bounds`, `log_likelihood` and `active_units`.
+    """
+    return Summary(
+        bounds(pair, data, batch_size=batch_size, seed=seed, progress=progress),
+        log_likelihood(
+            pair, data, num_particles, batch_size=batch_size, chunk=chunk, seed=seed, progress=progress
+        ),
+        active_units(pair, data, threshold, batch_size=batch_size, seed=seed, progress=progress),
+    )

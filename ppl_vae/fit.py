@@ -1,0 +1,325 @@
+"""fit: the training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pyro
+import torch
+from lightning_fabric import Fabric
+from pyro.infer import ELBO as PyroELBO
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ppl_vae.data import DataSet, Split, as_split
+from ppl_vae.estimators import Estimator
+from ppl_vae.kl import KL, KLSchedule
+from ppl_vae.loggers import open_loggers
+from ppl_vae.optimizers import make_optimizer, make_schedule
+from ppl_vae.pair import Pair
+from ppl_vae.precision import mixed_precision
+from ppl_vae.runs import CHECKPOINT, CONFIG, RunError, RunFolder, pair_config
+from ppl_vae.step import NotFinite, Step, name_bad_site, validate
+from ppl_vae.testing import check_pair
+from ppl_vae.training import Row, Training
+
+Precision = Literal["auto", "float32", "bf16"]
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot go on; the pair keeps its last good weights."""
+
+
+@dataclass
+class Run:
+    """What `fit` gives back.
+
+    Attributes:
+        pair: the trained pair, the same object that was given, in eval mode.
+        history: one row an epoch: `epoch`, `step`, `seconds`, `learning_rate`, the means over the
+            epoch's batches (`train_bound`, what is optimised; `train_elbo`, `train_reconstruction`,
+            `train_kl_<site>`) and over the validation data (`valid_bound`, `valid_elbo`, ...).
+            All of them in nats per datum.
+        stopped: "finished", "early" or "interrupted".
+        best_epoch: the epoch with the best validation bound; None without validation.
+        path: the run's folder, or None.
+    """
+
+    pair: Pair
+    history: pd.DataFrame
+    stopped: str
+    best_epoch: int | None
+    path: Path | None
+
+
+def fit(
+    pair: Pair,
+    estimator: PyroELBO,
+    data: DataSet | Split | Tensor,
+    *,
+    epochs: int = 100,
+    batch_size: int = 100,
+    learning_rate: float = 1e-3,
+    schedule: str | Callable[[float], float] = "constant",
+    optimizer: str | Callable[..., torch.optim.Optimizer] = "adam",
+    weight_decay: float = 0.0,
+    clip_norm: float | None = None,
+    kl: KL = 1.0,
+    patience: int | None = None,
+    validate_every: int = 1,
+    device: str = "auto",
+    precision: Precision = "auto",
+    fabric: Fabric | None = None,
+    seed: int = 0,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    checkpoint_every: int = 1,
+    loggers: Sequence[str] = (),
+    progress: bool = True,
+    check: bool = True,
+) -> Run:
+    """Train a pair, in place, by stochastic gradient ascent on a bound.
+
+    The random numbers of a training come from `seed` alone; the caller's are left as they were.
+
+    Args:
+        pair: the pair; it is moved to `device`.
+        estimator: one of `ppl_vae.estimators`, or Pyro's own `Trace_ELBO()`, `RenyiELBO(...)` etc.
+        data: a `DataSet` (its train part is trained on, its valid part validated on), or a `Split`
+            or tensor to train on without validation.
+        epochs: passes over the training data.
+        batch_size: data in a gradient step; the last of an epoch may be smaller.
+        learning_rate: the optimizer's, before the schedule.
+        schedule: "constant", "cosine" or "linear" (both to zero), "iwae" (the eight stages of
+            arXiv:1509.00519), or a function of the training's fraction in [0, 1] to a factor.
+        optimizer: "adam", "adamw", "adamax", "sgd", or a function of (parameters, lr=...).
+        weight_decay: the optimizer's.
+        clip_norm: the largest norm of the gradient of the loss in nats per datum; None for any.
+        kl: weight of the KL term, a `kl.Beta` or `kl.LinearWarmup`, or these by latent site.
+        patience: stop after this many epochs without a better validation bound, and restore the best
+            weights; None trains to the end and keeps the last weights.
+        validate_every: epochs between validations.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        precision: "float32"; "bf16" runs the nets in bfloat16 and everything else in float32;
+            "auto" is "bf16" on a GPU that has it and "float32" elsewhere.
+        fabric: a launched `lightning_fabric.Fabric` for several devices; it replaces `device`.
+        seed: of the data's order and of every random number.
+        run_dir: a folder for the run: config, weights, metrics, checkpoint.
+        resume: continue from the folder's checkpoint, where there is one.
+        checkpoint_every: epochs between checkpoints.
+        loggers: "tensorboard", "wandb", "mlflow"; metrics.csv is always written.
+        progress: show a progress bar.
+        check: run `check_pair` first.
+
+    Raises:
+        PairError: for a pair that breaks the contract.
+        ValueError: for an option out of range, or a KL weight under an estimator without a KL term.
+        RunError: for a folder that holds another run, or a checkpoint of other settings.
+        TrainingError: when the loss stops being finite; names the step and the site.
+    """
+    settings = _settings(locals())
+    fabric = fabric or _fabric(device)
+    train, valid = _parts(data, fabric)
+    pair.to(fabric.device)
+    with _random_numbers(seed, fabric.device):
+        example = train.take(8).tensors()
+    pair.remember(example)
+    sites = _latent_sites(pair, estimator, example, check)
+    warmup = _kl_schedule(kl, estimator, sites, epochs)
+    factor = make_schedule(schedule)
+    parameters = [parameter for parameter in pair.parameters() if parameter.requires_grad]
+    torch_optimizer = make_optimizer(optimizer, parameters, learning_rate, weight_decay)
+    folder = _folder(run_dir, resume, pair, settings) if fabric.is_global_zero else None
+    training = Training(pair, torch_optimizer, settings, folder, patience)
+    on_cpu = fabric.device.type == "cpu"  # elsewhere, looking at a loss would make the device wait
+    batch = example
+
+    with _random_numbers(seed + fabric.global_rank, fabric.device):
+        if folder is not None and resume and (folder.path / CHECKPOINT).exists():
+            training.resume()
+        step = Step(pair, estimator, torch_optimizer, clip_norm=clip_norm, check_finite=on_cpu, fabric=fabric)
+        steps_per_epoch = math.ceil(len(train) / batch_size)
+        total = epochs * steps_per_epoch
+        writers = open_loggers(loggers, folder.path if folder else None, settings)
+        silent = not (progress and fabric.is_global_zero)
+        bar = tqdm(total=total, initial=training.step, disable=silent, unit="step", mininterval=0.2)
+        quiet = pyro.validation_enabled(False)  # check_pair has validated; a hot loop need not again
+        half = mixed_precision(pair.model, pair.guide, dtype=_net_dtype(precision, fabric.device))
+        try:
+            with quiet, half:
+                while training.epoch < epochs and not training.stopped:
+                    started = time.perf_counter()
+                    pair.train()
+                    order = torch.Generator().manual_seed(seed + training.epoch)
+                    for batch in train.batches(batch_size, shuffle_generator=order):
+                        if schedule != "constant":
+                            step.set_learning_rate(learning_rate * factor(training.step / total))
+                        if warmup is not None:
+                            step.set_kl_weight(warmup.at(training.step / steps_per_epoch))
+                        step(*batch)
+                        training.step += 1
+                        bar.update()
+                    training.epoch += 1
+                    row: Row = {
+                        "epoch": training.epoch,
+                        "step": training.step,
+                        "seconds": time.perf_counter() - started,
+                        "learning_rate": torch_optimizer.param_groups[0]["lr"],
+                        **{f"train_{name}": mean for name, mean in step.pop_means().items()},
+                    }
+                    if not math.isfinite(row["train_bound"]):
+                        raise NotFinite(f"the epoch's mean bound is {row['train_bound']}")
+                    last = training.epoch == epochs
+                    if valid is not None and (last or training.epoch % validate_every == 0):
+                        means = validate(pair, estimator, valid, seed)
+                        row |= {f"valid_{name}": mean for name, mean in means.items()}
+                    training.finish_epoch(row)
+                    if last or training.stopped or training.epoch % checkpoint_every == 0:
+                        training.save()
+                    for writer in writers:
+                        writer.log(row, training.epoch)
+                    bar.set_postfix_str(_summary(row, epochs))
+        except NotFinite as error:
+            where = name_bad_site(pair, batch)
+            training.restore_last_good()
+            if folder is not None:
+                folder.save_weights(pair)
+            raise TrainingError(
+                f"training stopped in step {training.step + 1}, epoch {training.epoch + 1}: {error}. Not "
+                f"finite first: {where}. The pair keeps its last good weights. Try a smaller "
+                f"learning_rate, clip_norm=..., or a larger floor under the scales"
+            ) from error
+        except KeyboardInterrupt:
+            training.stopped = "interrupted"
+        finally:
+            bar.close()
+            for writer in writers:
+                writer.close()
+    if training.stopped != "interrupted":
+        training.restore_best()
+    if folder is not None:
+        folder.write_metrics(training.history)
+        folder.save_weights(pair)
+    return Run(
+        pair.eval(),
+        pd.DataFrame(training.history),
+        training.stopped or "finished",
+        training.best_epoch or None,
+        folder.path if folder else None,
+    )
+
+
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    """`fit`'s options as plain values, checked where nothing later does."""
+    for name in ("epochs", "batch_size", "validate_every", "checkpoint_every"):
+        if not isinstance(options[name], int) or options[name] < 1:
+            raise ValueError(f"{name} must be a positive whole number, got {options[name]!r}")
+    for name in ("clip_norm", "patience"):
+        if options[name] is not None and not options[name] > 0:
+            raise ValueError(f"{name} must be positive or None, got {options[name]!r}")
+    if options["resume"] and options["run_dir"] is None:
+        raise ValueError("resume=True needs the run's folder: fit(..., run_dir='runs/name', resume=True)")
+    estimator = options["estimator"]
+    if not isinstance(estimator, PyroELBO):
+        raise ValueError(
+            f"estimator must be an object such as estimators.IWAE(num_particles=10) or "
+            f"pyro.infer.Trace_ELBO(), got {estimator!r}"
+        )
+    plain = {name: value for name, value in options.items() if name not in ("pair", "data", "fabric")}
+    plain["estimator"] = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
+    for name in ("num_particles", "alpha"):
+        if hasattr(estimator, name):
+            plain[f"estimator_{name}"] = getattr(estimator, name)
+    plain["data"] = repr(options["data"]) if not isinstance(options["data"], Tensor) else "a tensor"
+    simple = (str, int, float, bool, type(None))
+    return {name: value if isinstance(value, simple) else str(value) for name, value in plain.items()}
+
+
+def _fabric(device: str) -> Fabric:
+    kind, _, index = device.partition(":")
+    available = {
+        "auto": True,
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available.get(kind, False):
+        raise ValueError(
+            f"device {device!r} is not available here: choose from "
+            f"{[name for name, there in available.items() if there]}"
+        )
+    return Fabric(accelerator=kind, devices=[int(index)] if index else 1)
+
+
+def _net_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    if precision not in ("auto", "float32", "bf16"):
+        raise ValueError(f"precision must be 'auto', 'float32' or 'bf16', got {precision!r}")
+    automatic = precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(False)
+    return torch.bfloat16 if precision == "bf16" or automatic else None
+
+
+def _parts(data: DataSet | Split | Tensor, fabric: Fabric) -> tuple[Split, Split | None]:
+    whole = isinstance(data, DataSet)
+    train, valid = (data.train, data.valid) if whole else (as_split(data), None)
+    if fabric.world_size > 1:
+        size = len(train) // fabric.world_size * fabric.world_size  # equal shares: equal steps
+        train = train[fabric.global_rank : size : fabric.world_size]
+    return train.to(fabric.device), None if valid is None else valid.to(fabric.device)
+
+
+def _latent_sites(
+    pair: Pair, estimator: PyroELBO, example: tuple[Tensor, ...], check: bool
+) -> tuple[str, ...]:
+    if not check:
+        return ()
+    stock = not isinstance(estimator, Estimator)
+    report = check_pair(pair, *example, allow_global=stock or estimator.handles_global_latents)
+    return tuple(report.latent_sites)
+
+
+def _kl_schedule(kl: KL, estimator: PyroELBO, sites: tuple[str, ...], epochs: int) -> KLSchedule | None:
+    schedule = KLSchedule(kl, sites, epochs)
+    if not schedule.changes_anything:
+        return None
+    if not getattr(estimator, "takes_kl_weight", False):
+        raise ValueError(
+            f"kl={kl!r}: {type(estimator).__name__} has no KL term to weigh apart, and weighing inside its "
+            f"log-weights would not be the bound with that weight. Use estimators.ELBO or "
+            f"estimators.MeanFieldELBO"
+        )
+    return schedule
+
+
+def _folder(
+    run_dir: str | Path | None, resume: bool, pair: Pair, settings: dict[str, Any]
+) -> RunFolder | None:
+    if run_dir is None:
+        return None
+    folder = RunFolder(run_dir)
+    if not resume and (folder.path / CONFIG).exists():
+        raise RunError(
+            f"{folder.path} already holds a run: choose another run_dir, or continue it with resume=True"
+        )
+    folder.clean()
+    folder.write_config({**pair_config(pair), "fit": settings})
+    return folder
+
+
+@contextmanager
+def _random_numbers(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers of one's own, from a seed; the caller's are as before afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _summary(row: Row, epochs: int) -> str:
+    bounds = [f"{name} {row[name]:.2f}" for name in ("train_bound", "valid_bound") if name in row]
+    return f"epoch {int(row['epoch'])}/{epochs}, " + ", ".join(bounds).replace("_", " ") + " nats"

@@ -1,0 +1,128 @@
+"""The effect handlers behind the queries, and the conditions that they run under."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.uncondition_messenger import UnconditionMessenger
+from pyro.poutine.util import site_is_factor, site_is_subsample
+from torch import Tensor
+
+from ppl_vae.pair import Pair
+from ppl_vae.particles import PARTICLE_PLATE, Program, Site, plate_nesting
+
+_MEAN_DRAWS = 100  # for the few distributions without a mean (flows): a tenth of a standard deviation
+
+
+class Uncondition(UnconditionMessenger):
+    """`poutine.uncondition`, except for sites to hold and for statements that are not about data."""
+
+    def __init__(self, given: Sequence[str] = ()) -> None:
+        super().__init__()
+        if isinstance(given, str):
+            raise ValueError(f"given must be a sequence of sites, got a string: write given=[{given!r}]")
+        self.given = frozenset(given)
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] not in self.given and not is_bookkeeping(msg):
+            super()._pyro_sample(msg)
+
+
+class Centre(Messenger):
+    """Put every drawn site at its mean; a discrete one, which may not exist there, at its mode."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["is_observed"] or msg["done"] or site_is_subsample(msg):
+            return
+        fn = msg["fn"]
+        value = None if is_discrete(fn) else mean_of(msg)
+        if value is None:
+            try:
+                value = fn.mode.nan_to_num()  # torch: nan for a Bernoulli at a half
+            except NotImplementedError:
+                draws = fn.sample((_MEAN_DRAWS,))
+                value = draws.mode(0).values if is_discrete(fn) else draws.mean(0)
+        msg["value"], msg["done"] = value, True
+
+
+@contextmanager
+def asking(pair: Pair, seed: int | None) -> Iterator[None]:
+    """No gradients, eval mode, and random numbers of the query's own when there is a seed."""
+    modes = [(module, module.training) for module in pair.modules()]
+    cuda = pair.device.type == "cuda"
+    forked = torch.random.fork_rng(
+        devices=[pair.device] if cuda else [], enabled=seed is not None, device_type="cuda"
+    )
+    try:
+        pair.eval()
+        with torch.no_grad(), forked:
+            if seed is not None:
+                # not torch.manual_seed: it would seed every accelerator, those that were not forked too
+                torch.default_generator.manual_seed(seed)
+                if cuda:
+                    with torch.cuda.device(pair.device):
+                        torch.cuda.manual_seed(seed)
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def run(program: Program, batch: Sequence[Tensor], handler: Messenger | None = None) -> Trace:
+    return poutine.trace(program if handler is None else handler(program)).get_trace(*batch)
+
+
+def repeated(program: Program, count: int, plate_dim: int | None) -> Program:
+    return program if plate_dim is None else pyro.plate(PARTICLE_PLATE, count, dim=plate_dim)(program)
+
+
+def find_plate_dim(pair: Pair, batch: tuple[Tensor, ...]) -> int:
+    return -(plate_nesting(pair.model, pair.guide, batch, {}) + 1)
+
+
+def centre(pair: Pair, batch: tuple[Tensor, ...]) -> dict[str, Site]:
+    return latent_sites(run(pair.guide, batch, Centre()))
+
+
+def is_bookkeeping(site: Any) -> bool:
+    """Whether a sample statement is a plate's subsample, a `pyro.factor` or a `pyro.deterministic`."""
+    return site_is_subsample(site) or site_is_factor(site) or bool(site["infer"].get("_deterministic"))
+
+
+def sample_sites(trace: Trace) -> dict[str, Site]:
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not is_bookkeeping(site)
+    }
+
+
+def latent_sites(trace: Trace, given: Sequence[str] = ()) -> dict[str, Site]:
+    """The sites that are not data: not observed, or chosen by `condition`; none of `given`."""
+    return {
+        name: site
+        for name, site in sample_sites(trace).items()
+        if name not in given and not site["is_observed"] and not site["infer"].get("was_observed")
+    }
+
+
+def mean_of(site: Site) -> Tensor | None:
+    try:
+        mean = site["fn"].mean
+    except NotImplementedError:
+        return None
+    return None if bool(mean.isnan().any()) else mean
+
+
+def is_discrete(fn: Any) -> bool:
+    try:
+        return bool(fn.support.is_discrete)
+    except NotImplementedError:
+        return False

@@ -1,0 +1,225 @@
+"""One gradient step: draw the particles, follow the estimator's gradient, move the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyro
+import torch
+from lightning_fabric import Fabric
+from pyro import poutine
+from pyro.infer import ELBO as PyroELBO
+from torch import Tensor, nn
+
+from ppl_vae.data import Split
+from ppl_vae.estimators import ELBO, Estimator
+from ppl_vae.pair import Pair
+from ppl_vae.particles import Particles, data_frame
+
+Terms = dict[str, Tensor]
+
+
+class NotFinite(ArithmeticError):
+    """A loss that is NaN or infinite, found before the parameters were moved."""
+
+
+def terms_of(particles: Particles) -> Terms:
+    """The true ELBO, its reconstruction term and the KL of each site: sums over the batch, in nats.
+
+    Whatever is being optimised, these are what a run logs; no KL weight enters.
+    """
+    with torch.no_grad():
+        terms = {"elbo": particles.reconstruction, "reconstruction": particles.reconstruction}
+        for site in particles.latent_sites:
+            divergence = particles.kl_sample(site)
+            terms[f"kl_{site}"] = divergence
+            terms["elbo"] = terms["elbo"] - divergence
+        return {name: term.mean(0).sum() for name, term in terms.items()}
+
+
+class Objective(nn.Module):
+    """A pair and an estimator as one module: a batch's tensors to a loss in nats per datum.
+
+    Pyro's own estimators take the same place. Those without a differentiable loss (`RenyiELBO`) add
+    to the parameters' `grad` inside `forward`, and the loss that comes back has no graph.
+    """
+
+    def __init__(self, pair: Pair, estimator: PyroELBO) -> None:
+        super().__init__()
+        self.pair = pair
+        self.estimator = estimator
+        self.kl_weight: Mapping[str, Tensor] = {}
+        self._scale: float | None = None
+
+    def forward(self, *batch: Tensor) -> tuple[Tensor, Terms]:
+        """The loss, a scalar, and the batch's terms: sums over its data."""
+        pair, estimator = self.pair, self.estimator
+        if isinstance(estimator, Estimator):
+            particles = estimator.draw(pair.model, pair.guide, *batch)
+            if self.kl_weight:
+                particles = particles.with_kl_weight(self.kl_weight)
+            loss = estimator.total(particles) / (particles.scale * particles.batch_size)
+            return loss, {"bound": -loss.detach() * particles.batch_size, **terms_of(particles)}
+        size = len(batch[0])
+        if self._scale is None:
+            self._scale = plate_scale(pair, batch)
+        if has_differentiable_loss(estimator):
+            loss = estimator.differentiable_loss(pair.model, pair.guide, *batch) / (self._scale * size)
+        else:
+            loss = self._loss_and_grads(batch) / (self._scale * size)
+        return loss, {"bound": -loss.detach() * size}
+
+    def _loss_and_grads(self, batch: tuple[Tensor, ...]) -> Tensor:
+        scale = (self._scale or 1.0) * len(batch[0])
+        loss = self.estimator.loss_and_grads(*self.pair.pyro(), *batch)
+        self.pair.forget_pyro()
+        for parameter in self.pair.parameters():
+            if parameter.grad is not None:
+                parameter.grad.div_(scale)
+        return torch.as_tensor(loss, device=self.pair.device)
+
+
+class Step:
+    """One gradient step as an object.
+
+    Args:
+        pair: the pair, on its device.
+        estimator: ours or Pyro's.
+        optimizer: a torch optimizer over the pair's parameters.
+        clip_norm: the largest norm of the whole gradient; None does not clip.
+        check_finite: raise before a loss that is not finite moves the parameters. It makes a GPU wait.
+        fabric: what prepares the pair for its devices; None for a step of one's own on one device.
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        estimator: PyroELBO,
+        optimizer: torch.optim.Optimizer,
+        *,
+        clip_norm: float | None = None,
+        check_finite: bool = True,
+        fabric: Fabric | None = None,
+    ) -> None:
+        self.pair = pair
+        self.clip_norm = clip_norm
+        self.check_finite = check_finite
+        self._objective = Objective(pair, estimator)
+        self._forward: Any = self._objective
+        self._optimizer: Any = optimizer
+        self._fabric = fabric if fabric is not None and fabric.world_size > 1 else None
+        if self._fabric is not None:
+            self._forward, self._optimizer = self._fabric.setup(self._objective, optimizer)
+        self._sums: Terms = {}
+        self._count = 0
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """The optimizer's learning rate from now on."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+
+    def set_kl_weight(self, weights: Mapping[str, float]) -> None:
+        """The weight of each latent site's KL term from now on, as 0-d tensors."""
+        known = self._objective.kl_weight
+        if set(known) != set(weights):
+            dtype, device = self.pair.dtype, self.pair.device
+            self._objective.kl_weight = {
+                site: torch.tensor(weight, dtype=dtype, device=device) for site, weight in weights.items()
+            }
+        else:
+            for site, weight in weights.items():
+                known[site].fill_(weight)
+
+    def __call__(self, *batch: Tensor) -> Tensor:
+        """Move the parameters once; the loss before that, in nats per datum, without a graph.
+
+        Raises:
+            NotFinite: with `check_finite`, for a loss that is NaN or infinite.
+        """
+        self._optimizer.zero_grad(set_to_none=True)
+        loss, terms = self._forward(*batch)
+        if self.check_finite and not bool(loss.isfinite()):
+            raise NotFinite(f"the loss is {loss.item()}")
+        if loss.requires_grad:
+            if self._fabric is None:
+                loss.backward()
+            else:
+                self._fabric.backward(loss)
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.pair.parameters(), self.clip_norm)
+        self._optimizer.step()
+        self._add(terms, len(batch[0]))
+        return loss.detach()
+
+    def _add(self, terms: Terms, count: int) -> None:
+        # summed on the device, in float64, so that a step never waits and an epoch's mean is exact
+        for name, term in terms.items():
+            term = term.double() if term.device.type != "mps" else term
+            self._sums[name] = self._sums[name] + term if name in self._sums else term
+        self._count += count
+
+    def pop_means(self) -> dict[str, float]:
+        """The terms' means over the data seen since the last call, in nats per datum."""
+        sums, count = self._sums, self._count
+        if self._fabric is not None:
+            count = int(self._fabric.all_reduce(torch.tensor(float(count)), reduce_op="sum").item())
+            sums = {name: self._fabric.all_reduce(term, reduce_op="sum") for name, term in sums.items()}
+        self._sums, self._count = {}, 0
+        return {name: term.item() / max(count, 1) for name, term in sums.items()}
+
+
+def has_differentiable_loss(estimator: PyroELBO) -> bool:
+    """Whether the estimator gives a loss that autograd can follow, rather than gradients of its own."""
+    return hasattr(estimator, "differentiable_loss")
+
+
+def plate_scale(pair: Pair, batch: tuple[Tensor, ...]) -> float:
+    """N/B of the pair's `data` plate, from one run of the guide and the model on it."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        trace = poutine.trace(pair.model).get_trace(*batch)
+    for site in trace.nodes.values():
+        if site["type"] == "sample" and (frame := data_frame(site)) is not None:
+            return float(frame.full_size) / float(frame.size)
+    return 1.0
+
+
+def name_bad_site(pair: Pair, batch: tuple[Tensor, ...]) -> str:
+    """Where a pair's numbers first stop being finite on a batch: a parameter, or a site in order."""
+    for name, parameter in pair.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            return f"parameter {name}"
+    with torch.no_grad(), pyro.validation_enabled(False):
+        guide_trace = poutine.trace(pair.guide).get_trace(*batch)
+        model_trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(*batch)
+        for role, trace in (("guide", guide_trace), ("model", model_trace)):
+            for name, site in trace.nodes.items():
+                if site["type"] != "sample" or not isinstance(site["value"], Tensor):
+                    continue
+                if site["value"].is_floating_point() and not bool(site["value"].isfinite().all()):
+                    return f"site {name!r} of the {role} (its value)"
+                log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+                if not bool(torch.as_tensor(log_prob).isfinite().all()):
+                    return f"site {name!r} of the {role} (its log-density)"
+    return "no single site: the gradient"
+
+
+def validate(pair: Pair, estimator: PyroELBO, split: Split, seed: int) -> dict[str, float]:
+    """The bound and the terms of `terms_of` over a split, in nats per datum, always with the same noise.
+
+    For an estimator of Pyro's the bound is the ELBO, since only ours give one per datum.
+    """
+    ours = estimator if isinstance(estimator, Estimator) else ELBO(estimator.num_particles)
+    was_training = pair.training
+    sums: Terms = {}
+    devices = [pair.device] if pair.device.type == "cuda" else []
+    pair.eval()
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        torch.manual_seed(seed)
+        for batch in split.batches(max(1, 1000 // ours.num_particles)):
+            particles = ours.draw(pair.model, pair.guide, *batch)
+            terms = {"bound": ours.bound(particles).sum(), **terms_of(particles)}
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + term.double()
+    pair.train(was_training)
+    return {name: value.item() / len(split) for name, value in sums.items()}

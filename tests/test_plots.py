@@ -1,0 +1,230 @@
+"""Plots return Axes with the right pictures, lines and labels; they neither show nor train."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from ppl_vae import plots
+from ppl_vae.queries import Draws, Traversal
+
+
+@pytest.fixture(autouse=True)
+def _no_figures_left() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def x() -> Tensor:
+    return torch.tensor(load_digits().images / 16.0, dtype=torch.float32).unsqueeze(1)
+
+
+def history() -> pd.DataFrame:
+    epoch = np.arange(1, 31)
+    bound = -20 - 500 * np.exp(-epoch.astype(float))
+    frame = pd.DataFrame({"epoch": epoch, "step": 10 * epoch, "train_bound": bound, "train_elbo": bound - 1})
+    frame["valid_elbo"] = np.where(epoch % 2 == 0, bound - 2, np.nan)
+    frame["train_kl_z"] = 3.0
+    return frame
+
+
+def canvas(ax: Axes) -> np.ndarray:
+    return np.asarray(ax.images[0].get_array())
+
+
+def labels(ax: Axes, axis: str) -> list[str]:
+    return [text.get_text() for text in getattr(ax, f"get_{axis}ticklabels")()]
+
+
+def legend(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def drawn(ax: Axes) -> None:
+    """Layout happens while drawing, and so do its warnings, which are errors here."""
+    ax.figure.savefig(io.BytesIO())
+
+
+def test_images_stand_in_a_grid_in_order(x: Tensor) -> None:
+    ax = plots.images(x[:7], columns=3)
+    drawn(ax)
+    picture = canvas(ax)
+    assert len(ax.images) == 1
+    assert picture.shape == (3 * 34 - 2, 3 * 34 - 2, 3)  # 8x8 enlarged to 32x32, lines of 2 between
+    fourth = picture[34 : 34 + 32 : 4, 0:32:4, 0]
+    np.testing.assert_allclose(fourth, x[3, 0].numpy())
+    assert (picture[68:, 34:] == 1).all()  # the places left over are blank
+    assert labels(ax, "x") == labels(ax, "y") == []
+
+
+def test_images_take_colour_arrays_and_other_ranges() -> None:
+    colour = torch.rand(4, 3, 32, 32)
+    picture = canvas(plots.images(colour))
+    assert picture.shape == (66, 66, 3)
+    np.testing.assert_allclose(picture[:32, :32], colour[0].permute(1, 2, 0).numpy())
+    wide = canvas(plots.images(np.arange(256.0).reshape(1, 16, 16)))
+    assert wide[0, 0, 0] == 0
+    assert wide.max() == 1
+    assert 0.49 < wide[15, -1, 0] < 0.51
+    slight = canvas(plots.images(torch.tensor([[[-0.1, 0.5], [1.1, 1.0]]])))
+    assert slight[0, 0, 0] == 0  # a Gaussian's mean just beyond [0, 1] is clipped, not stretched
+    assert slight[0, -1, 0] == 0.5
+    assert np.isfinite(canvas(plots.images(torch.full((1, 2, 2), float("nan"))))).all()
+
+
+def test_samples_and_reconstructions_show_the_means(x: Tensor) -> None:
+    draws = Draws({}, {"x": 0 * x[:12]}, {"x": x[:12]})
+    np.testing.assert_array_equal(canvas(plots.samples(draws)), canvas(plots.images(x[:12])))
+    ax = plots.reconstructions(1 - x[:12], draws, columns=5)
+    drawn(ax)
+    assert labels(ax, "y") == ["data", "reconstruction"]
+    assert canvas(ax).shape == (66, 5 * 34 - 2, 3)
+    np.testing.assert_allclose(canvas(ax)[34::4, 0:32:4, 0], x[0, 0].numpy())
+    np.testing.assert_allclose(canvas(ax)[:32:4, 0:32:4, 0], 1 - x[0, 0].numpy())
+
+
+def test_interpolation_has_a_row_for_each_pair(x: Tensor) -> None:
+    means = x[:15].reshape(5, 3, 1, 8, 8)
+    ax = plots.interpolation(Draws({}, {}, {"x": means}))
+    drawn(ax)
+    assert labels(ax, "x") == ["0", "0.25", "0.5", "0.75", "1"]
+    assert ax.get_xlabel() == "t"
+    np.testing.assert_allclose(canvas(ax)[68:100:4, 34:66:4, 0], means[1, 2, 0].numpy())
+
+
+def test_traversal_is_labelled(x: Tensor) -> None:
+    means = x[:24].reshape(2, 3, 4, 1, 8, 8)
+    draws = Traversal({}, {}, {"x": means}, "z", (1, 7), torch.tensor([-3.0, 0.0, 3.0]))
+    ax = plots.traversal(draws, datum=2)
+    drawn(ax)
+    assert labels(ax, "y") == ["z[1]", "z[7]"]
+    assert labels(ax, "x") == ["-3", "0", "3"]
+    np.testing.assert_allclose(canvas(ax)[34:66:4, 34:66:4, 0], means[1, 1, 2, 0].numpy())
+
+
+def test_training_curves_draw_every_bound() -> None:
+    frame = history()
+    ax = plots.training_curves(frame)
+    drawn(ax)
+    assert legend(ax) == ["train bound", "train ELBO", "valid ELBO"]
+    assert ax.get_xlabel() == "epoch"
+    assert ax.get_ylabel() == "nats per datum"
+    assert len(ax.lines[2].get_xdata()) == 15  # epochs without validation leave no hole
+    assert ax.get_ylim()[0] > -100  # the first epochs, -200 and worse, do not flatten the rest
+    same = frame.assign(train_bound=frame["train_elbo"]).drop(columns="epoch")
+    ax = plots.training_curves(same)
+    assert legend(ax) == ["train ELBO", "valid ELBO"]
+    assert ax.get_xlabel() == "step"
+    short = plots.training_curves(frame[:3])
+    assert short.get_ylim()[0] < frame["train_bound"].min()
+
+
+def test_latent_map_of_many_dimensions_shows_the_principal_plane() -> None:
+    generator = np.random.default_rng(0)
+    plane = generator.normal(size=(200, 2)) * [5.0, 3.0]
+    rotation = np.linalg.qr(generator.normal(size=(6, 6)))[0]
+    z = np.concatenate([plane - plane.mean(0), np.zeros((200, 4))], 1) @ rotation
+    ax = plots.latent_map(torch.tensor(z))
+    points = np.asarray(ax.collections[0].get_offsets())
+    distances = [np.linalg.norm(p[:, None] - p, axis=-1) for p in (points, plane)]
+    np.testing.assert_allclose(distances[0], distances[1], atol=1e-9)
+    assert ax.get_xlabel().startswith("principal axis 1 (")
+    shares = [int(text.split("(")[1].split("%")[0]) for text in (ax.get_xlabel(), ax.get_ylabel())]
+    assert 99 <= sum(shares) <= 101
+    assert shares[0] > shares[1]
+
+
+def test_latent_map_colours_by_label() -> None:
+    z = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    ax = plots.latent_map(Draws({}, {}, {"z": z}), labels=torch.arange(60) % 3)
+    drawn(ax)
+    assert legend(ax) == ["0", "1", "2"]
+    assert [len(group.get_offsets()) for group in ax.collections] == [20, 20, 20]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("z[0]", "z[1]")
+    assert legend(plots.latent_map(z, ["cat", "dog"] * 30)) == ["cat", "dog"]
+    continuous = plots.latent_map(z, torch.rand(60))
+    assert continuous.get_legend() is None
+    assert len(continuous.figure.axes) == 2  # the second one is the colour bar
+    drawn(continuous)
+
+
+@dataclass(frozen=True)
+class Result:
+    k_hat: Tensor
+
+
+def test_k_hat_says_how_many_are_bad() -> None:
+    values = torch.tensor([0.1, 0.2, 0.3, 0.6, 0.65, 0.9, 1.2, float("nan"), 0.5, 0.7])
+    ax = plots.k_hat(values)
+    drawn(ax)
+    assert legend(ax) == ["up to 0.5: 40.0%", "0.5 to 0.7: 30.0%", "above 0.7: 30.0%"]
+    assert [line.get_ydata()[0] for line in ax.lines] == [0.5, 0.7]
+    assert sum(len(group.get_offsets()) for group in ax.collections) == 10
+    assert to_rgba("C3") == tuple(ax.collections[2].get_facecolor()[0])
+    assert legend(plots.k_hat(Result(values))) == legend(ax)
+
+
+def everything(x: Tensor) -> list[Callable[[Axes | None], Axes]]:
+    walk = Traversal({}, {}, {"x": x[:6].reshape(2, 3, 1, 1, 8, 8)}, "z", (0, 1), torch.arange(3.0))
+    return [
+        lambda ax: plots.images(x[:4], ax=ax),
+        lambda ax: plots.samples(x[:4], ax=ax),
+        lambda ax: plots.reconstructions(x[:4], x[:4], ax=ax),
+        lambda ax: plots.interpolation(x[:4].reshape(2, 2, 1, 8, 8), ax=ax),
+        lambda ax: plots.traversal(walk, ax=ax),
+        lambda ax: plots.training_curves(history(), ax=ax),
+        lambda ax: plots.latent_map(x.flatten(1)[:40], ax=ax),
+        lambda ax: plots.k_hat(torch.rand(20), ax=ax),
+    ]
+
+
+def test_all_draw_on_axes_that_exist_and_show_nothing(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plt, "show", lambda *_, **__: pytest.fail("a plot was shown"))
+    figure, axes = plt.subplots(2, 4, figsize=(14, 7), layout="constrained")
+    for ax, plot in zip(axes.flat, everything(x), strict=True):
+        assert plot(ax) is ax
+        assert ax.has_data()
+    drawn(axes[0, 0])
+    assert plt.get_fignums() == [figure.number]
+    for plot in everything(x):
+        before = len(plt.get_fignums())
+        assert isinstance(plot(None), Axes)
+        assert len(plt.get_fignums()) == before + 1
+
+
+MISTAKES: list[tuple[Callable[[Tensor], Any], str]] = [
+    (lambda x: plots.images(x.flatten(1)), r"got shape \(1797, 64\): x.reshape"),
+    (lambda x: plots.images(x.expand(-1, 2, 8, 8)), "C = 1 or 3"),
+    (lambda x: plots.images(x[:0]), r"got shape \(0, 1, 8, 8\)"),
+    (lambda x: plots.images(x, columns=0), "columns must be at least 1"),
+    (lambda x: plots.reconstructions(x[:3], x[:2]), "different shapes"),
+    (lambda x: plots.reconstructions(x[:3], Draws({}, {}, {"x": x, "y": x})), r"means for \['x', 'y'\]"),
+    (lambda x: plots.training_curves(pd.DataFrame({"loss": [1.0]})), r"the columns are \['loss'\]"),
+    (lambda x: plots.latent_map(x[:, 0, 0, :1]), r"\(N, d\) with d >= 2, got shape \(1797, 1\)"),
+    (lambda x: plots.latent_map(x.flatten(1), labels=[1, 2]), r"labels must be \(1797,\)"),
+    (lambda x: plots.k_hat(x), r"k_hat must be \(N,\)"),
+]
+
+
+@pytest.mark.parametrize(("mistake", "message"), MISTAKES)
+def test_mistakes(x: Tensor, mistake: Callable[[Tensor], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mistake(x)
+    assert not plt.get_fignums()
