@@ -7,6 +7,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.nets import Encoder
+
 
 class FullRank(nn.Module):
     r"""A normal posterior with full covariance.
@@ -17,24 +19,24 @@ class FullRank(nn.Module):
     features that starts at zero, so that training begins at the mean-field guide.
 
     Args:
-        encoder: `nets.Encoder`: a `trunk` to features and a `head` to (loc, scale).
+        encoder: its `trunk` maps x to features, its `head` the features to (loc, scale).
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
-        latent_dim, num_features = int(encoder.latent_dim), int(encoder.num_features)  # type: ignore[arg-type]
+        latent_dim = encoder.latent_dim
         rows, columns = torch.tril_indices(latent_dim, latent_dim, offset=-1)
         self.register_buffer("position", rows * latent_dim + columns, persistent=False)
-        self.lower = nn.Linear(num_features, len(rows))
-        nn.init.zeros_(self.lower.weight)
-        nn.init.zeros_(self.lower.bias)
+        # not nn.Linear, whose initialisation warns when latent_dim is 1 and nothing is below the diagonal
+        self.lower_weight = nn.Parameter(torch.zeros(len(rows), encoder.num_features))
+        self.lower_bias = nn.Parameter(torch.zeros(len(rows)))
 
     def posterior(self, x: Tensor) -> dist.MultivariateNormal:
         """q(z | x), batch shape (*batch,), event shape (latent_dim,)."""
         features = self.encoder.trunk(x)
         loc, scale = self.encoder.head(features)
-        below = self.lower(features)
+        below = nn.functional.linear(features, self.lower_weight, self.lower_bias)
         latent_dim = loc.shape[-1]
         flat = loc.new_zeros(*loc.shape[:-1], latent_dim * latent_dim)
         flat = flat.index_copy(-1, self.position, below.to(loc.dtype))

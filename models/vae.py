@@ -38,4 +38,16 @@ class VAE(nn.Module):
         with pyro.plate("data", len(x), dim=-1):
             prior = dist.Normal(x.new_zeros(self.latent_dim), 1.0).to_event(1)
             z = pyro.sample("z", prior)
-            return pyro.sample("x", self.likelihood(self.decoder(z)), obs=x)
+            raw = self.decoder(z)
+            _check_event_dim(self.likelihood, raw.dim() - z.dim() + 1)
+            return pyro.sample("x", self.likelihood(raw), obs=x)
+
+
+def _check_event_dim(likelihood: nn.Module, event_dim: int) -> None:
+    expected = getattr(likelihood, "event_dim", event_dim)
+    if expected != event_dim:
+        name = type(likelihood).__name__
+        raise ValueError(
+            f"{name} has event_dim={expected}, but the decoder's output for one datum has {event_dim} dims: "
+            f"write likelihoods.{name}(..., event_dim={event_dim})"
+        )

@@ -17,8 +17,10 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import arviz
 
-MIN_PARTICLES_FOR_K_HAT = 25
-"""The tail is the largest fifth of a small sample, and a Pareto fit needs five values."""
+MIN_PARTICLES_FOR_K_HAT = 30
+"""The tail is the largest fifth of a small sample: with fewer, ArviZ 1.x does not fit it."""
+
+LOG_TINY = math.log(np.finfo(np.float64).tiny)
 
 ENGINE = "h5netcdf"
 
@@ -27,8 +29,9 @@ def k_hat(log_weight: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     r"""The Pareto shape of the importance weights' right tail, one for each row, as ArviZ fits it.
 
     Below 0.5 the estimate is good, up to 0.7 usable, above that unreliable. It is `nan` where there
-    is no tail to fit: K < 25, or largest weights that are all equal to rounding (as with an exact
-    guide or a discrete latent), and `inf` where fewer than five weights carry everything or none does.
+    is no tail to fit: K < 30, or largest weights that are all equal to rounding (as with an exact
+    guide or a discrete latent). It is `inf` where a tail is there and no Pareto distribution fits it:
+    fewer than five weights carry everything, or none does.
 
     Args:
         log_weight: (N, K), unnormalised.
@@ -41,8 +44,8 @@ def k_hat(log_weight: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
     >>> import numpy as np
     >>> log_weight = np.random.default_rng(0).standard_normal((2, 1000))
-    >>> k_hat(np.stack([log_weight[0], 20 * log_weight[1]])).round(1)
-    array([0.2, 7.1])
+    >>> k_hat(np.stack([log_weight[0], 20 * log_weight[1]])) > 0.7
+    array([False,  True])
     """
     result = np.full(len(log_weight), np.nan)
     num_particles = log_weight.shape[1]
@@ -53,19 +56,23 @@ def k_hat(log_weight: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     tail = math.ceil(min(num_particles / 5, 3 * math.sqrt(num_particles)))
     cutoff = np.partition(log_weight, -tail, axis=1)[:, -tail]
     rounding = 64 * np.finfo(log_weight.dtype).eps * np.maximum(1.0, np.abs(largest))
+    alive = (log_weight > largest[:, None] + LOG_TINY).sum(axis=1)
     with np.errstate(all="ignore"):
-        rows = np.isfinite(largest) & (largest - cutoff > rounding)
-        if rows.any():
-            # ArviZ 0.x deep-copies its argument; a copy in float64 is needed in any case
-            result[rows] = _pareto_shape(log_weight[rows].astype(np.float64))
+        has_tail = np.isfinite(largest) & (largest - cutoff > rounding)
+        fitted = has_tail & (alive >= 5)
+        result[has_tail & ~fitted] = np.inf
+        if fitted.any():
+            # ArviZ 1.x answers nan, and 0.x inf, to a tail that is far from a Pareto distribution's
+            shape = _pareto_shape(log_weight[fitted].astype(np.float64))
+            result[fitted] = np.nan_to_num(shape, nan=np.inf, posinf=np.inf)
     return result
 
 
 def _find_pareto_shape() -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    if hasattr(arviz, "psislw"):
+    if int(arviz.__version__.split(".")[0]) < 1:
         return lambda log_weight: arviz.psislw(log_weight)[1]
 
-    from arviz_stats.base import array_stats
+    from arviz_stats.base import array_stats  # type: ignore[import-not-found,unused-ignore]
 
     # ArviZ 1.x takes log-likelihoods, as leave-one-out cross-validation has them, and negates them
     return lambda log_weight: array_stats.psislw(-log_weight)[1]
@@ -76,7 +83,7 @@ _pareto_shape = _find_pareto_shape()
 
 def to_inference_data(groups: Mapping[str, xarray.Dataset]) -> Any:
     """Datasets by group as an `arviz.InferenceData` (ArviZ 0.x) or an `xarray.DataTree` (1.x)."""
-    if hasattr(arviz, "InferenceData"):
+    if int(arviz.__version__.split(".")[0]) < 1:
         return arviz.InferenceData(**groups)
     return xarray.DataTree.from_dict(dict(groups))
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from tqdm.auto import tqdm
 
 from ppl_vae.data import DataSet, Split, as_split
 from ppl_vae.estimators import Estimator
+from ppl_vae.isolation import random_numbers
 from ppl_vae.kl import KL, KLSchedule
 from ppl_vae.loggers import open_loggers
 from ppl_vae.optimizers import make_optimizer, make_schedule
@@ -128,7 +128,7 @@ def fit(
     fabric = fabric or _fabric(device)
     train, valid = _parts(data, fabric)
     pair.to(fabric.device)
-    with _random_numbers(seed, fabric.device):
+    with random_numbers(seed, fabric.device):
         example = train.take(8).tensors()
     pair.remember(example)
     sites = _latent_sites(pair, estimator, example, check)
@@ -141,7 +141,7 @@ def fit(
     on_cpu = fabric.device.type == "cpu"  # elsewhere, looking at a loss would make the device wait
     batch = example
 
-    with _random_numbers(seed + fabric.global_rank, fabric.device):
+    with random_numbers(seed + fabric.global_rank, fabric.device):
         if folder is not None and resume and (folder.path / CHECKPOINT).exists():
             training.resume()
         step = Step(pair, estimator, torch_optimizer, clip_norm=clip_norm, check_finite=on_cpu, fabric=fabric)
@@ -266,8 +266,7 @@ def _net_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def _parts(data: DataSet | Split | Tensor, fabric: Fabric) -> tuple[Split, Split | None]:
-    whole = isinstance(data, DataSet)
-    train, valid = (data.train, data.valid) if whole else (as_split(data), None)
+    train, valid = (data.train, data.valid) if isinstance(data, DataSet) else (as_split(data), None)
     if fabric.world_size > 1:
         size = len(train) // fabric.world_size * fabric.world_size  # equal shares: equal steps
         train = train[fabric.global_rank : size : fabric.world_size]
@@ -310,14 +309,6 @@ def _folder(
     folder.clean()
     folder.write_config({**pair_config(pair), "fit": settings})
     return folder
-
-
-@contextmanager
-def _random_numbers(seed: int, device: torch.device) -> Iterator[None]:
-    """Random numbers of one's own, from a seed; the caller's are as before afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 def _summary(row: Row, epochs: int) -> str:

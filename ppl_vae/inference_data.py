@@ -53,6 +53,11 @@ def inference_data(pair: Pair, x: Any, num_samples: int = 100, *, seed: int | No
         ValueError: data that is empty or has lengths that differ, or `num_samples` below one.
 
     Kumar et al., ArviZ, a Unified Library for Exploratory Analysis of Bayesian Models in Python, 2019.
+
+    >>> from ppl_vae import guides, models, nets
+    >>> pair = Pair(models.LinearGaussian(2, 5), guides.MeanField(nets.MLPEncoder((5,), 2)))
+    >>> inference_data(pair, torch.randn(8, 5), num_samples=20)["posterior"]["z"].dims
+    ('chain', 'draw', 'datum', 'z_dim_0')
     """
     check_pair_type(pair)
     if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:

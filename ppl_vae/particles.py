@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,8 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
+
+from ppl_vae.isolation import eval_mode, random_numbers
 
 DATA_PLATE = "data"
 PARTICLE_PLATE = "particles"
@@ -47,6 +50,7 @@ class Particles:
         non_reparameterised: the guide's sites whose draws carry no pathwise gradient.
         kl_weight: beta by latent site; 1 where absent. It makes `log_weight` a training objective,
             not an importance weight.
+        args: what the programs were called with.
         model_trace, guide_trace: the Pyro traces that all of this was read from.
     """
 
@@ -60,6 +64,7 @@ class Particles:
     model_trace: Trace
     guide_trace: Trace
     kl_weight: Mapping[str, Tensor | float] = field(default_factory=dict)
+    args: tuple[Any, ...] = field(default=(), repr=False)
     _closed_form: dict[str, Tensor | None] = field(default_factory=dict, repr=False, compare=False)
 
     def with_kl_weight(self, kl_weight: Mapping[str, Tensor | float]) -> Particles:
@@ -192,8 +197,15 @@ def draw(
     kwargs: Mapping[str, Any] | None = None,
     *,
     num_particles: int = 1,
+    guide_handler: AbstractContextManager[Any] | None = None,
 ) -> Particles:
     """Run the guide K times at once and the model on its draws: one pair of traces, one Particles.
+
+    Args:
+        model, guide: the two programs.
+        args, kwargs: what both are called with.
+        num_particles: K.
+        guide_handler: a Pyro effect handler around the guide's run alone, which may change its draws.
 
     Raises:
         PairError: sites that do not match, a `data` plate that is not at dim=-1.
@@ -204,9 +216,10 @@ def draw(
         guide, model = (
             pyro.plate(PARTICLE_PLATE, num_particles, dim=plate_dim)(program) for program in (guide, model)
         )
-    guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+    with guide_handler or nullcontext():
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
     model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
-    return read(model_trace, guide_trace, num_particles)
+    return replace(read(model_trace, guide_trace, num_particles), args=args)
 
 
 def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particles:
@@ -225,7 +238,7 @@ def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particle
         (guide_trace, log_guide, global_log_guide),
     ):
         for name, site in trace.nodes.items():
-            if site["type"] != "sample":
+            if site["type"] != "sample" or site["infer"].get("_deterministic"):
                 continue
             log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
             frame = data_frame(site)
@@ -322,22 +335,11 @@ def plate_nesting(model: Program, guide: Program, args: tuple[Any, ...], kwargs:
 
 def _find_nesting(model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
     # the trial must leave no mark: not on the random numbers, the handlers, or BatchNorm's averages
-    programs = [p for p in (model, guide) if isinstance(p, nn.Module)]
-    modes = [(m, m.training) for p in programs for m in p.modules()]
-    device_type = next((a.device.type for a in args if isinstance(a, Tensor)), "cpu")
-    forked = torch.random.fork_rng(
-        devices=range(torch.cuda.device_count()) if device_type == "cuda" else [], device_type="cuda"
-    )
-    try:
-        for program in programs:
-            program.eval()
-        with torch.no_grad(), poutine.block(), forked:
-            guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-            replayed = poutine.replay(model, trace=guide_trace)
-            model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    programs = [program for program in (model, guide) if isinstance(program, nn.Module)]
+    device = next((arg.device for arg in args if isinstance(arg, Tensor)), torch.device("cpu"))
+    with torch.no_grad(), poutine.block(), eval_mode(*programs), random_numbers(0, device):
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
     dims = [
         frame.dim
         for trace in (prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace))
@@ -375,9 +377,14 @@ def _per_datum(log_prob: Tensor, site: Site, num_particles: int) -> Tensor:
     log_prob = scale_and_mask(log_prob, scale, site["mask"])
     if not isinstance(log_prob, Tensor) or log_prob.dim() == 0 or log_prob.shape[-1] != frame.size:
         log_prob = torch.as_tensor(log_prob).expand(site["fn"].batch_shape)
+    return over_inner_plates(log_prob, num_particles)
+
+
+def over_inner_plates(term: Tensor, num_particles: int) -> Tensor:
+    """A site's term of its batch shape (K, *inner, B), or (*inner, B) for K = 1, summed to (K, B)."""
     if num_particles == 1:
-        return (log_prob.flatten(0, -2).sum(0) if log_prob.dim() > 1 else log_prob).unsqueeze(0)
-    return log_prob.flatten(1, -2).sum(1) if log_prob.dim() > 2 else log_prob
+        return (term.flatten(0, -2).sum(0) if term.dim() > 1 else term).unsqueeze(0)
+    return term.flatten(1, -2).sum(1) if term.dim() > 2 else term
 
 
 def _outside_data(log_prob: Tensor, site: Site, num_particles: int) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ppl_vae.data import Split
 from ppl_vae.estimators import ELBO, Estimator
+from ppl_vae.isolation import questioning
 from ppl_vae.pair import Pair
 from ppl_vae.particles import Particles, data_frame
 
@@ -163,8 +164,9 @@ class Step:
         """The terms' means over the data seen since the last call, in nats per datum."""
         sums, count = self._sums, self._count
         if self._fabric is not None:
-            count = int(self._fabric.all_reduce(torch.tensor(float(count)), reduce_op="sum").item())
-            sums = {name: self._fabric.all_reduce(term, reduce_op="sum") for name, term in sums.items()}
+            everything = {"count": torch.tensor(float(count)), **sums}
+            reduced: Any = self._fabric.all_reduce(everything, reduce_op="sum")
+            count, sums = int(reduced.pop("count").item()), reduced
         self._sums, self._count = {}, 0
         return {name: term.item() / max(count, 1) for name, term in sums.items()}
 
@@ -176,7 +178,7 @@ def has_differentiable_loss(estimator: PyroELBO) -> bool:
 
 def plate_scale(pair: Pair, batch: tuple[Tensor, ...]) -> float:
     """N/B of the pair's `data` plate, from one run of the guide and the model on it."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with questioning(pair, 0, pair.device):
         trace = poutine.trace(pair.model).get_trace(*batch)
     for site in trace.nodes.values():
         if site["type"] == "sample" and (frame := data_frame(site)) is not None:
@@ -210,16 +212,11 @@ def validate(pair: Pair, estimator: PyroELBO, split: Split, seed: int) -> dict[s
     For an estimator of Pyro's the bound is the ELBO, since only ours give one per datum.
     """
     ours = estimator if isinstance(estimator, Estimator) else ELBO(estimator.num_particles)
-    was_training = pair.training
     sums: Terms = {}
-    devices = [pair.device] if pair.device.type == "cuda" else []
-    pair.eval()
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
-        torch.manual_seed(seed)
+    with questioning(pair, seed, pair.device):
         for batch in split.batches(max(1, 1000 // ours.num_particles)):
             particles = ours.draw(pair.model, pair.guide, *batch)
             terms = {"bound": ours.bound(particles).sum(), **terms_of(particles)}
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term.double()
-    pair.train(was_training)
     return {name: value.item() / len(split) for name, value in sums.items()}

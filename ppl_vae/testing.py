@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ppl_vae import particles as particles_module
 from ppl_vae.estimators import ELBO
+from ppl_vae.isolation import eval_mode, random_numbers
 from ppl_vae.pair import Pair
 from ppl_vae.particles import PairError, Particles, latent_names
 
@@ -61,7 +62,7 @@ def check_pair(pair: Pair, *batch: Tensor, allow_global: bool = False) -> PairRe
     """
     if not batch or any(len(tensor) < 2 for tensor in batch):
         raise PairError("check_pair needs a batch of two data or more: check_pair(pair, x)")
-    with _undisturbed(pair, batch), pyro.validation_enabled(True):
+    with _undisturbed(pair), pyro.validation_enabled(True):
         particles = _run(pair, batch)
         _check_plates(particles, allow_global)
         _check_shapes(particles)
@@ -75,17 +76,12 @@ def check_pair(pair: Pair, *batch: Tensor, allow_global: bool = False) -> PairRe
 
 
 @contextlib.contextmanager
-def _undisturbed(pair: Pair, batch: Sequence[Tensor]) -> Iterator[None]:
-    modes = [(module, module.training) for module in pair.modules()]
+def _undisturbed(pair: Pair) -> Iterator[None]:
     gradients = [(parameter, parameter.grad) for parameter in pair.parameters()]
-    devices = range(torch.cuda.device_count()) if batch[0].is_cuda else []
-    pair.eval()
     try:
-        with torch.random.fork_rng(devices=devices):
+        with eval_mode(pair), random_numbers(0, pair.device):
             yield
     finally:
-        for module, mode in modes:
-            module.training = mode
         for parameter, gradient in gradients:
             parameter.grad = gradient
 

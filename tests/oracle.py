@@ -30,7 +30,7 @@ def set_exact(guide: guides.FullRank, model: models.LinearGaussian) -> None:
         offset = model.posterior(zero).mean[0]
         slope = (model.posterior(unit).mean - offset).T
         cholesky = model.posterior(zero).scale_tril[0]
-        head, lower = guide.encoder.head, guide.lower
+        head = guide.encoder.head
         rows, columns = torch.tril_indices(latent_dim, latent_dim, offset=-1)
         head.linear.weight.zero_()
         head.linear.weight[:latent_dim] = slope
@@ -38,5 +38,5 @@ def set_exact(guide: guides.FullRank, model: models.LinearGaussian) -> None:
         head.linear.bias[latent_dim:] = inverse_positive_scale(
             cholesky.diagonal(), head.min_scale, head.max_scale
         )
-        lower.weight.zero_()
-        lower.bias.copy_(cholesky[rows, columns])
+        guide.lower_weight.zero_()
+        guide.lower_bias.copy_(cholesky[rows, columns])

@@ -19,7 +19,7 @@ def test_k_hat_equals_arviz_and_leaves_its_argument():
     before = weights.copy()
     result = arviz_support.k_hat(weights)
     assert np.array_equal(weights, before)
-    if hasattr(arviz, "psislw"):
+    if int(arviz.__version__.split(".")[0]) < 1:
         expected = arviz.psislw(weights)[1]
     else:
         from arviz_stats.base import array_stats
@@ -52,9 +52,10 @@ def test_tails_that_cannot_be_fitted():
     k = arviz_support.k_hat(np.stack([equal, tied, none]))
     assert np.isnan(k[:2]).all()
     assert k[2] == np.inf
-    assert not arviz_support.k_hat(single[None])[0] <= 0.7
-    assert np.isnan(arviz_support.k_hat(log_weight(particles=24))).all()
-    assert np.isfinite(arviz_support.k_hat(log_weight(particles=25))).all()
+    few = np.where(np.arange(100) < 4, 0.1 * np.arange(100), -1e5)
+    assert (arviz_support.k_hat(np.stack([single, few])) == np.inf).all()
+    assert np.isnan(arviz_support.k_hat(log_weight(particles=29))).all()
+    assert np.isfinite(arviz_support.k_hat(log_weight(particles=30))).all()
 
 
 def test_inference_data_on_disk(tmp_path):

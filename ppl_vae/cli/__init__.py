@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             return _dispatch(words)
+    except SystemExit as done:  # jsonargparse's, after --help and --print_config
+        return int(done.code or OK)
     except KeyboardInterrupt as error:
         if debug:
             traceback.print_exc()

@@ -1,4 +1,4 @@
-"""The pair that `ppl-vae train` takes when it is given none, and the other half of a half-given one."""
+"""The pair that the command line trains: the user's two programs, or what fits the data in their place."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from ppl_vae.cli.errors import UsageError
 from ppl_vae.data import DataSet
 from ppl_vae.pair import Pair
 
-Net = Literal["mlp", "conv", "residual"]
-
 _NETS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
     "mlp": (nets.MLPEncoder, nets.MLPDecoder),
     "conv": (nets.ConvEncoder, nets.ConvDecoder),
@@ -21,71 +19,64 @@ _NETS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
 }
 
 
-def default_pair(
+def make_pair(
     dataset: DataSet,
+    model: nn.Module | None = None,
+    guide: nn.Module | None = None,
     latent_dim: int = 16,
-    net: Net = "mlp",
+    net: Literal["mlp", "conv", "residual"] = "mlp",
     likelihood: nn.Module | None = None,
     centre: bool = True,
 ) -> Pair:
-    """A variational autoencoder with a mean-field guide, fitted to the shape of the data.
+    """A model and a guide; what is None is a variational autoencoder's, fitted to the data.
 
     Args:
         dataset: what the pair will be trained on.
-        latent_dim: the number of latent dimensions.
-        net: the default pair's nets.
-        likelihood: the default pair's likelihood; without one Bernoulli for data in {0, 1}, else
+        model: the generative model; by default `models.VAE`.
+        guide: the guide; by default `guides.MeanField`.
+        latent_dim: the number of latent dimensions of the default programs; beside a program of
+            yours, its own `latent_dim`.
+        net: the default programs' nets.
+        likelihood: the default model's likelihood; without one Bernoulli for data in {0, 1}, else
             Gaussian with one learned scale.
-        centre: start from the mean of the data: set the output bias of the model's decoder.
+        centre: start from the mean of the data: set the output bias of the model's decoder, where
+            the model has a `decoder` and a `likelihood` that can.
 
     Raises:
+        UsageError: when a program of yours does not say its `latent_dim`, or nothing takes the labels.
         ValueError: when the likelihood or the nets do not fit the data.
     """
-    likelihood = fitting_likelihood(dataset) if likelihood is None else likelihood
-    raw_shape = likelihood.raw_shape(dataset.shape)  # type: ignore[operator]
-    decoder = _NETS[net][1](latent_dim=latent_dim, shape=raw_shape)
-    pair = Pair(
-        models.VAE(likelihood, decoder, latent_dim),
-        guides.MeanField(_NETS[net][0](shape=dataset.shape, latent_dim=latent_dim)),
-    )
+    if model is None or guide is None:
+        if dataset.train.with_labels:
+            raise UsageError(
+                "the default programs take x alone: leave --load.labels out, or give --model and --guide"
+            )
+        latent_dim = _latent_dim(model, guide, latent_dim)
+    encoder, decoder = _NETS[net]
+    if model is None:
+        likelihood = fitting_likelihood(dataset) if likelihood is None else likelihood
+        raw_shape = likelihood.raw_shape(dataset.shape)  # type: ignore[operator]
+        model = models.VAE(likelihood, decoder(latent_dim=latent_dim, shape=raw_shape), latent_dim)
+    if guide is None:
+        guide = guides.MeanField(encoder(shape=dataset.shape, latent_dim=latent_dim))
     if centre:
-        centre_model(pair, dataset)
-    return pair
+        centre_model(model, dataset)
+    return Pair(model, guide)
 
 
-def complete_pair(
-    model: nn.Module | None,
-    guide: nn.Module | None,
-    dataset: DataSet,
-    latent_dim: int,
-    net: Net,
-    likelihood: nn.Module | None,
-    centre: bool,
-) -> Pair:
-    """The pair of a model and a guide; what is None comes from the default pair, with the other's `latent_dim`.
-
-    Raises:
-        UsageError: for half a pair that does not say its `latent_dim`, or labels that nobody takes.
-    """
-    if model is not None and guide is not None:
-        pair = Pair(model, guide)
-        if centre:
-            centre_model(pair, dataset)
-        return pair
-    if dataset.train.with_labels:
-        raise UsageError("the default programs take x alone: leave --load.labels out, or give --model and --guide")
+def _latent_dim(model: nn.Module | None, guide: nn.Module | None, default: int) -> int:
+    """The size that a default program must have beside the given one."""
+    if model is None and guide is None:
+        return default
     given = model if model is not None else getattr(guide, "encoder", guide)
-    if given is not None:
+    found = getattr(given, "latent_dim", None)
+    if not isinstance(found, int):
         missing = "--guide" if guide is None else "--model"
-        found = getattr(given, "latent_dim", None)
-        if not isinstance(found, int):
-            raise UsageError(f"{type(given).__name__} has no latent_dim to fit the other program to: give {missing} too")
-        latent_dim = found
-    default = default_pair(dataset, latent_dim, net, likelihood, centre=False)
-    pair = Pair(default.model if model is None else model, default.guide if guide is None else guide)
-    if centre:
-        centre_model(pair, dataset)
-    return pair
+        raise UsageError(
+            f"{type(given).__name__} has no latent_dim that the other program could be fitted to: "
+            f"give {missing} too"
+        )
+    return found
 
 
 def fitting_likelihood(dataset: DataSet) -> nn.Module:
@@ -97,9 +88,10 @@ def fitting_likelihood(dataset: DataSet) -> nn.Module:
     return likelihoods.Gaussian(scale="learned", event_dim=event_dim)
 
 
-def centre_model(pair: Pair, dataset: DataSet) -> None:
+def centre_model(model: nn.Module, dataset: DataSet) -> None:
     """Start from the data's mean, where the model's parts can tell how."""
-    decoder = getattr(pair.model, "decoder", None)
-    likelihood = getattr(pair.model, "likelihood", None)
-    if isinstance(getattr(decoder, "output_bias", None), torch.Tensor) and hasattr(likelihood, "initial_bias"):
-        nets.centre_output(decoder, likelihood, dataset.train.mean()[None])
+    decoder, likelihood = getattr(model, "decoder", None), getattr(model, "likelihood", None)
+    if isinstance(getattr(decoder, "output_bias", None), torch.Tensor) and hasattr(
+        likelihood, "initial_bias"
+    ):
+        nets.centre_output(decoder, likelihood, dataset.train.mean()[None])  # type: ignore[arg-type]

@@ -7,33 +7,23 @@ import difflib
 import re
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
 
 import jsonargparse
+import torch
 from pyro.infer import ELBO as PyroELBO
 from torch import nn
 
 import ppl_vae.kl
 from ppl_vae import data, estimators, guides, likelihoods, models, nets
-from ppl_vae.cli.default_pair import default_pair
+from ppl_vae.cli.default_pair import make_pair
 from ppl_vae.cli.errors import UsageError
+from ppl_vae.pair import Pair
 
 _NAMESPACES: tuple[ModuleType, ...] = (models, guides, nets, likelihoods, estimators, ppl_vae.kl)
 
 
 class Parser(jsonargparse.ArgumentParser):
-    """A parser whose options may be read from a file with `--config` too."""
-
-    def __init__(self, command: str, description: str, epilog: str = "", arguments: str = "") -> None:
-        super().__init__(
-            prog=f"ppl-vae {command}",
-            usage=f"ppl-vae {command} {arguments}[options]",
-            description=description,
-            epilog=epilog,
-            exit_on_error=False,
-            formatter_class=_Formatter,
-        )
-        self.add_argument("--config", action="config", help="a YAML file of options; --print_config writes one")
+    """jsonargparse's parser, less talkative; `make_parser` makes one."""
 
     def format_help(self) -> str:
         # jsonargparse lists every subclass of nn.Module that happens to be imported: pages of them
@@ -50,7 +40,9 @@ class Parser(jsonargparse.ArgumentParser):
         try:
             return self.parse_args(self._completed(words))
         except argparse.ArgumentError as error:
-            raise UsageError(f"{self._readable(error)}\n(ppl-vae {self.prog.split()[-1]} --help lists the options)") from error
+            raise UsageError(
+                f"{self._readable(error)}\n(ppl-vae {self.prog.split()[-1]} --help lists the options)"
+            ) from error
 
     def build(self, options: jsonargparse.Namespace) -> jsonargparse.Namespace:
         """Make the objects that the options describe."""
@@ -68,7 +60,11 @@ class Parser(jsonargparse.ArgumentParser):
         }
         done: list[str] = []
         for word, following in zip(words, [*words[1:], "--"]):
-            word = f"ppl_vae.kl.{word}" if done and done[-1] == "--kl" and word in vars(ppl_vae.kl) else word
+            word = (
+                f"ppl_vae.kl.{word}"
+                if done and done[-1] in ("--kl", "--kl.help") and word in vars(ppl_vae.kl)
+                else word
+            )
             done.append(word)
             if word in switches and following.startswith("-"):
                 done.append("true")
@@ -88,9 +84,12 @@ class Parser(jsonargparse.ArgumentParser):
             for line in re.sub(r'^.*?key "[^"]+":', "", text, count=1, flags=re.DOTALL).splitlines()
             if line.strip() and not _NOISE.search(line)
         ]
+        if text.startswith("Problems parsing config"):
+            return f"--config: {' '.join(text.split())}"
         if match := re.search(r"Expected a dot import path string: (\S+)", text):
             return f"{where}: {_no_class(match[1])}"
         reason = " ".join(dict.fromkeys(reasons)).replace("typing.", "")
+        reason = re.sub(r"Problem with given class_path '([^']+)': ", r"\1: ", reason)
         return f"{where}: {reason}" if where else reason
 
 
@@ -100,6 +99,20 @@ _NOISE = re.compile(
 )
 
 
+def make_parser(command: str, description: str, epilog: str = "", arguments: str = "") -> Parser:
+    """The parser of a command, with `--config`."""
+    parser = Parser(
+        prog=f"ppl-vae {command}",
+        usage=f"ppl-vae {command} {arguments}[options]",
+        description=description,
+        epilog=epilog,
+        exit_on_error=False,
+        formatter_class=_Formatter,
+    )
+    parser.add_argument("--config", action="config", help="a YAML file of options; --print_config writes one")
+    return parser
+
+
 class _Formatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
     pass
 
@@ -107,30 +120,56 @@ class _Formatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpF
 def _no_class(name: str) -> str:
     names = [name for package in _NAMESPACES for name in getattr(package, "__all__", vars(package))]
     close = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "`ppl-vae list` names what there is"
-    return f"no class is called {name!r}: {hint} A class of yours goes by its path, such as my_file.MyClass"
+    hint = f"did you mean {close[0]!r}" if close else "`ppl-vae list` names what there is"
+    return f"no class is called {name!r}: {hint}; a class of yours goes by its path, such as my_file.MyClass"
 
 
-def add_data(parser: Parser) -> None:
-    """`--data` and the options of `data.load`."""
+def add_data(parser: Parser, default: str | None = "digits") -> None:
+    """`--data` and the options of `data.load`; without a default, the run's own data is meant."""
     group = parser.add_argument_group("the data")
     group.add_argument(
-        "--data", type=str, default="digits", help="a name from `ppl-vae list data`, or a path: .npz, .npy, .csv, a folder of images"
+        "--data",
+        type=str | None,
+        default=default,
+        help="a name from `ppl-vae list data`, or a path: .npz, .npy, .csv, a folder of images"
+        + ("" if default else "; by default what the run was trained on"),
     )
     group.add_function_arguments(data.load, "load", skip={"name_or_path"}, as_group=False)
 
 
 def load_data(options: jsonargparse.Namespace) -> data.DataSet:
     """The data set that `--data` and `--load.*` describe."""
-    return data.load(options.data, **options.load.as_dict())
+    return data.load(options.data, **vars(options.load))
 
 
 def add_pair(parser: Parser) -> None:
     """`--model`, `--guide` and the options of the default pair."""
-    group = parser.add_argument_group("the pair: by default a VAE with a mean-field guide, fitted to the data")
-    group.add_argument("--model", type=nn.Module | None, default=None, help="the generative model's class; --model.ARGUMENT for its arguments")
-    group.add_argument("--guide", type=nn.Module | None, default=None, help="the guide's class; --guide.ARGUMENT for its arguments")
-    group.add_function_arguments(default_pair, "pair", skip={"dataset"}, as_group=False)
+    group = parser.add_argument_group(
+        "the pair: by default a VAE with a mean-field guide, fitted to the data"
+    )
+    group.add_argument(
+        "--model",
+        type=nn.Module | None,
+        default=None,
+        help="the generative model's class; --model.ARGUMENT for its arguments",
+    )
+    group.add_argument(
+        "--guide",
+        type=nn.Module | None,
+        default=None,
+        help="the guide's class; --guide.ARGUMENT for its arguments",
+    )
+    group.add_function_arguments(make_pair, "pair", skip={"dataset", "model", "guide"}, as_group=False)
+
+
+def build(
+    parser: Parser, options: jsonargparse.Namespace, dataset: data.DataSet, seed: int = 0
+) -> tuple[Pair, jsonargparse.Namespace]:
+    """The pair that the options describe, its initial weights from the seed, and the other objects."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        built = parser.build(options)
+        return make_pair(dataset, built.model, built.guide, **vars(built.pair)), built
 
 
 def add_estimator(parser: Parser) -> None:
@@ -142,8 +181,3 @@ def add_estimator(parser: Parser) -> None:
         default=jsonargparse.lazy_instance(estimators.MeanFieldELBO),
         help="a name from `ppl-vae list estimators`, or a class path such as pyro.infer.Trace_ELBO",
     )
-
-
-def as_dict(options: Any) -> dict[str, Any]:
-    """A group of options as keyword arguments."""
-    return dict(vars(options))

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+import pyro
 import torch
 from pyro.infer import ELBO as PyroELBO
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_vae import particles as particles_module
+from ppl_vae import separate
+from ppl_vae.estimators.facts import Facts
 from ppl_vae.particles import PairError, Particles, Program
+
+_numbers = itertools.count()
 
 
 class Estimator(PyroELBO):
     r"""A bound per datum and the surrogate whose gradient is the estimator's gradient.
 
     A new estimator defines `bound(particles)`, (B,) in nats. Where the default gradient will not
-    do it also defines `surrogate(particles)`. The loss over a batch is
+    do it also defines `surrogate(particles)`, with `separates = True` where the model, the path and
+    the score are weighed apart (see `separate.SeparateParticles`). The loss over a batch is
 
     .. math:: -\frac{N}{B} \sum_i \mathrm{bound}_i
 
@@ -28,19 +35,30 @@ class Estimator(PyroELBO):
 
     Raises:
         ValueError: when `num_particles` is not a positive whole number.
-        PairError: from the losses, for a pair that breaks the contract or that has latents outside
-            the `data` plate when the bound cannot treat them.
+        PairError: from the losses, for a pair that breaks the contract, that has latents outside the
+            `data` plate when the bound cannot treat them, or sites that `facts` says it cannot treat.
+
+    Attributes:
+        facts: what theory says of it.
+        auxiliary: what the estimator itself learns or remembers (a baseline); its parameters are
+            trained with the pair's and its state saved with theirs. Empty for most.
     """
+
+    facts: Facts = Facts("neither", "lower", unbiased_model=False, unbiased_guide=False)
 
     handles_global_latents: ClassVar[bool] = False
     """Whether latents outside the `data` plate have a place in the bound."""
     takes_kl_weight: ClassVar[bool] = False
     """Whether a weight on the KL term keeps the objective meaningful."""
+    separates: ClassVar[bool] = False
+    """Whether its particles are `SeparateParticles`."""
 
     def __init__(self, num_particles: int = 1) -> None:
         if not isinstance(num_particles, int) or isinstance(num_particles, bool) or num_particles < 1:
             raise ValueError(f"num_particles must be a positive whole number, got {num_particles!r}")
         super().__init__(num_particles=num_particles, vectorize_particles=True)
+        self.auxiliary = nn.Module()
+        self._name = f"estimator{next(_numbers)}"
 
     @abstractmethod
     def bound(self, particles: Particles) -> Tensor:
@@ -74,7 +92,19 @@ class Estimator(PyroELBO):
 
     def draw(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Particles:
         """The particles that this estimator works on."""
-        return particles_module.draw(model, guide, args, kwargs, num_particles=self.num_particles)
+        drawn = separate.draw if self.separates else particles_module.draw
+        particles = drawn(model, guide, args, kwargs, num_particles=self.num_particles)
+        self.check_sites(particles)
+        return particles
+
+    def check_sites(self, particles: Particles) -> None:
+        """Raise PairError for a site without the pathwise gradient that the estimator needs."""
+        if self.facts.needs_reparameterised and particles.non_reparameterised:
+            raise PairError(
+                f"{type(self).__name__} needs reparameterised draws, but the guide's sites "
+                f"{sorted(particles.non_reparameterised)} have none. Use estimators.VIMCO, "
+                f"estimators.NVIL or estimators.ReweightedWakeSleep"
+            )
 
     def total(self, particles: Particles) -> Tensor:
         """Scalar: the loss of a batch; its value is minus the bound, its gradient the surrogate's."""
@@ -95,6 +125,8 @@ class Estimator(PyroELBO):
 
     def loss_and_grads(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
         """The same, with the surrogate's gradient added to the parameters' `grad`."""
+        for name, parameter in self.auxiliary.named_parameters():
+            pyro.param(f"{self._name}$$${name}", parameter)  # so that stock SVI trains them too
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if loss.requires_grad:
             loss.backward(retain_graph=self.retain_graph)

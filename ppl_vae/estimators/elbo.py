@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ppl_vae.estimators.base import Estimator
+from ppl_vae.estimators.facts import Facts
 from ppl_vae.particles import Particles
 
 
@@ -24,6 +25,7 @@ class ELBO(Estimator):
 
     handles_global_latents: ClassVar[bool] = True
     takes_kl_weight: ClassVar[bool] = True
+    facts = Facts("lower", "lower", paper="1312.6114")
 
     def reward(self, particles: Particles) -> Tensor:
         """(K, B): what each particle contributes, before the mean over particles."""
@@ -33,10 +35,15 @@ class ELBO(Estimator):
         return self.reward(particles).mean(0)
 
     def surrogate(self, particles: Particles) -> Tensor:
+        return self.surrogate_with(particles, 0.0)
+
+    def surrogate_with(self, particles: Particles, baseline: Tensor | float) -> Tensor:
+        """(B,): the surrogate with a baseline taken from the score function's reward, without bias."""
         reward = self.reward(particles)
         if particles.score is not None:
-            own = [self._own_score(particles, site) for site in particles.log_guide]
-            reward = sum(own, reward + particles.score * reward.detach())
+            reward = reward + particles.score * (reward.detach() - baseline)
+            for site in particles.log_guide:
+                reward = reward + self._own_score(particles, site)
         return reward.mean(0)
 
     def _own_score(self, particles: Particles, site: str) -> Tensor | float:

@@ -82,44 +82,42 @@ def bounds(
     Kingma and Welling, Auto-Encoding Variational Bayes, arXiv:1312.6114.
     """
     check_pair_type(pair)
-    reconstruction: list[Tensor] = []
-    kl: dict[str, list[Tensor]] = {}
+    kl: dict[str, Tensor] = {}
     outside: dict[str, float] = {}
     with evaluating(pair, seed):
         source, runs = batches(
             pair, data, num_particles,
             batch_size=batch_size, chunk=None, progress=progress, description="bounds",
         )  # fmt: skip
+        # filled in place, so that the heap does not grow: see log_likelihood
+        reconstruction = torch.empty(len(source), dtype=torch.float64)
         for batch in runs:
-            sums: dict[str, Tensor] = {}
+            rows_done = slice(batch.first, batch.first + len(batch))
+            sums: dict[str, Any] = {}
             total = torch.zeros(len(batch), dtype=torch.float64)
             for particles in batch.particles():
                 total += _summed(particles.reconstruction)
                 exact = closed_form_sites(particles)
-                for site in particles.latent_sites:
+                for site in (*particles.latent_sites, *particles.global_sites):
                     term = particles.kl(site) if site in exact else particles.kl_sample(site)
                     sums[site] = sums.get(site, 0.0) + _summed(term)
-                for site in particles.global_sites:
-                    term = -particles.global_log_prior[site] if site in particles.global_log_prior else 0.0
-                    if site in particles.global_log_guide:
-                        term = term + particles.global_log_guide[site]
-                    # each batch has draws of its own, and stands for its share of the data
-                    share = len(batch) / len(source) / num_particles
-                    outside[site] = outside.get(site, 0.0) + share * float(_summed(term)) / len(source)
+            for site in particles.global_sites:
+                # each batch has draws of its own, and stands for its share of the data
+                share = len(batch) / len(source) / num_particles
+                outside[site] = outside.get(site, 0.0) + share * float(sums.pop(site)) / len(source)
             refuse_nan(total - sum(sums.values()), particles, batch.first)
-            reconstruction.append(total / num_particles)
+            reconstruction[rows_done] = total / num_particles
             for site, value in sums.items():
-                kl.setdefault(site, []).append(value / num_particles)
-    kl_per_datum = {site: torch.cat(values) for site, values in kl.items()}
-    per_datum = torch.cat(reconstruction) - sum(kl_per_datum.values())
+                kl.setdefault(site, torch.empty_like(reconstruction))[rows_done] = value / num_particles
+    per_datum = reconstruction - sum(kl.values())
     return Bounds(
         elbo=float(per_datum.mean()) - math.fsum(outside.values()),
-        reconstruction=float(torch.cat(reconstruction).mean()),
-        kl={site: float(value.mean()) for site, value in kl_per_datum.items()} | outside,
+        reconstruction=float(reconstruction.mean()),
+        kl={site: float(value.mean()) for site, value in kl.items()} | outside,
         standard_error=standard_error(per_datum),
         num_particles=num_particles,
         per_datum=per_datum,
-        kl_per_datum=kl_per_datum,
+        kl_per_datum=kl,
     )
 
 

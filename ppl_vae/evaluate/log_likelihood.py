@@ -117,44 +117,53 @@ def log_likelihood(
         ValueError: data that is empty or has lengths that differ, or a number that is not positive.
 
     Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, arXiv:1509.00519.
+
+    >>> from ppl_vae import Pair, guides, models, nets
+    >>> pair = Pair(models.LinearGaussian(2, 5), guides.MeanField(nets.MLPEncoder((5,), 2)))
+    >>> result = log_likelihood(pair, torch.randn(8, 5), num_particles=200, progress=False)
+    >>> result.per_datum.shape, result.ess.shape, result.k_hat.shape
+    (torch.Size([8]), torch.Size([8]), torch.Size([8]))
     """
     check_pair_type(pair)
     started = time.perf_counter()
-    per_datum, errors, ess, k_hat = [], [], [], []
     with evaluating(pair, seed):
         source, runs = batches(
             pair, data, num_particles,
             batch_size=batch_size, chunk=chunk, progress=progress, description="log p(x)",
         )  # fmt: skip
+        # Filled in place: a small tensor kept from each batch would lie in a hole that a chunk left on
+        # the heap, the next chunk would not fit there, and the heap would grow by a chunk for each batch
+        per_datum, errors, ess, k_hat = torch.empty(4, len(source), dtype=torch.float64)
         for batch in runs:
             log_weight = log_weights(batch)
-            value, error, size = from_log_weight(log_weight)
-            per_datum.append(value)
-            errors.append(error)
-            ess.append(size)
-            k_hat.append(torch.from_numpy(arviz_support.k_hat(log_weight.numpy())))
+            rows_done = slice(batch.first, batch.first + len(batch))
+            per_datum[rows_done], errors[rows_done], ess[rows_done] = from_log_weight(log_weight)
+            k_hat[rows_done] = torch.from_numpy(arviz_support.k_hat(log_weight.numpy()))
     seconds = time.perf_counter() - started
-    values, every_error = torch.cat(per_datum), torch.cat(errors)
     return LogLikelihood(
-        value=float(values.mean()),
-        standard_error=standard_error(values),
-        monte_carlo_standard_error=float(every_error.square().sum().sqrt()) / len(values),
+        value=float(per_datum.mean()),
+        standard_error=standard_error(per_datum),
+        monte_carlo_standard_error=float(errors.square().sum().sqrt()) / len(source),
         num_particles=num_particles,
         decoder_passes_per_second=len(source) * num_particles / seconds,
-        per_datum=values,
-        per_datum_monte_carlo_standard_error=every_error,
-        ess=torch.cat(ess),
-        k_hat=torch.cat(k_hat),
+        per_datum=per_datum,
+        per_datum_monte_carlo_standard_error=errors,
+        ess=ess,
+        k_hat=k_hat,
     )
 
 
 def log_weights(batch: Batch) -> Tensor:
     """(B, K) log-weights of one batch, on the host, in the precision of the pair."""
-    parts = []
+    log_weight = torch.empty(0)
+    done = 0
     for particles in batch.particles():
         refuse_global_latents(particles, "evaluate.log_likelihood")
-        parts.append(particles.log_weight)
-    log_weight = torch.cat(parts)
+        part = particles.log_weight
+        if done == 0:
+            log_weight = part.new_empty(sum(batch.chunks), len(batch))
+        log_weight[done : done + len(part)] = part
+        done += len(part)
     refuse_nan(log_weight.sum(0), particles, batch.first)
     return log_weight.T.contiguous().cpu()
 

@@ -1,13 +1,11 @@
-"""The effect handlers behind the queries, and the conditions that they run under."""
+"""The effect handlers behind the queries."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pyro
-import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
@@ -50,29 +48,6 @@ class Centre(Messenger):
                 draws = fn.sample((_MEAN_DRAWS,))
                 value = draws.mode(0).values if is_discrete(fn) else draws.mean(0)
         msg["value"], msg["done"] = value, True
-
-
-@contextmanager
-def asking(pair: Pair, seed: int | None) -> Iterator[None]:
-    """No gradients, eval mode, and random numbers of the query's own when there is a seed."""
-    modes = [(module, module.training) for module in pair.modules()]
-    cuda = pair.device.type == "cuda"
-    forked = torch.random.fork_rng(
-        devices=[pair.device] if cuda else [], enabled=seed is not None, device_type="cuda"
-    )
-    try:
-        pair.eval()
-        with torch.no_grad(), forked:
-            if seed is not None:
-                # not torch.manual_seed: it would seed every accelerator, those that were not forked too
-                torch.default_generator.manual_seed(seed)
-                if cuda:
-                    with torch.cuda.device(pair.device):
-                        torch.cuda.manual_seed(seed)
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def run(program: Program, batch: Sequence[Tensor], handler: Messenger | None = None) -> Trace:

@@ -8,11 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ppl_vae.isolation import questioning
 from ppl_vae.pair import Pair
 from ppl_vae.particles import Site
 from ppl_vae.queries.arguments import Batch, as_tensors, check_count, check_site
 from ppl_vae.queries.draws import Draws, Traversal
-from ppl_vae.queries.handlers import asking, centre, is_discrete
+from ppl_vae.queries.handlers import centre, is_discrete
 from ppl_vae.queries.layout import laid_out
 from ppl_vae.queries.questions import decode
 
@@ -52,7 +53,7 @@ def interpolate(
     if method not in ("linear", "spherical"):
         raise ValueError(f"method must be 'linear' or 'spherical', got {method!r}")
     check_count("steps", steps, at_least=2)
-    with asking(pair, seed):
+    with questioning(pair, seed, pair.device):
         first, second = as_tensors(pair, x0), as_tensors(pair, x1)
         shapes = [[tuple(tensor.shape) for tensor in end] for end in (first, second)]
         if shapes[0] != shapes[1]:
@@ -101,7 +102,7 @@ def traverse(
     Raises:
         ValueError: for an unknown or discrete site and for dims that are out of range.
     """
-    with asking(pair, seed):
+    with questioning(pair, seed, pair.device):
         batch = as_tensors(pair, x)
         centres = centre(pair, batch)
         if site is None and len(centres) != 1:

@@ -9,6 +9,7 @@ from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
+from ppl_vae.isolation import questioning
 from ppl_vae.pair import Pair
 from ppl_vae.particles import check_sites_match
 from ppl_vae.queries.arguments import Batch, as_tensors, check_count, check_site, rows
@@ -16,7 +17,6 @@ from ppl_vae.queries.draws import Draws
 from ppl_vae.queries.handlers import (
     Centre,
     Uncondition,
-    asking,
     find_plate_dim,
     latent_sites,
     mean_of,
@@ -44,7 +44,7 @@ def sample(
             `given` is not observed.
     """
     check_count("n", n)
-    with asking(pair, seed):
+    with questioning(pair, seed, pair.device):
         batch = rows(pair, n, like, given)
         return read(run(pair.model, batch, Uncondition(given)), given)
 
@@ -63,7 +63,7 @@ def encode(pair: Pair, *batch: Tensor, num_samples: int = 1, seed: int | None = 
         ValueError: for a batch that is not one, num_samples < 1.
     """
     check_count("num_samples", num_samples)
-    with asking(pair, seed):
+    with questioning(pair, seed, pair.device):
         tensors = as_tensors(pair, batch)
         plate_dim = find_plate_dim(pair, tensors) if num_samples > 1 else None
         drawn = run(repeated(pair.guide, num_samples, plate_dim), tensors)
@@ -101,7 +101,7 @@ def reconstruct(
         PairError: when model and guide have different latent sites.
     """
     check_count("num_samples", num_samples)
-    with asking(pair, seed):
+    with questioning(pair, seed, pair.device):
         tensors = as_tensors(pair, batch)
         plate_dim = find_plate_dim(pair, tensors) if num_samples > 1 else None
         guide_trace = run(repeated(pair.guide, num_samples, plate_dim), tensors)
@@ -137,7 +137,7 @@ def decode(
     Raises:
         ValueError: for an unknown site and a wrong shape, naming the sites and the expected shape.
     """
-    with asking(pair, seed):
+    with questioning(pair, seed, pair.device):
         first = rows(pair, 1, like, given)
         sites = latent_sites(run(pair.model, first, Uncondition(given)), given)
         if not isinstance(latents, Mapping):

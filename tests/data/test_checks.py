@@ -84,9 +84,7 @@ def test_stored_types():
 
 def test_uint8_images_are_divided_by_255_and_bits_are_not():
     assert divisor_of(torch.tensor([[0, 1]], dtype=torch.uint8)) == 1
-    assert (
-        divisor_of(torch.tensor([[0, 1]], dtype=torch.uint8), torch.full((1, 2), 2).byte()) == 255
-    )
+    assert divisor_of(torch.tensor([[0, 1]], dtype=torch.uint8), torch.full((1, 2), 2).byte()) == 255
     assert divisor_of(torch.tensor([[0.0, 200.0]])) == 1
 
 

@@ -35,9 +35,7 @@ def test_the_seed_divides():
 
 def test_the_test_part_does_not_depend_on_valid_fraction():
     x = torch.rand(200, 5)
-    small, large = (
-        from_tensors(x, valid_fraction=share, binarise="fixed").test for share in (0.05, 0.4)
-    )
+    small, large = (from_tensors(x, valid_fraction=share, binarise="fixed").test for share in (0.05, 0.4))
     assert torch.equal(small.tensors()[0], large.tensors()[0])
 
 
@@ -175,6 +173,4 @@ def test_the_whole_moves():
     moved = data.to("meta")
     assert [part.device.type for part in (moved.train, moved.valid, moved.test)] == ["meta"] * 3
     assert moved.shape == data.shape == (2,)
-    assert (
-        repr(moved) == repr(data) == ("DataSet('tensors', train=70, valid=10, test=20, shape=(2,))")
-    )
+    assert repr(moved) == repr(data) == ("DataSet('tensors', train=70, valid=10, test=20, shape=(2,))")

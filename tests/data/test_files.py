@@ -37,9 +37,7 @@ def test_npz_with_three_parts_is_kept_as_it_is(tmp_path):
     assert data.train.labels is None
 
 
-@pytest.mark.parametrize(
-    "keys", [("train", "train_labels", "test"), ("x_train", "y_train", "x_test")]
-)
+@pytest.mark.parametrize("keys", [("train", "train_labels", "test"), ("x_train", "y_train", "x_test")])
 def test_npz_without_a_valid_part_draws_it_from_train(tmp_path, keys):
     x, y, test = keys
     np.savez(tmp_path / "a.npz", **{x: GREY[:30], y: np.arange(30), test: GREY[30:]})
@@ -132,9 +130,7 @@ def test_a_mapped_npy_gives_what_a_read_one_gives(tmp_path, array):
         assert torch.equal(got.tensors()[0], wanted.tensors()[0])
         torch.testing.assert_close(got.mean(), wanted.mean())
     shuffled = [
-        torch.cat(
-            [x for (x,) in d.train.batches(3, shuffle_generator=torch.Generator().manual_seed(0))]
-        )
+        torch.cat([x for (x,) in d.train.batches(3, shuffle_generator=torch.Generator().manual_seed(0))])
         for d in (read, mapped)
     ]
     assert torch.equal(*shuffled)

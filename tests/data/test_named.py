@@ -17,9 +17,7 @@ from ppl_vae.data import NAMES, DataError, MissingDataError, data_root, load
 from ppl_vae.data.layout import resize
 
 REAL = Path(os.environ.get("PPL_VAE_DATA", "no such folder"))
-needs_mnist = pytest.mark.skipif(
-    not (REAL / "MNIST" / "raw").is_dir(), reason="PPL_VAE_DATA holds no MNIST"
-)
+needs_mnist = pytest.mark.skipif(not (REAL / "MNIST" / "raw").is_dir(), reason="PPL_VAE_DATA holds no MNIST")
 needs_static_mnist = pytest.mark.skipif(
     not (REAL / "static_mnist.npz").is_file(), reason="PPL_VAE_DATA holds no static_mnist.npz"
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import math
 import subprocess
 import sys
@@ -314,6 +315,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_particles():
     # all particles at once would take several tensors of 10,000 * 2 * 3,000 floats, 240 MB each
     run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
@@ -328,7 +330,9 @@ def test_diagnostics_are_those_of_the_log_weights(double, monkeypatch):
         kept.append(log_weights(batch))
         return kept[-1]
 
-    monkeypatch.setattr("ppl_vae.evaluate.log_likelihood.log_weights", recording)
+    # the function of the same name hides the module
+    module = importlib.import_module("ppl_vae.evaluate.log_likelihood")
+    monkeypatch.setattr(module, "log_weights", recording)
     result = log_likelihood(pair, x, 200, batch_size=7, chunk=200)
     (batch,) = kept
     torch.testing.assert_close(

@@ -1,0 +1,53 @@
+# The menu: `make` prints it. The first target that needs it builds the environment in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+WORKERS ?= 2
+# one thread a worker: with more of both, they fight over the cores
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test lint types notebooks bench clean
+
+help:  ## print this menu
+	@echo "make TARGET, where TARGET is"
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+install: $(STAMP)  ## build the environment in .venv (PYTHON=python3.12 chooses the Python, 3.11 or newer)
+
+# Written last: an installation that was interrupted starts again.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "ppl_vae needs Python 3.11 or newer, and $(PYTHON) is older: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## train a VAE on the bundled digits and judge it, about a minute: see runs/demo-<date>
+	$(BIN)/ppl-vae train --data digits --run_dir runs/demo-$$(date +%Y%m%d-%H%M%S) \
+		--pair.latent_dim 10 --epochs 300 --batch_size 64 --schedule cosine \
+		--kl LinearWarmup --kl.epochs 20 --validate_every 5 --checkpoint_every 25
+
+test: $(STAMP)  ## run the tests (ARGS=... goes to pytest)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+lint: $(STAMP)  ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## check the type annotations
+	$(BIN)/mypy
+
+notebooks: $(STAMP)  ## run the notebooks
+	$(ONE_THREAD) $(BIN)/python -m pytest --nbmake -n $(WORKERS) notebooks
+
+bench: $(STAMP)  ## train on MNIST beside a hand-written loop (needs the data, takes minutes)
+	$(BIN)/python benchmarks/mnist.py
+
+clean:  ## remove caches and builds; .venv and runs stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

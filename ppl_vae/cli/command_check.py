@@ -1,0 +1,34 @@
+"""`ppl-vae check`: whether a model and a guide keep the contract of a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ppl_vae.cli import OK
+from ppl_vae.cli.options import Parser, add_data, add_estimator, add_pair, build, load_data, make_parser
+from ppl_vae.estimators import Estimator
+from ppl_vae.testing import check_pair
+
+EPILOG = """example:
+  ppl-vae check --data digits --model my_file.MyModel --guide my_file.MyGuide
+"""
+
+
+def parser() -> Parser:
+    """The options of `ppl-vae check`."""
+    options = make_parser("check", "Check that a model and a guide fit each other and the data.", EPILOG)
+    add_data(options)
+    add_pair(options)
+    add_estimator(options)
+    return options
+
+
+def run(words: Sequence[str]) -> int:
+    """Check as the words say."""
+    options = parser()
+    chosen = options.read(words)
+    dataset = load_data(chosen)
+    pair, built = build(options, chosen, dataset)
+    allowed = not isinstance(built.estimator, Estimator) or built.estimator.handles_global_latents
+    print(check_pair(pair, *dataset.train.take(8).tensors(), allow_global=allowed))
+    return OK

@@ -1,0 +1,80 @@
+"""`ppl-vae list`: what there is, read from the packages themselves."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType
+
+from torch import nn
+
+import ppl_vae.kl
+from ppl_vae import estimators, guides, likelihoods, models, nets
+from ppl_vae.cli import OK
+from ppl_vae.cli.errors import UsageError
+from ppl_vae.data.named import NAMED
+from ppl_vae.loggers import LOGGERS
+from ppl_vae.optimizers import OPTIMIZERS, SCHEDULES
+
+Lines = Iterator[tuple[str, str]]
+
+
+def _classes(package: ModuleType) -> Lines:
+    for name in getattr(package, "__all__", vars(package)):
+        found = getattr(package, name)
+        protocol = getattr(found, "_is_protocol", False)
+        if not inspect.isclass(found) or inspect.isabstract(found) or protocol:
+            continue
+        if found.__module__.startswith("ppl_vae."):
+            yield name, _first_line(found)
+
+
+def _named(things: Mapping[str, object]) -> Lines:
+    for name, thing in things.items():
+        yield name, _first_line(thing)
+
+
+def _first_line(thing: object) -> str:
+    lines = (inspect.getdoc(thing) or "").strip().splitlines()
+    return lines[0] if lines else ""
+
+
+KINDS: dict[str, Callable[[], Lines]] = {
+    "models": lambda: _classes(models),
+    "guides": lambda: _classes(guides),
+    "nets": lambda: (
+        (name, line) for name, line in _classes(nets) if issubclass(getattr(nets, name), nn.Module)
+    ),
+    "likelihoods": lambda: _classes(likelihoods),
+    "estimators": lambda: _classes(estimators),
+    "kl": lambda: (
+        (name, line) for name, line in _classes(ppl_vae.kl) if hasattr(getattr(ppl_vae.kl, name), "ends")
+    ),
+    "data": lambda: ((name, known.summary) for name, known in NAMED.items()),
+    "optimizers": lambda: _named(OPTIMIZERS),
+    "schedules": lambda: _named(SCHEDULES),
+    "loggers": lambda: _named(LOGGERS),
+}
+
+HELP = f"""usage: ppl-vae list [KIND ...]
+
+What there is, each with a line about it. KIND: {", ".join(KINDS)}.
+Estimators of Pyro's and classes of yours go by their path: pyro.infer.Trace_ELBO, my_file.MyModel.
+"""
+
+
+def run(words: Sequence[str]) -> int:
+    """Print the kinds that the words name, or all."""
+    if "-h" in words or "--help" in words:
+        print(HELP, end="")
+        return OK
+    if unknown := [word for word in words if word not in KINDS]:
+        raise UsageError(f"there is no kind {unknown[0]!r}: the kinds are {', '.join(KINDS)}")
+    for kind in words or KINDS:
+        lines = list(KINDS[kind]())
+        width = max(len(name) for name, _ in lines)
+        print(
+            kind, *(f"  {name:<{width}}  {line}".rstrip() for name, line in lines), sep="\n", file=sys.stdout
+        )
+    return OK

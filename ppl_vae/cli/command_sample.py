@@ -1,0 +1,69 @@
+"""`ppl-vae sample`: new data from the pair of a run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ppl_vae import plots, queries
+from ppl_vae.cli import OK
+from ppl_vae.cli.errors import UsageError
+from ppl_vae.cli.options import Parser, make_parser
+from ppl_vae.cli.report import is_image, save_figure
+from ppl_vae.cli.saved import add_run, load_pair
+from ppl_vae.queries import Draws
+from ppl_vae.runs import atomic_write
+
+EPILOG = """examples:
+  ppl-vae sample runs/digits --num 100                       a picture, runs/digits/samples.png
+  ppl-vae sample runs/digits --num 10000 --out samples.npz   numbers: draws of every site, by its name
+"""
+
+
+def parser() -> Parser:
+    """The options of `ppl-vae sample`."""
+    options = make_parser(
+        "sample", "Draw new data from the pair of a run's folder.", EPILOG, arguments="RUN "
+    )
+    add_run(options)
+    options.add_argument("--num", type=int, default=64, help="how many")
+    options.add_argument("--seed", type=int, default=0, help="of the draws")
+    options.add_argument(
+        "--out",
+        type=Path | None,
+        default=None,
+        help="a .png with the likelihood's means, or a .npz with every site's draws and, as SITE_mean, means",
+    )
+    return options
+
+
+def run(words: Sequence[str]) -> int:
+    """Sample as the words say."""
+    options = parser().read(words)
+    out = options.run / "samples.png" if options.out is None else options.out
+    if out.suffix not in (".png", ".npz"):
+        raise UsageError(f"--out {out}: give a name that ends in .png (a picture) or .npz (numbers)")
+    pair = load_pair(options)
+    draws = queries.sample(pair, options.num, seed=options.seed)
+    if out.suffix == ".png":
+        means = {name: mean for name, mean in draws.means.items() if is_image(tuple(mean.shape[1:]))}
+        if not means:
+            shapes = {name: tuple(value.shape) for name, value in draws.values.items()}
+            raise UsageError(f"these samples are no images but {shapes}: give --out samples.npz")
+        save_figure(plots.samples(next(iter(means.values()))), out)
+    else:
+        arrays = _arrays(draws)
+        atomic_write(out, lambda path: np.savez(path, **arrays))  # type: ignore[arg-type]
+    print(f"{options.num} samples in {out}")
+    return OK
+
+
+def _arrays(draws: Draws) -> dict[str, np.ndarray]:
+    tensors = {
+        **draws.latents,
+        **draws.values,
+        **{f"{name}_mean": mean for name, mean in draws.means.items()},
+    }
+    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}

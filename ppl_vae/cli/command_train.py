@@ -1,0 +1,162 @@
+"""`ppl-vae train`: a pair is made, trained, judged and drawn, and its run's folder keeps all of it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+
+from ppl_vae import evaluate
+from ppl_vae.cli import OK
+from ppl_vae.cli.errors import UsageError
+from ppl_vae.cli.options import Parser, add_data, add_estimator, add_pair, build, load_data, make_parser
+from ppl_vae.cli.report import judge, write_report
+from ppl_vae.fit import fit
+from ppl_vae.runs import CONFIG, atomic_write
+
+COMMAND = "command.yaml"
+
+EPILOG = """examples:
+  ppl-vae train --data digits --epochs 200 --kl LinearWarmup --kl.epochs 20
+  ppl-vae train --data my_images/ --pair.net conv --pair.latent_dim 32
+  ppl-vae train --data mnist --estimator pyro.infer.RenyiELBO --estimator.alpha 0.5
+  ppl-vae train --model my_file.MyModel --model.hidden 64 --guide my_file.MyGuide
+  ppl-vae train --config runs/digits/command.yaml        the options of an earlier run again
+
+--model.help CLASS lists the arguments of a class; so do --guide.help, --estimator.help and --kl.help.
+"""
+
+
+def parser() -> Parser:
+    """The options of `ppl-vae train`: those of `data.load`, `fit`, `evaluate.summary` and the report."""
+    options = make_parser(
+        "train", "Train a pair, judge it on the test data, and keep all of it in a run's folder.", EPILOG
+    )
+    add_data(options)
+    add_pair(options)
+    add_estimator(options)
+    training = options.add_argument_group("the training")
+    training.add_argument(
+        "--run_dir",
+        type=Path | None,
+        default=None,
+        help="the run's folder; by default runs/<data>-<date>-<time>",
+    )
+    training.add_function_arguments(
+        fit, skip={"pair", "estimator", "data", "fabric", "run_dir"}, as_group=False
+    )
+    judging = options.add_argument_group("the evaluation and the report")
+    add_judging(judging)
+    return options
+
+
+def add_judging(group: Any) -> None:
+    """The options of `evaluate.summary` and of the report."""
+    group.add_function_arguments(
+        evaluate.summary, "evaluate", skip={"pair", "data", "seed", "progress"}, as_group=False
+    )
+    group.add_function_arguments(
+        write_report,
+        "report",
+        skip={"folder", "pair", "split", "judgement", "history", "seed"},
+        as_group=False,
+    )
+
+
+def run(words: Sequence[str]) -> int:
+    """Train as the words say."""
+    options = parser()
+    chosen = options.read(words)
+    if chosen.resume and chosen.run_dir is None:
+        raise UsageError("--resume needs the run to continue: give --run_dir runs/name")
+    dataset = load_data(chosen)
+    pair, built = build(options, chosen, dataset, chosen.seed)
+    folder = built.run_dir or Path("runs") / f"{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    print(f"{dataset!r}\ntrains in {folder}", flush=True)
+    names = _fit_options(built)
+    started = time.perf_counter()
+    try:
+        trained = fit(pair, built.estimator, dataset, run_dir=folder, **names)
+    finally:
+        _keep_command(options, chosen, folder)
+    seconds = time.perf_counter() - started
+    if trained.stopped == "interrupted":
+        raise KeyboardInterrupt(_kept(folder))
+    best = f", best epoch {trained.best_epoch}" if trained.best_epoch else ""
+    print(f"trained {len(trained.history)} epochs in {seconds:.0f} s ({trained.stopped}{best})", flush=True)
+    try:
+        judgement = judge(
+            trained.pair, dataset.test, seed=built.seed, progress=built.progress, **vars(built.evaluate)
+        )
+        left_out = write_report(
+            folder,
+            trained.pair,
+            dataset.test,
+            judgement,
+            trained.history,
+            seed=built.seed,
+            **vars(built.report),
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the training is done; ppl-vae evaluate {folder} judges it") from None
+    print(f"\ntest data of {dataset.name}: {judgement}\n")
+    for line in left_out:
+        print(f"left out: {line}")
+    print(contents(folder))
+    return OK
+
+
+def contents(folder: Path) -> str:
+    """What a folder holds, for people."""
+    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    pictures = [name for name in found if name.startswith("figures/")]
+    others = [name for name in found if not name.startswith(("figures/", ".")) and "/" not in name]
+    lines = [f"{folder}/", f"  {', '.join(others)}"]
+    if pictures:
+        lines.append(f"  figures/: {', '.join(name.removeprefix('figures/') for name in pictures)}")
+    return "\n".join(lines)
+
+
+def _kept(folder: Path) -> str:
+    if not (folder / CONFIG).exists():
+        return "nothing was kept"
+    return (
+        f"the weights so far are in {folder}. The same command with --run_dir {folder} --resume goes on from "
+        f"the last checkpoint; ppl-vae evaluate {folder} judges what there is"
+    )
+
+
+def _fit_options(built: jsonargparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of `fit` among the options."""
+    names = [name for name in inspect.signature(fit).parameters if name in built]
+    options = {name: built[name] for name in names if name not in ("data", "estimator", "run_dir", "pair")}
+    for name in ("optimizer", "schedule"):
+        if isinstance(options[name], str) and "." in options[name]:
+            options[name] = _imported(options[name], f"--{name}")
+    return options
+
+
+def _imported(path: str, option: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            f"{option} {path}: {error}; give a name or the path of a function or class"
+        ) from error
+
+
+def _keep_command(options: Parser, chosen: jsonargparse.Namespace, folder: Path) -> None:
+    """The options of a run, for `--config` and for `ppl-vae evaluate`; once there is a run."""
+    if not (folder / CONFIG).exists() or (folder / COMMAND).exists():
+        return
+    again = chosen.clone()
+    again.config = again.run_dir = None
+    again.resume = False
+    text = options.dump(again)
+    atomic_write(folder / COMMAND, lambda path: path.write_text(text, encoding="utf-8"))

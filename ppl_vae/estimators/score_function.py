@@ -1,0 +1,192 @@
+"""Score-function gradients with control variates, for guides with discrete sites and for mixed ones."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ppl_vae.estimators.base import Estimator
+from ppl_vae.estimators.elbo import ELBO
+from ppl_vae.estimators.facts import Facts
+from ppl_vae.particles import Particles, log_mean_exp
+
+
+class MovingAverage(nn.Module):
+    """The exponentially weighted mean of the scalars it was shown; 0 before the first.
+
+    Args:
+        decay: the share of the past, in [0, 1).
+
+    Raises:
+        ValueError: when decay is outside [0, 1).
+    """
+
+    mean: Tensor
+    weight: Tensor
+
+    def __init__(self, decay: float) -> None:
+        super().__init__()
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must be in [0, 1), got {decay!r}")
+        self.decay = decay
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("weight", torch.zeros(()))
+
+    def forward(self) -> Tensor:
+        # the weight takes out the start at zero, as Adam's bias correction does
+        return self.mean / self.weight.clamp_min(1e-30)
+
+    @torch.no_grad()
+    def add(self, value: Tensor) -> None:
+        """Take a scalar in; in place, so that a captured step sees it."""
+        self.mean.lerp_(value.to(self.mean), 1 - self.decay)
+        self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)
+
+
+class ScoreFunction(ELBO):
+    r"""The evidence lower bound with a moving average as the baseline of its score function.
+
+    .. math:: \nabla_\phi := \frac{1}{K} \sum_k (\log w_{ki} - c) \, \nabla_\phi \log q(z_{ki} \mid x_i),
+        \qquad c \leftarrow \gamma c + (1 - \gamma) \overline{\log w}
+
+    A lower bound. Unbiased gradients, since c comes from earlier steps. Reparameterised sites of a
+    mixed guide keep their pathwise gradient. `auxiliary` holds c.
+
+    Args:
+        num_particles: K.
+        decay: gamma.
+
+    Raises:
+        ValueError: when decay is outside [0, 1).
+
+    Mnih and Gregor, Neural Variational Inference and Learning, arXiv:1402.0030, section 2.3.
+    """
+
+    facts = Facts("lower", "lower", paper="1402.0030")
+
+    def __init__(self, num_particles: int = 1, decay: float = 0.9) -> None:
+        super().__init__(num_particles)
+        self.decay = decay
+        self.average = self.auxiliary.average = MovingAverage(decay)
+
+    def surrogate(self, particles: Particles) -> Tensor:
+        _follow_device(self.auxiliary, particles)
+        surrogate = self.surrogate_with(particles, self.average())
+        self.average.add(self.reward(particles).mean())
+        return surrogate
+
+
+class NVIL(ELBO):
+    r"""The evidence lower bound with a learned baseline C(x) for its score function.
+
+    .. math:: \nabla_\phi := \frac{1}{K} \sum_k \frac{\log w_{ki} - C(x_i) - c}{\max(1, \sigma)} \, \nabla_\phi \log q(z_{ki} \mid x_i)
+
+    A lower bound. C is trained along, to the least squares of what it leaves; c is a moving average,
+    as is sigma, the standard deviation, with `normalise` (else it is 1). Unbiased gradients without
+    `normalise`, which rescales the guide's. Reparameterised sites keep their pathwise gradient.
+
+    Args:
+        baseline: C, a network from the batch's first tensor, (B, *event), to (B,) or (B, 1).
+        num_particles: K.
+        decay: of the moving averages.
+        normalise: divide by the standard deviation where it is above 1.
+
+    Raises:
+        ValueError: when decay is outside [0, 1), or the baseline's output is not one number a datum.
+
+    Mnih and Gregor, Neural Variational Inference and Learning, arXiv:1402.0030.
+    """
+
+    def __init__(
+        self, baseline: nn.Module, num_particles: int = 1, decay: float = 0.8, normalise: bool = False
+    ) -> None:
+        super().__init__(num_particles)
+        self.baseline = baseline
+        self.decay = decay
+        self.normalise = normalise
+        self.auxiliary.baseline = baseline
+        self.average = self.auxiliary.average = MovingAverage(decay)
+        self.square = self.auxiliary.square = MovingAverage(decay)
+        follows = "the bound, rescaled" if normalise else "the bound"
+        self.facts = Facts(
+            "lower", "lower", unbiased_guide=not normalise, guide_follows=follows, paper="1402.0030"
+        )
+
+    def surrogate(self, particles: Particles) -> Tensor:
+        _follow_device(self.auxiliary, particles)
+        predicted = self._predict(particles)
+        centre = self.average()
+        left = self.reward(particles).detach() - predicted - centre
+        surrogate = self.surrogate_with(particles, predicted.detach() + centre)
+        variance = torch.ones_like(centre)
+        if self.normalise:
+            variance = self.square().clamp_min(1.0)
+            if particles.score is not None:
+                # the reward's own share is already in the surrogate: only what the scale takes off is added
+                excess = particles.score * left.detach() * (variance.rsqrt() - 1)
+                surrogate = surrogate + excess.mean(0)
+        self.average.add((left + centre).detach().mean())
+        self.square.add(left.detach().square().mean())
+        return surrogate - 0.5 * (left.square() / variance).mean(0)
+
+    def _predict(self, particles: Particles) -> Tensor:
+        predicted = self.baseline(particles.args[0])
+        if predicted.numel() != particles.batch_size:
+            raise ValueError(
+                f"NVIL's baseline must give one number for each of the {particles.batch_size} data, but its "
+                f"output has shape {list(predicted.shape)}: end it with nn.Linear(..., 1)"
+            )
+        return predicted.reshape(-1).to(particles.log_weight.dtype)
+
+
+class VIMCO(Estimator):
+    r"""The importance-weighted bound, each particle's score rewarded with what it adds to the others.
+
+    .. math:: \mathcal{L}_i = \log \frac{1}{K} \sum_k w_{ki}, \qquad
+        \nabla := \sum_k \tilde w_{ki} \nabla \log w_{ki}
+        + \sum_k (\mathcal{L}_i - \mathcal{L}_i^{-k}) \nabla_\phi \log q(z_{ki} \mid x_i)
+
+    with the k-th weight replaced, in L^{-k}, by the others' geometric mean. A lower bound, and
+    unbiased gradients. Reparameterised sites of a mixed guide keep their pathwise gradient.
+
+    Args:
+        num_particles: K, two or more.
+
+    Raises:
+        ValueError: when K is 1, which leaves no others.
+
+    Mnih and Rezende, Variational Inference for Monte Carlo Objectives, arXiv:1602.06725.
+    """
+
+    facts = Facts("lower", "evidence", paper="1602.06725")
+
+    def __init__(self, num_particles: int = 5) -> None:
+        super().__init__(num_particles)
+        if num_particles == 1:
+            raise ValueError("VIMCO needs num_particles >= 2: estimators.ScoreFunction() treats one particle")
+
+    def bound(self, particles: Particles) -> Tensor:
+        return log_mean_exp(particles.log_weight)
+
+    def surrogate(self, particles: Particles) -> Tensor:
+        bound = self.bound(particles)
+        if particles.score is None:
+            return bound
+        return bound + (particles.score * (bound.detach() - self.without_each(particles))).sum(0)
+
+    def without_each(self, particles: Particles) -> Tensor:
+        """(K, B): the bound with one particle's log-weight replaced by the mean of the others'."""
+        log_weight = particles.log_weight.detach()
+        num_particles = len(log_weight)
+        others = (log_weight.sum(0) - log_weight) / (num_particles - 1)
+        own = torch.eye(num_particles, dtype=torch.bool, device=log_weight.device).unsqueeze(-1)
+        return torch.where(own, others.unsqueeze(1), log_weight).logsumexp(1) - math.log(num_particles)
+
+
+def _follow_device(auxiliary: nn.Module, particles: Particles) -> None:
+    """Move an estimator's state to the particles: a stock SVI does not."""
+    device = particles.log_weight.device
+    if any(buffer.device != device for buffer in auxiliary.buffers()):
+        auxiliary.to(device)
