@@ -5,7 +5,8 @@ from ppl_vae.inference_data import inference_data
 from ppl_vae.pair import Pair
 from ppl_vae.particles import PairError, Particles
 from ppl_vae.queries import decode, encode, interpolate, reconstruct, sample, traverse
-from ppl_vae.runs import RunError, load
+from ppl_vae.run_folder import RunError
+from ppl_vae.runs import load
 
 __all__ = [
     "Pair",

@@ -8,10 +8,11 @@ import numbers
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from torch import Tensor, nn
+
+from ppl_vae.annotations import cast_to, readable
 
 Tree = dict[str, Any]
 
@@ -202,10 +203,10 @@ def _build(tree: Any, trust: tuple[str, ...], where: str, built: dict[int, nn.Mo
         value = _construct(value, trust, inner, built)
         hint = tuple[nn.Module, ...] if sequential else hints.get(name, Any)
         try:
-            arguments[name] = _cast(value, hint)
+            arguments[name] = cast_to(value, hint)
         except TypeError:
             raise ConfigError(
-                f"{inner}: expected {_readable(hint)}, got {value!r:.80}{_advice(value)}"
+                f"{inner}: expected {readable(hint)}, got {value!r:.80}{_advice(value)}"
             ) from None
     try:
         module = cls(*arguments.get("args", ())) if sequential else cls(**arguments)
@@ -265,56 +266,6 @@ def _check_trust(path: str, trust: tuple[str, ...], at: str) -> None:
         f"{at}{path} is not part of ppl_vae, and to import it runs its code: pass trust=({top!r},) if you "
         f"trust its author"
     )
-
-
-def _cast(value: Any, hint: Any) -> Any:
-    """The value as its annotation wants it (a tuple, a list); TypeError where it does not fit."""
-    hint = getattr(hint, "__supertype__", getattr(hint, "__value__", hint))  # NewType, `type X = ...`
-    origin, options = get_origin(hint), get_args(hint)
-    if hint is Any or isinstance(hint, TypeVar):
-        return value
-    if origin in (Union, UnionType):
-        for option in options:
-            try:
-                return _cast(value, option)
-            except TypeError:
-                continue
-        raise TypeError
-    if origin is Literal:
-        fits = any(type(value) is type(option) and value == option for option in options)
-    elif hint in (int, float):
-        fits = isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
-    elif hint is nn.ModuleList and isinstance(value, tuple):
-        return nn.ModuleList(value)
-    else:
-        container: Any = origin or hint
-        if not isinstance(container, type):
-            return value
-        if issubclass(container, Iterable) and not issubclass(container, nn.Module | str | Mapping):
-            return _cast_sequence(value, container, options)
-        if getattr(container, "_is_protocol", False):
-            container = nn.Module
-        fits = isinstance(value, container)
-    if not fits:
-        raise TypeError
-    return value
-
-
-def _cast_sequence(value: Any, container: type, options: tuple[Any, ...]) -> Any:
-    if not isinstance(value, tuple):
-        raise TypeError
-    if container is tuple and options and options[-1] is not Ellipsis:
-        if len(value) != len(options):
-            raise TypeError
-    else:
-        options = (options[0] if options else Any,) * len(value)
-    items = tuple(_cast(item, option) for item, option in zip(value, options))
-    return list(items) if container is list else items
-
-
-def _readable(hint: Any) -> str:
-    plain = isinstance(hint, type) and not get_args(hint)
-    return hint.__name__ if plain else str(hint).replace("typing.", "")
 
 
 def _advice(value: Any) -> str:

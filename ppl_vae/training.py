@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.pair import Pair
-from ppl_vae.runs import RunError, RunFolder
+from ppl_vae.run_folder import RunError, RunFolder
 
 Row = dict[str, float]
 Weights = dict[str, Tensor]

@@ -14,7 +14,7 @@ import pytest
 from ppl_vae import data, estimators, evaluate, fit, guides, likelihoods, models, step
 from ppl_vae.cli import COMMANDS, main
 from ppl_vae.cli.command_train import COMMAND, parser
-from ppl_vae.runs import CONFIG, METRICS, WEIGHTS
+from ppl_vae.run_folder import CONFIG, METRICS, WEIGHTS
 
 QUICK = [
     *(

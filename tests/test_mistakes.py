@@ -187,7 +187,7 @@ MISTAKES = [
     Mistake("truncated run to evaluate", "evaluate truncated", "truncated"),
     Mistake("corrupt run to sample", "sample corrupt", "config.yaml"),
     Mistake("a run that does not say its data", "evaluate run", "give --data", 2),
-    Mistake("a run for other data", "evaluate run --data rows.npy --progress false", "64"),
+    Mistake("a run for other data", "evaluate run --data rows.npy --progress false", "got (12, 5)"),
     Mistake("no samples", "sample run --num 0", "n must be"),
     Mistake("a device that is not there", "sample run --device cuda:77", "device"),
 ]  # fmt: skip
@@ -257,6 +257,7 @@ def test_at_the_command_line(mistake, capsys):
     assert mistake.says in printed.err
     assert "Traceback" not in printed.err
     assert "is a bug" not in printed.err
+    assert "Trace Shapes" not in printed.err
 
 
 @pytest.mark.parametrize("name", ["misspelt command", "no such class", "no run to evaluate"])

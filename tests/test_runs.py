@@ -13,18 +13,10 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from ppl_vae import Pair, guides, models, nets, runs
+from ppl_vae import Pair, guides, models, nets, run_folder
 from ppl_vae.config import ConfigError
-from ppl_vae.runs import (
-    CONFIG,
-    WEIGHTS,
-    RunError,
-    RunFolder,
-    atomic_write,
-    load,
-    pair_config,
-    pair_from_config,
-)
+from ppl_vae.run_folder import CONFIG, WEIGHTS, RunError, RunFolder, atomic_write
+from ppl_vae.runs import load, pair_config, pair_from_config
 
 TRUST = (__name__,)
 
@@ -573,4 +565,4 @@ def test_a_loaded_state_does_not_hold_the_file(tmp_path):
     folder.save_weights(nn.Linear(2, 2))
     assert torch.equal(layer.weight, wanted)
     assert repr(folder) == f"RunFolder({str(tmp_path)!r})"
-    assert runs.CHECKPOINT == "checkpoint.pt"
+    assert run_folder.CHECKPOINT == "checkpoint.pt"

@@ -14,7 +14,7 @@ from ppl_vae.cli.options import Parser, make_parser
 from ppl_vae.cli.report import is_image, save_figure
 from ppl_vae.cli.saved import add_run, load_pair
 from ppl_vae.queries import Draws
-from ppl_vae.runs import atomic_write
+from ppl_vae.run_folder import atomic_write
 
 EPILOG = """examples:
   ppl-vae sample runs/digits --num 100                       a picture, runs/digits/samples.png

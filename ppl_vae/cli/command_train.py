@@ -17,7 +17,7 @@ from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.options import Parser, add_data, add_estimator, add_pair, build, load_data, make_parser
 from ppl_vae.cli.report import judge, write_report
 from ppl_vae.fit import fit
-from ppl_vae.runs import CONFIG, atomic_write
+from ppl_vae.run_folder import CONFIG, atomic_write
 
 COMMAND = "command.yaml"
 

@@ -17,7 +17,11 @@ def explain(error: BaseException) -> str:
     >>> explain(ValueError("alpha must be a finite number, got nan"))
     'alpha must be a finite number, got nan'
     """
-    text = str(error).strip() or type(error).__name__
+    # Pyro appends the shapes of a trace that has just begun: the message stands before it
+    text = (
+        str(error).partition("\n Trace Shapes:")[0].partition("\nTrace Shapes:")[0].strip()
+        or type(error).__name__
+    )
     if isinstance(error, OSError) and error.strerror and error.filename:
         text = f"{error.filename}: {error.strerror}"
     if isinstance(error, _FORESEEN):

@@ -25,9 +25,11 @@ _NAMESPACES: tuple[ModuleType, ...] = (models, guides, nets, likelihoods, estima
 class Parser(jsonargparse.ArgumentParser):
     """jsonargparse's parser, less talkative; `make_parser` makes one."""
 
-    def format_help(self) -> str:
+    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
         # jsonargparse lists every subclass of nn.Module that happens to be imported: pages of them
-        text = re.sub(r",\s+known\s+subclasses:[^)]*\)", ")", super().format_help())
+        text = re.sub(
+            r",\s+known\s+subclasses:[^)]*\)", ")", super().format_help(*[formatter] if formatter else [])
+        )
         # what --<option>.help does is said once, in the epilog
         return re.sub(r"  --\S+\.help \[?CLASS_PATH_OR_NAME\]?\n(?: {20,}\S.*\n)+", "", text)
 

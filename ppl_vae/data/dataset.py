@@ -186,9 +186,7 @@ def divide(
     train, valid, test = loaded.train, loaded.valid, loaded.test
     for part, given, which in ((valid, valid_fraction, "valid"), (test, test_fraction, "test")):
         if given is not None and part is not None:
-            raise DataError(
-                f"{name} has a {which} part of its own: leave {which}_fraction={given} out"
-            )
+            raise DataError(f"{name} has a {which} part of its own: leave {which}_fraction={given} out")
         if given is not None and not 0 < given < 1:
             raise DataError(f"{which}_fraction={given}: give a share between 0 and 1")
     n = len(train.rows)
@@ -207,8 +205,7 @@ def divide(
     for which, part, size in (("test", test, num_test), ("valid", valid, num_valid)):
         if part is None and size == 0:
             raise DataError(
-                f"{name}: {n} rows leave the {which} part empty; give more rows or a larger "
-                f"{which}_fraction"
+                f"{name}: {n} rows leave the {which} part empty; give more rows or a larger {which}_fraction"
             )
     if num_test + num_valid >= n:
         raise DataError(f"{name}: {n} rows leave the train part empty; give more rows")

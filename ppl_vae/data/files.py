@@ -49,14 +49,9 @@ def read_npz(path: Path) -> Loaded:
             )
     tensors = {part: _stored(x, what) for part, (x, _, what) in found.items()}
     if len({(tensor.dtype, tensor.shape[1:]) for tensor in tensors.values()}) > 1:
-        kinds = ", ".join(
-            f"{part} {tensor.dtype} {tuple(tensor.shape)}" for part, tensor in tensors.items()
-        )
+        kinds = ", ".join(f"{part} {tensor.dtype} {tuple(tensor.shape)}" for part, tensor in tensors.items())
         raise DataError(f"{path}: the parts differ in type or event shape: {kinds}")
-    parts = {
-        part: tensor_part(tensors[part], y, f"{what} labels")
-        for part, (_, y, what) in found.items()
-    }
+    parts = {part: tensor_part(tensors[part], y, f"{what} labels") for part, (_, y, what) in found.items()}
     divisor = divisor_of(*tensors.values())
     return Loaded(parts["train"], parts.get("valid"), parts.get("test"), divisor=divisor)
 

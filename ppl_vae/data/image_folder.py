@@ -124,9 +124,7 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Re
 def _list(root: Path) -> tuple[list[Path], list[str]]:
     """The image files under `root`, sorted, and the first subfolder of each ('' at the top)."""
     files = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     )
     if not files:
         raise DataError(f"{root} holds no images; put {', '.join(SUFFIXES)} files into it")

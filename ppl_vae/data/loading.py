@@ -102,9 +102,7 @@ def _read_path(path: Path, size: tuple[int, int] | None, memory_limit: int) -> L
             f"of a {', '.join(FILES)} file or of a folder of images"
         )
     if size is not None and suffix in FILES:
-        raise DataError(
-            f"{path}: image_size is for known image sets and folders of images; resize the array"
-        )
+        raise DataError(f"{path}: image_size is for known image sets and folders of images; resize the array")
     if suffix == ".npz":
         return read_npz(path)
     if suffix == ".npy":

@@ -48,9 +48,7 @@ def _mnist_like(class_name: str) -> Callable[[Path, Size], Loaded]:
         for train in (True, False):
             found = fetch(class_name, root, where, train=train)
             parts.append(tensor_part(_sized(found.data[:, None], size), found.targets, class_name))
-        return Loaded(
-            parts[0], test=parts[1], divisor=255.0, binarise="dynamic", last_rows_valid=10_000
-        )
+        return Loaded(parts[0], test=parts[1], divisor=255.0, binarise="dynamic", last_rows_valid=10_000)
 
     return read
 

@@ -52,6 +52,8 @@ class Estimator(PyroELBO):
     """Whether a weight on the KL term keeps the objective meaningful."""
     separates: ClassVar[bool] = False
     """Whether its particles are `SeparateParticles`."""
+    fixed_size: ClassVar[bool] = True
+    """Whether every draw has `num_particles` particles, as a captured step needs."""
 
     def __init__(self, num_particles: int = 1) -> None:
         if not isinstance(num_particles, int) or isinstance(num_particles, bool) or num_particles < 1:

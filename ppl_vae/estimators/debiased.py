@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -85,6 +85,7 @@ class SUMO(Estimator):
     Luo et al., SUMO: Unbiased Estimation of Log Marginal Probability, arXiv:2004.00353.
     """
 
+    fixed_size: ClassVar[bool] = False
     facts = Facts("lower", "evidence", paper="2004.00353")
 
     def __init__(self, min_particles: int = 5, max_particles: int = 500) -> None:

@@ -1,0 +1,331 @@
+"""check_estimator: what an estimator says of itself in `facts`, held against pairs whose truth is known."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import SVI
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from ppl_vae import oracles
+from ppl_vae.estimators import Estimator
+from ppl_vae.oracles import Oracle
+from ppl_vae.particles import Particles
+from ppl_vae.particles import draw as draw_particles
+
+_CHUNKS = 40
+# chunks are few, so a standard error is uncertain itself: Student's t with 39 degrees of freedom exceeds
+# this once in two million; of bounds, which average thousands, 5 is exceeded about as rarely
+_GRADIENT_SIGMAS = 6.0
+_BOUND_SIGMAS = 5.0
+_MOST_CONFIGURATIONS = 1024
+
+
+class EstimatorError(AssertionError):
+    """An estimator that is not what its facts say; the message names the check and the numbers."""
+
+
+@dataclass(frozen=True)
+class EstimatorReport:
+    """What `check_estimator` held an estimator to.
+
+    Attributes:
+        estimator: its repr.
+        checks: what was checked, one sentence each.
+    """
+
+    estimator: str
+    checks: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.estimator} keeps its word", *(f"  {check}" for check in self.checks)])
+
+
+def check_estimator(
+    estimator: Estimator, *, larger: Estimator | None = None, repeats: int = 500, seed: int = 0
+) -> EstimatorReport:
+    """Hold an estimator to its `facts` on pairs whose evidence, and expected bound, are known.
+
+    It must equal the evidence at the exact posterior, keep to its side of it elsewhere, have the
+    unbiased gradients that it claims (against enumeration of a discrete pair with up to five
+    particles, and against the bound's own pathwise gradient on a linear-Gaussian and on a
+    hierarchical pair with a mask and an inner plate), treat data apart, multiply by N/B under
+    subsampling, and give stock SVI the same gradients. The estimator, the random numbers and Pyro's
+    parameter store are left as they were. Statistical checks have fixed seeds.
+
+    Args:
+        estimator: the estimator; a network in it must take (B, 2) data.
+        larger: the same with more particles, whose bound must not be lower.
+        repeats: copies of a batch in each of the forty gradients that are averaged.
+        seed: of the random numbers.
+
+    Raises:
+        EstimatorError: naming the check that failed, on which pair, and the numbers.
+
+    >>> from ppl_vae import estimators
+    >>> report = check_estimator(estimators.STL(), repeats=20)
+    >>> report.estimator
+    'STL(num_particles=1)'
+    """
+    discrete = estimator.facts.needs != "reparameterised"
+    pairs: dict[str, Oracle] = {"linear-Gaussian": oracles.linear_gaussian(0.15), "chain": oracles.chain()}
+    exact: dict[str, Oracle] = {"linear-Gaussian": oracles.linear_gaussian()}
+    if discrete:
+        pairs["Bernoulli"], exact["Bernoulli"] = oracles.bernoulli(0.4), oracles.bernoulli()
+    checks: list[str] = []
+    with torch.random.fork_rng(devices=[]), pyro.validation_enabled(True), pyro.get_param_store().scope():
+        check = _Check(estimator, repeats, seed, checks)
+        for name, oracle in exact.items():
+            check.exact(name, oracle)
+        for name, oracle in pairs.items():
+            check.side(name, oracle)
+            check.apart(name, oracle)
+            check.subsampled(name, oracle)
+            check.svi(name, oracle)
+            if larger is not None:
+                check.rises(name, oracle, larger)
+            check.unbiased(name, oracle)
+    return EstimatorReport(repr(estimator), tuple(checks))
+
+
+@dataclass(frozen=True)
+class _Check:
+    _estimator: Estimator
+    repeats: int
+    seed: int
+    done: list[str]
+
+    @property
+    def estimator(self) -> Estimator:
+        """A fresh copy, so that what one check teaches it another does not see."""
+        estimator = copy.deepcopy(self._estimator)
+        estimator.auxiliary.double()
+        return estimator
+
+    def fail(self, message: str) -> EstimatorError:
+        return EstimatorError(f"{self._estimator!r}: {message}")
+
+    def exact(self, name: str, oracle: Oracle) -> None:
+        mean, error = self._bound(self.estimator, oracle)
+        evidence = oracle.log_evidence(*oracle.batch).mean().item()
+        if abs(mean - evidence) > _BOUND_SIGMAS * error + 1e-6:
+            raise self.fail(
+                f"at the exact posterior of the {name} pair the bound is {mean:.6f} +- {error:.1g}, but the "
+                f"evidence is {evidence:.6f}"
+            )
+        self.done.append(f"{name}: equals the evidence at the exact posterior")
+        if self._estimator.facts.zero_variance:
+            gradient = self._gradients(self.estimator, oracle)[:, self._guide(oracle)]
+            if gradient.abs().max() > 1e-8:
+                raise self.fail(
+                    f"at the exact posterior of the {name} pair the guide's gradient is claimed to be zero, "
+                    f"but reaches {gradient.abs().max():.2g}"
+                )
+            self.done.append(f"{name}: the guide's gradient is zero at the exact posterior")
+
+    def side(self, name: str, oracle: Oracle) -> None:
+        facts = self._estimator.facts
+        if facts.bound == "neither":
+            return
+        mean, error = self._bound(self.estimator, oracle)
+        evidence = oracle.log_evidence(*oracle.batch).mean().item()
+        above = (mean - evidence) * (1 if facts.bound == "lower" else -1)
+        if not above <= _BOUND_SIGMAS * error + 1e-9:
+            raise self.fail(
+                f"claims to be a {facts.bound} bound, but on the {name} pair is {mean:.5f} +- {error:.1g} "
+                f"where the evidence is {evidence:.5f}"
+            )
+        self.done.append(f"{name}: on the {facts.bound} side of the evidence")
+
+    def rises(self, name: str, oracle: Oracle, larger: Estimator) -> None:
+        mean, error = self._bound(self.estimator, oracle)
+        more, more_error = self._bound(larger, oracle)
+        if mean - more > _BOUND_SIGMAS * math.hypot(error, more_error):
+            raise self.fail(f"on the {name} pair it is {mean:.5f}, but {larger!r} is lower, {more:.5f}")
+        self.done.append(f"{name}: {larger!r} is not lower")
+
+    def apart(self, name: str, oracle: Oracle) -> None:
+        estimator = self.estimator
+        torch.manual_seed(self.seed)
+        with torch.no_grad():
+            particles = estimator.draw(oracle.pair.model, oracle.pair.guide, *oracle.batch)
+            together = estimator.bound(particles)
+            alone = [estimator.bound(_only(particles, datum)) for datum in range(particles.batch_size)]
+        if together.shape != (particles.batch_size,):
+            raise self.fail(
+                f"bound must have shape (B,) = ({particles.batch_size},), not {list(together.shape)}"
+            )
+        if not torch.allclose(together, torch.cat(alone), rtol=1e-10, atol=1e-10):
+            raise self.fail(
+                f"on the {name} pair the bound of a datum changes when others leave the batch: "
+                f"{together.tolist()} against {torch.cat(alone).tolist()}"
+            )
+        self.done.append(f"{name}: one bound for each datum, apart from the others")
+
+    def subsampled(self, name: str, oracle: Oracle) -> None:
+        factor = 4
+        whole, gradient = self._loss(self.estimator, oracle)
+        pair = copy.deepcopy(oracle.pair)
+        for program in (pair.model, pair.guide):
+            program.size = factor * len(oracle.batch[0])
+        part, part_gradient = self._loss(self.estimator, replace(oracle, pair=pair))
+        if not math.isclose(part, factor * whole, rel_tol=1e-9):
+            raise self.fail(
+                f"on the {name} pair under subsampling with N/B = {factor} the loss is {part:.6f}, not "
+                f"{factor} times {whole:.6f}: the factor belongs on the bound of each datum"
+            )
+        if not torch.allclose(part_gradient, factor * gradient, rtol=1e-8, atol=1e-9):
+            raise self.fail(
+                f"on the {name} pair under subsampling the gradient is not {factor} times its own"
+            )
+        self.done.append(f"{name}: N/B multiplies the bound and its gradient under subsampling")
+
+    def svi(self, name: str, oracle: Oracle) -> None:
+        loss, gradient = self._loss(self.estimator, oracle)
+        pair, estimator, rate = copy.deepcopy(oracle.pair), self.estimator, 1e-3
+        before = _flat(list(pair.parameters()))
+        svi = SVI(*pair.pyro(), pyro.optim.SGD({"lr": rate}), estimator)
+        torch.manual_seed(self.seed)
+        stock = svi.step(*oracle.batch)
+        moved = (before - _flat(list(pair.parameters()))) / rate
+        if not math.isclose(stock, loss, rel_tol=1e-9):
+            raise self.fail(f"on the {name} pair stock SVI sees a loss of {stock:.6f}, not {loss:.6f}")
+        if not torch.allclose(moved, gradient, rtol=1e-6, atol=1e-8):
+            raise self.fail(f"on the {name} pair stock SVI moves the parameters by another gradient")
+        self.done.append(f"{name}: stock SVI follows the same gradient")
+
+    def unbiased(self, name: str, oracle: Oracle) -> None:
+        facts, guide = self._estimator.facts, self._guide(oracle)
+        claimed = {"model": facts.unbiased_model, "guide": facts.unbiased_guide}
+        if not any(claimed.values()):
+            return
+        reference = self._enumerated if name == "Bernoulli" else self._pathwise
+        wanted = reference(oracle)
+        if wanted is None:
+            return
+        difference = self._gradients(self.estimator, oracle) - wanted
+        mean, error = difference.mean(0), difference.std(0) / math.sqrt(len(difference)) + 1e-9
+        for role, part in (("model", ~guide), ("guide", guide)):
+            if not claimed[role]:
+                continue
+            worst = (mean[part].abs() / error[part]).max().item()
+            if not worst < _GRADIENT_SIGMAS:
+                raise self.fail(
+                    f"claims an unbiased gradient of the {role}, but on the {name} pair it is {worst:.1f} "
+                    f"standard errors from the gradient of the bound's expectation"
+                )
+            self.done.append(f"{name}: the gradient of the {role} is unbiased")
+
+    def _pathwise(self, oracle: Oracle) -> Tensor:
+        """The reference: the bound's own gradient through the draws, with the same noise."""
+        return self._gradients(self.estimator, oracle, Estimator.surrogate)
+
+    def _enumerated(self, oracle: Oracle) -> Tensor | None:
+        """The exact gradient of the bound's expectation, over all draws of two bits by K particles."""
+        estimator, pair, (x,) = self.estimator, oracle.pair, oracle.batch
+        num_particles = estimator.num_particles
+        if 4**num_particles > _MOST_CONFIGURATIONS or not estimator.fixed_size:
+            return None
+        bits = torch.cartesian_prod(torch.arange(2.0), torch.arange(2.0)).to(x)
+        draws = torch.stack([bits[list(i)] for i in itertools.product(range(4), repeat=num_particles)], 1)
+        values = draws.repeat_interleave(len(x), 1)  # (K, configurations * B, 2)
+        particles = draw_particles(
+            pair.model,
+            pair.guide,
+            (x.repeat(draws.shape[1], 1),),
+            num_particles=num_particles,
+            guide_handler=_Given(values if num_particles > 1 else values[0]),
+        )
+        probability = particles.log_guide["z"].sum(0).exp()
+        loss = -(probability * estimator.bound(particles)).sum() / len(x)
+        return _flat(torch.autograd.grad(loss, list(pair.parameters())))
+
+    def _gradients(
+        self, estimator: Estimator, oracle: Oracle, surrogate: Callable[..., Tensor] | None = None
+    ) -> Tensor:
+        """(chunks, parameters): gradients of the mean loss of a datum."""
+        torch.manual_seed(self.seed)
+        pair, batch = oracle.pair, tuple(t.repeat(self.repeats, 1) for t in oracle.batch)
+        parameters, gradients = list(pair.parameters()), []
+        for chunk in range(_CHUNKS):
+            torch.manual_seed(self.seed + chunk)
+            particles = estimator.draw(pair.model, pair.guide, *batch)
+            if surrogate is None:
+                loss = estimator.total(particles)
+            else:
+                torch.manual_seed(self.seed + chunk)
+                plain = draw_particles(pair.model, pair.guide, batch, num_particles=particles.num_particles)
+                loss = -surrogate(estimator, plain).sum()
+            found = torch.autograd.grad(loss, parameters, allow_unused=True)
+            gradients.append(_filled(found, parameters) / len(batch[0]))
+        return torch.stack(gradients)
+
+    def _bound(self, estimator: Estimator, oracle: Oracle) -> tuple[float, float]:
+        """The mean of the bound and its standard error."""
+        torch.manual_seed(self.seed)
+        pair, repeats = oracle.pair, 4 * self.repeats
+        batch = tuple(t.repeat(repeats, 1) for t in oracle.batch)
+        with torch.no_grad():
+            if not estimator.fixed_size:
+                few = tuple(t.repeat(8, 1) for t in oracle.batch)
+                draws = [
+                    estimator.bound(estimator.draw(pair.model, pair.guide, *few)).mean() for _ in range(600)
+                ]
+                values = torch.stack(draws)
+            else:
+                values = (
+                    estimator.bound(estimator.draw(pair.model, pair.guide, *batch)).view(repeats, -1).mean(1)
+                )
+        return values.mean().item(), values.std().item() / math.sqrt(len(values))
+
+    def _loss(self, estimator: Estimator, oracle: Oracle) -> tuple[float, Tensor]:
+        pair, parameters = oracle.pair, list(oracle.pair.parameters())
+        torch.manual_seed(self.seed)
+        loss = estimator.differentiable_loss(pair.model, pair.guide, *oracle.batch)
+        return loss.item(), _filled(torch.autograd.grad(loss, parameters, allow_unused=True), parameters)
+
+    @staticmethod
+    def _guide(oracle: Oracle) -> Tensor:
+        """Which of the pair's numbers are the guide's."""
+        sizes = {
+            role: sum(p.numel() for p in getattr(oracle.pair, role).parameters())
+            for role in ("model", "guide")
+        }
+        return torch.arange(sizes["model"] + sizes["guide"]) >= sizes["model"]
+
+
+class _Given(Messenger):
+    """Gives the latent site these values."""
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        self.values = values
+
+    def _pyro_sample(self, msg: Any) -> None:
+        msg["value"], msg["done"] = self.values, True
+
+
+def _only(particles: Particles, datum: int) -> Particles:
+    """The particles of one datum alone."""
+    parts = {
+        name: {site: term[:, datum : datum + 1] for site, term in getattr(particles, name).items()}
+        for name in ("log_likelihood", "log_prior", "log_guide")
+    }
+    return replace(particles, **parts)
+
+
+def _filled(gradients: Any, parameters: list[Tensor]) -> Tensor:
+    pairs = zip(gradients, parameters, strict=True)
+    return _flat([torch.zeros_like(p) if gradient is None else gradient for gradient, p in pairs])
+
+
+def _flat(tensors: Any) -> Tensor:
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
