@@ -15,7 +15,8 @@ from torch import Tensor
 from ppl_vae.arviz_support import load_inference_data, save_inference_data, to_inference_data
 from ppl_vae.evaluate.batches import to_data
 from ppl_vae.evaluate.layout import particle_first
-from ppl_vae.evaluate.loop import check_pair_type, evaluating
+from ppl_vae.evaluate.loop import check_pair_type
+from ppl_vae.isolation import questioning
 from ppl_vae.pair import Pair
 from ppl_vae.particles import PARTICLE_PLATE, Particles, Program, data_frame, draw, plate_nesting
 
@@ -64,7 +65,7 @@ def inference_data(pair: Pair, x: Any, num_samples: int = 100, *, seed: int | No
         raise ValueError(f"num_samples must be a positive whole number, got {num_samples!r}")
     source = to_data(x, pair.device)
     (batch,) = source.batches(len(source))
-    with evaluating(pair, seed):
+    with questioning(pair, seed, pair.device):
         particles = draw(pair.model, pair.guide, batch, num_particles=num_samples)
         free = _in_particle_plate(pair, poutine.uncondition(pair.model), batch, num_samples)
         prior = poutine.trace(free).get_trace(*batch)

@@ -47,10 +47,10 @@ def linear_gaussian(perturb: float = 0.0, seed: int = 0) -> Oracle:
     >>> oracle.log_evidence(*oracle.batch).shape
     torch.Size([2])
     """
-    pair = Pair(LinearGaussianModel(), LinearGaussianGuide()).double()
-    pair.guide.set_exact(pair.model)
-    _perturb(pair.guide, perturb, seed)
-    return Oracle(pair, (_data(seed),), pair.model.log_evidence, perturb == 0)
+    model, guide = LinearGaussianModel().double(), LinearGaussianGuide().double()
+    guide.set_exact(model)
+    _perturb(guide, perturb, seed)
+    return Oracle(Pair(model, guide), (_data(seed),), model.log_evidence, perturb == 0)
 
 
 def bernoulli(perturb: float = 0.0, seed: int = 0) -> Oracle:
@@ -63,10 +63,10 @@ def bernoulli(perturb: float = 0.0, seed: int = 0) -> Oracle:
         perturb: as for `linear_gaussian`.
         seed: as for `linear_gaussian`.
     """
-    pair = Pair(BernoulliModel(), BernoulliGuide()).double()
-    pair.guide.set_exact(pair.model)
-    _perturb(pair.guide, perturb, seed)
-    return Oracle(pair, (_data(seed),), pair.model.log_evidence, perturb == 0)
+    model, guide = BernoulliModel().double(), BernoulliGuide().double()
+    guide.set_exact(model)
+    _perturb(guide, perturb, seed)
+    return Oracle(Pair(model, guide), (_data(seed),), model.log_evidence, perturb == 0)
 
 
 def chain(perturb: float = 0.1, seed: int = 0) -> Oracle:
@@ -79,10 +79,10 @@ def chain(perturb: float = 0.1, seed: int = 0) -> Oracle:
         perturb: the scale of the noise on the guide, which is not the exact posterior in any case.
         seed: of that noise and of the data.
     """
-    pair = Pair(ChainModel(), ChainGuide()).double()
-    _perturb(pair.guide, perturb, seed)
+    model, guide = ChainModel().double(), ChainGuide().double()
+    _perturb(guide, perturb, seed)
     mask = torch.tensor([[True, True], [True, False]])
-    return Oracle(pair, (_data(seed), mask), pair.model.log_evidence, False)
+    return Oracle(Pair(model, guide), (_data(seed), mask), model.log_evidence, False)
 
 
 class _Program(nn.Module):

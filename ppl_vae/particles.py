@@ -144,8 +144,10 @@ class Particles:
     def kl_closed_form(self, site: str) -> Tensor | None:
         """(K, B), or (K,) for a global site: KL(q || p) as `torch.distributions.kl` has it, or None.
 
-        None too where a mask or a user's scale differs between the two programs, since then no
-        single factor belongs to the divergence.
+        None too where it would be wrong: where a mask or a user's scale differs between the two
+        programs, since then no single factor belongs to the divergence; and where the model draws
+        something before the site that the guide draws after it, since the prior then looks at draws
+        that have already seen the site's own.
         """
         if site not in self._closed_form:
             self._closed_form[site] = self._kl_closed_form(site)
@@ -157,6 +159,8 @@ class Particles:
         guide_site = self.guide_trace.nodes[site]
         model_site = self.model_trace.nodes[site]
         if not all(_same(guide_site[factor], model_site[factor]) for factor in ("mask", "scale")):
+            return None
+        if not _before(self.model_trace, site) <= _before(self.guide_trace, site):
             return None
         try:
             divergence = kl_divergence(guide_site["fn"], model_site["fn"])
@@ -354,6 +358,11 @@ def _find_nesting(model: Program, guide: Program, args: tuple[Any, ...], kwargs:
 def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:
     """log of the mean of exp(values) along `dim`, without overflow."""
     return torch.logsumexp(values, dim) - math.log(values.shape[dim])
+
+
+def _before(trace: Trace, site: str) -> set[str]:
+    names = latent_names(trace)
+    return set(names[: names.index(site)]) if site in names else set()
 
 
 def _ratio(frame: Any) -> float:

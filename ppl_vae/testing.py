@@ -20,6 +20,9 @@ from ppl_vae.estimators import ELBO
 from ppl_vae.isolation import eval_mode, random_numbers
 from ppl_vae.pair import Pair
 from ppl_vae.particles import PairError, Particles, latent_names
+from ppl_vae.testing_estimators import EstimatorError, EstimatorReport, check_estimator
+
+__all__ = ["EstimatorError", "EstimatorReport", "PairReport", "check_estimator", "check_pair"]
 
 
 @dataclass(frozen=True)

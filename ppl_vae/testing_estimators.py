@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -175,7 +175,7 @@ class _Check:
         whole, gradient = self._loss(self.estimator, oracle)
         pair = copy.deepcopy(oracle.pair)
         for program in (pair.model, pair.guide):
-            program.size = factor * len(oracle.batch[0])
+            program.size = factor * len(oracle.batch[0])  # type: ignore[assignment]
         part, part_gradient = self._loss(self.estimator, replace(oracle, pair=pair))
         if not math.isclose(part, factor * whole, rel_tol=1e-9):
             raise self.fail(
@@ -277,7 +277,7 @@ class _Check:
             if not estimator.fixed_size:
                 few = tuple(t.repeat(8, 1) for t in oracle.batch)
                 draws = [
-                    estimator.bound(estimator.draw(pair.model, pair.guide, *few)).mean() for _ in range(600)
+                    estimator.bound(estimator.draw(pair.model, pair.guide, *few)).mean() for _ in range(300)
                 ]
                 values = torch.stack(draws)
             else:
@@ -310,19 +310,24 @@ class _Given(Messenger):
         self.values = values
 
     def _pyro_sample(self, msg: Any) -> None:
-        msg["value"], msg["done"] = self.values, True
+        if msg["name"] == "z":
+            msg["value"], msg["done"] = self.values, True
 
 
 def _only(particles: Particles, datum: int) -> Particles:
     """The particles of one datum alone."""
-    parts = {
-        name: {site: term[:, datum : datum + 1] for site, term in getattr(particles, name).items()}
-        for name in ("log_likelihood", "log_prior", "log_guide")
-    }
-    return replace(particles, **parts)
+    here = slice(datum, datum + 1)
+    closed = {site: particles.kl_closed_form(site) for site in particles.latent_sites}
+    return replace(
+        particles,
+        log_likelihood={site: term[:, here] for site, term in particles.log_likelihood.items()},
+        log_prior={site: term[:, here] for site, term in particles.log_prior.items()},
+        log_guide={site: term[:, here] for site, term in particles.log_guide.items()},
+        _closed_form={site: term if term is None else term[:, here] for site, term in closed.items()},
+    )
 
 
-def _filled(gradients: Any, parameters: list[Tensor]) -> Tensor:
+def _filled(gradients: Any, parameters: Sequence[Tensor]) -> Tensor:
     pairs = zip(gradients, parameters, strict=True)
     return _flat([torch.zeros_like(p) if gradient is None else gradient for gradient, p in pairs])
 

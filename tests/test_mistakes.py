@@ -19,6 +19,7 @@ from torch import nn
 
 from ppl_vae import Pair, data, estimators, evaluate, fit, guides, likelihoods, models, nets, queries, runs
 from ppl_vae.cli import main
+from ppl_vae.run_folder import CONFIG, WEIGHTS
 from ppl_vae.testing import check_pair
 
 X = torch.bernoulli(torch.full((20, 1, 8, 8), 0.5), generator=torch.Generator().manual_seed(0))
@@ -219,11 +220,11 @@ def folder(tmp_path_factory):
     train_in(home / "run")
     for name in ("truncated", "corrupt", "evil", "resumed"):
         shutil.copytree(home / "run", home / name)
-    weights = home / "truncated" / runs.WEIGHTS
+    weights = home / "truncated" / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])
-    (home / "corrupt" / runs.CONFIG).write_text("pair: [unclosed\n")
-    config = (home / "evil" / runs.CONFIG).read_text()
-    (home / "evil" / runs.CONFIG).write_text(config.replace("ppl_vae.models.vae.VAE", "os.system"))
+    (home / "corrupt" / CONFIG).write_text("pair: [unclosed\n")
+    config = (home / "evil" / CONFIG).read_text()
+    (home / "evil" / CONFIG).write_text(config.replace("ppl_vae.models.vae.VAE", "os.system"))
     return home
 
 

@@ -80,10 +80,13 @@ def run(words: Sequence[str]) -> int:
     print(f"{dataset!r}\ntrains in {folder}", flush=True)
     names = _fit_options(built)
     started = time.perf_counter()
+    ours = not (folder / CONFIG).exists()  # a run that refuses to be continued keeps its own command
     try:
         trained = fit(pair, built.estimator, dataset, run_dir=folder, **names)
+        ours = True
     finally:
-        _keep_command(options, chosen, folder)
+        if ours:
+            _keep_command(options, chosen, folder)
     seconds = time.perf_counter() - started
     if trained.stopped == "interrupted":
         raise KeyboardInterrupt(_kept(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jsonargparse
 import yaml
@@ -12,6 +13,7 @@ from ppl_vae.cli.command_train import COMMAND
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.options import Parser
 from ppl_vae.pair import Pair
+from ppl_vae.run_folder import RunError
 
 
 def add_run(parser: Parser) -> None:
@@ -50,9 +52,9 @@ def data_of_run(options: jsonargparse.Namespace) -> data.DataSet:
         )
     try:
         kept = yaml.safe_load(path.read_text(encoding="utf-8"))
-        load = {
+        load: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in kept["load"].items()
         }
         return data.load(kept["data"], **load)
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise runs.RunError(f"{path} is damaged ({error}): give --data") from error
+        raise RunError(f"{path} is damaged ({error}): give --data") from error

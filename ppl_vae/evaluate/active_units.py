@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ppl_vae.evaluate.batches import plan, size_of, to_data
 from ppl_vae.evaluate.layout import Site, particle_first
-from ppl_vae.evaluate.loop import check_pair_type, evaluating, progress_bar
+from ppl_vae.evaluate.loop import check_pair_type, progress_bar
 from ppl_vae.evaluate.statistics import RunningMoments
 from ppl_vae.evaluate.table import rows
+from ppl_vae.isolation import questioning
 from ppl_vae.pair import Pair
 from ppl_vae.particles import PARTICLE_PLATE, PairError, data_frame, plate_nesting
 
@@ -93,7 +94,10 @@ def active_units(
         )
     posterior_mean: dict[str, RunningMoments] = {}
     noise: dict[str, RunningMoments] = {}
-    with evaluating(pair, seed), progress_bar(len(source), "active units", " data", progress) as bar:
+    with (
+        questioning(pair, seed, pair.device),
+        progress_bar(len(source), "active units", " data", progress) as bar,
+    ):
         for batch in source.batches(batch_size):
             for name, site in _guide_sites(pair, batch, num_particles).items():
                 means = particle_first(_conditional_mean(site), site, num_particles).double()

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.evaluate.loop import batches, check_pair_type, evaluating, refuse_nan
+from ppl_vae.evaluate.loop import batches, check_pair_type, refuse_nan
 from ppl_vae.evaluate.statistics import standard_error
 from ppl_vae.evaluate.table import plus_minus, rows
+from ppl_vae.isolation import questioning
 from ppl_vae.pair import Pair
-from ppl_vae.particles import Particles, latent_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ def bounds(
     check_pair_type(pair)
     kl: dict[str, Tensor] = {}
     outside: dict[str, float] = {}
-    with evaluating(pair, seed):
+    with questioning(pair, seed, pair.device):
         source, runs = batches(
             pair, data, num_particles,
             batch_size=batch_size, chunk=None, progress=progress, description="bounds",
@@ -97,10 +97,8 @@ def bounds(
             total = torch.zeros(len(batch), dtype=torch.float64)
             for particles in batch.particles():
                 total += _summed(particles.reconstruction)
-                exact = closed_form_sites(particles)
                 for site in (*particles.latent_sites, *particles.global_sites):
-                    term = particles.kl(site) if site in exact else particles.kl_sample(site)
-                    sums[site] = sums.get(site, 0.0) + _summed(term)
+                    sums[site] = sums.get(site, 0.0) + _summed(particles.kl(site))
             for site in particles.global_sites:
                 # each batch has draws of its own, and stands for its share of the data
                 share = len(batch) / len(source) / num_particles
@@ -118,21 +116,6 @@ def bounds(
         num_particles=num_particles,
         per_datum=per_datum,
         kl_per_datum=kl,
-    )
-
-
-def closed_form_sites(particles: Particles) -> frozenset[str]:
-    """The latent sites whose KL at the particles is an unbiased estimate when taken in closed form.
-
-    The prior of a site must not depend on what the guide draws after it: else the draws that the
-    prior is read at have already seen the site's own draw, and integrating that out again is wrong.
-    """
-    in_model = latent_names(particles.model_trace)
-    in_guide = latent_names(particles.guide_trace)
-    return frozenset(
-        site
-        for site in in_guide
-        if site in in_model and set(in_model[: in_model.index(site)]) <= set(in_guide[: in_guide.index(site)])
     )
 
 

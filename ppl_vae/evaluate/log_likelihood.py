@@ -15,12 +15,12 @@ from ppl_vae.evaluate.loop import (
     Batch,
     batches,
     check_pair_type,
-    evaluating,
     refuse_global_latents,
     refuse_nan,
 )
 from ppl_vae.evaluate.statistics import standard_error
 from ppl_vae.evaluate.table import plus_minus, rows
+from ppl_vae.isolation import questioning
 from ppl_vae.pair import Pair
 
 K_HAT_LIMIT = 0.7
@@ -126,7 +126,7 @@ def log_likelihood(
     """
     check_pair_type(pair)
     started = time.perf_counter()
-    with evaluating(pair, seed):
+    with questioning(pair, seed, pair.device):
         source, runs = batches(
             pair, data, num_particles,
             batch_size=batch_size, chunk=chunk, progress=progress, description="log p(x)",

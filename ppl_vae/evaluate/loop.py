@@ -3,46 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import pyro
-import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from ppl_vae.evaluate.batches import Data, plan, size_of, to_data
 from ppl_vae.pair import Pair
 from ppl_vae.particles import PairError, Particles, draw
-
-
-@contextmanager
-def evaluating(pair: Pair, seed: int | None) -> Iterator[None]:
-    """Modules in eval mode, no gradients, and random numbers from `seed`; all is put back afterwards.
-
-    With `seed=None` the caller's random numbers are used, and used up.
-    """
-    modes = [(module, module.training) for module in pair.modules()]
-    try:
-        pair.eval()
-        with torch.no_grad(), nullcontext() if seed is None else _seeded(seed, pair.device):
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    on_cuda = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if on_cuda else []):
-        # torch.manual_seed would also seed devices that are not restored here
-        torch.default_generator.manual_seed(seed)
-        if on_cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
 
 
 @dataclass(frozen=True)
@@ -88,7 +59,7 @@ def batches(
     progress: bool,
     description: str,
 ) -> tuple[Data, Iterator[Batch]]:
-    """The data, and its batches; run them within `evaluating`."""
+    """The data, and its batches; run them within `isolation.questioning`."""
     source = to_data(data, pair.device)
     batch_size, chunks = plan(source, num_particles, batch_size, chunk, pair.device)
 

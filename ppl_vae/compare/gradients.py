@@ -1,0 +1,193 @@
+"""Draws of a bound and its gradient at one set of parameters: many at once where that can be done."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import ELBO as PyroELBO
+from torch import Tensor
+from torch.func import grad, vmap
+
+from ppl_vae.compare.functional import FreshNoise, bound_and_values
+from ppl_vae.estimators import Estimator
+from ppl_vae.isolation import eval_mode, random_numbers
+from ppl_vae.pair import Pair
+from ppl_vae.particles import PairError
+from ppl_vae.step import Objective
+
+ELEMENTS = 2**22
+PARTS = ("model", "guide")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the parameters of each program lie in a gradient as one vector.
+
+    A parameter that both programs use counts as the model's.
+    """
+
+    names: tuple[str, ...]
+    parameters: tuple[Tensor, ...]
+    size: dict[str, int]
+
+    def part(self, part: str) -> slice:
+        """The model's or the guide's columns."""
+        return slice(0, self.size["model"]) if part == "model" else slice(self.size["model"], None)
+
+    @property
+    def total(self) -> int:
+        """The number of parameters."""
+        return sum(self.size.values())
+
+
+def layout_of(pair: Pair) -> Layout:
+    """The trained parameters of a pair, the model's first.
+
+    Raises:
+        PairError: when there are none.
+    """
+    named = [(name, p) for name, p in pair.named_parameters() if p.requires_grad]
+    named.sort(key=lambda item: not item[0].startswith("model."))
+    if not named:
+        raise PairError("the pair has no parameters to take gradients of: unfreeze them, requires_grad_(True)")
+    size = {part: sum(p.numel() for name, p in named if name.startswith(part + ".")) for part in PARTS}
+    return Layout(tuple(name for name, _ in named), tuple(p for _, p in named), size)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Some draws: `bound` (c,) and `gradient` (c, P) of it, nats per datum, to climb along."""
+
+    bound: Tensor
+    gradient: Tensor
+
+
+class GradientSampler:
+    """Draws gradients of an estimator's bound, mean over a batch, as `fit` would follow them.
+
+    The draws are vectorised, `vmap(grad(...))` over the programs with their parameters as arguments.
+    What torch.func cannot map is drawn in a loop: Pyro's own estimators, those that change their own
+    state at every draw (a moving baseline), programs that look at values. `vectorised` says which.
+
+    With one seed, all estimators of the same K that draw alike get the same particles.
+
+    Args:
+        pair: taken as it is, in eval mode meanwhile.
+        estimator: a copy of it is used.
+        batch: what the programs are called with.
+    """
+
+    def __init__(self, pair: Pair, estimator: PyroELBO, batch: tuple[Tensor, ...]) -> None:
+        self.pair = pair
+        self.estimator = copy.deepcopy(estimator)
+        self.batch = batch
+        self.layout = layout_of(pair)
+        self._run = self._looped
+        self.why_not = "it is Pyro's own"
+        if isinstance(self.estimator, Estimator):
+            self.why_not = self._trial()
+            if not self.why_not:
+                self._run = self._mapped
+
+    @property
+    def vectorised(self) -> bool:
+        """Whether many draws are taken at once."""
+        return not self.why_not
+
+    def draw(self, count: int, seed: int) -> Iterator[Draws]:
+        """`count` draws, some at a time; the caller's random numbers are left as they were."""
+        with eval_mode(self.pair), pyro.validation_enabled(False):
+            for number, size in enumerate(_pieces(count, self._chunk())):
+                # pieces have seeds of their own, so that a loop and a map stay in step
+                with random_numbers(seed + 1_000_003 * number, self.pair.device):
+                    yield self._run(size)
+
+    def _chunk(self) -> int:
+        """Draws at a time; equal for all estimators of one K, or they would not share their noise."""
+        particles = max(1, int(self.estimator.num_particles))
+        largest = max([tensor.numel() for tensor in self.batch])
+        return max(1, min(1024, ELEMENTS // max(self.layout.total, particles * largest)))
+
+    def _trial(self) -> str:
+        """Why draws cannot be mapped; empty when they can."""
+        if self.estimator.separates and type(self.estimator).draw is not Estimator.draw:  # type: ignore[attr-defined]
+            return "it draws in its own way"
+        kept = copy.deepcopy(self.estimator)
+        try:
+            with eval_mode(self.pair), pyro.validation_enabled(False), random_numbers(0, self.pair.device):
+                with torch.no_grad():  # what is found out once and remembered must not be found in a map
+                    self.estimator.draw(self.pair.model, self.pair.guide, *self.batch)
+                self._mapped(2)
+            if not self._agree():
+                return "its gradient would not be that of a single draw"
+        except PairError:
+            raise
+        except Exception as error:  # functorch, Pyro and the user's program each refuse in their own words
+            return f"torch.func cannot map it ({_first_line(error)})"
+        finally:
+            self.estimator = kept
+        return ""
+
+    def _agree(self) -> bool:
+        """Whether a map over one draw gives the gradient of a step of training on the same noise."""
+        found = []
+        for run in (self._mapped, self._looped):
+            with random_numbers(0, self.pair.device):
+                found.append(run(1).gradient)
+        tolerance = 1e-8 if found[0].dtype == torch.float64 else 1e-3
+        return bool((found[0] - found[1]).abs().max() <= tolerance * found[1].abs().max().clamp_min(1.0))
+
+    def _mapped(self, size: int) -> Draws:
+        parameters = {n: p.detach() for n, p in zip(self.layout.names, self.layout.parameters, strict=True)}
+
+        def one(parameters: dict[str, Tensor], _: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+            def bound(values: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+                return bound_and_values(self.pair, self.estimator, values, self.batch)  # type: ignore[arg-type]
+
+            return grad(bound, has_aux=True)(parameters)
+
+        mapped: Callable[..., Any] = vmap(one, in_dims=(None, 0), randomness="different")
+        with FreshNoise():
+            gradients, bounds = mapped(parameters, torch.zeros(size, device=self.pair.device))
+        flat = torch.cat([gradients[name].reshape(size, -1) for name in self.layout.names], 1)
+        return Draws(bounds, flat)
+
+    def _looped(self, size: int) -> Draws:
+        bounds, rows = [], []
+        objective = Objective(self.pair, self.estimator)
+        kept = [p.grad for p in self.layout.parameters]
+        try:
+            for _ in range(size):
+                for parameter in self.layout.parameters:
+                    parameter.grad = None
+                loss = objective(*self.batch)[0]
+                if loss.requires_grad:
+                    loss.backward()
+                bounds.append(-loss.detach())
+                rows.append(
+                    torch.cat(
+                        [
+                            torch.zeros_like(p).flatten() if p.grad is None else -p.grad.flatten()
+                            for p in self.layout.parameters
+                        ]
+                    )
+                )
+        finally:
+            for parameter, gradient in zip(self.layout.parameters, kept, strict=True):
+                parameter.grad = gradient
+        return Draws(torch.stack(bounds), torch.stack(rows))
+
+
+def _pieces(count: int, largest: int) -> list[int]:
+    whole, rest = divmod(count, largest)
+    return [largest] * whole + [rest] * (rest > 0)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:120]
