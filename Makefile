@@ -28,9 +28,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 demo: $(STAMP)  ## train a VAE on the bundled digits and judge it, about a minute: see runs/demo-<date>
-	$(ONE_THREAD) $(BIN)/ppl-vae train --data digits --run_dir runs/demo-$$(date +%Y%m%d-%H%M%S) \
-		--pair.latent_dim 10 --epochs 300 --batch_size 64 --schedule cosine \
-		--kl LinearWarmup --kl.epochs 20 --validate_every 5 --checkpoint_every 25
+	$(ONE_THREAD) $(BIN)/ppl-vae train --config demo.yaml --run_dir runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 test: $(STAMP)  ## run the tests (ARGS=... goes to pytest)
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)

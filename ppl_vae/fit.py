@@ -13,17 +13,20 @@ import pandas as pd
 import pyro
 import torch
 from lightning_fabric import Fabric
+from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from ppl_vae.data import DataSet, Split, as_split
 from ppl_vae.estimators import Estimator
-from ppl_vae.isolation import random_numbers
+from ppl_vae.isolation import questioning, random_numbers
 from ppl_vae.kl import KL, KLSchedule
 from ppl_vae.loggers import open_loggers
 from ppl_vae.optimizers import make_optimizer, make_schedule
 from ppl_vae.pair import Pair
+from ppl_vae.particles import draw, latent_names
 from ppl_vae.precision import mixed_precision
 from ppl_vae.run_folder import CHECKPOINT, CONFIG, RunError, RunFolder
 from ppl_vae.runs import pair_config
@@ -46,8 +49,8 @@ class Run:
         pair: the trained pair, the same object that was given, in eval mode.
         history: one row an epoch: `epoch`, `step`, `seconds`, `learning_rate`, the means over the
             epoch's batches (`train_bound`, what is optimised; `train_elbo`, `train_reconstruction`,
-            `train_kl_<site>`) and over the validation data (`valid_bound`, `valid_elbo`, ...).
-            All of them in nats per datum.
+            `train_kl_<site>`; `train_penalty_<site>` where `kl` adds one to the loss) and over the
+            validation data (`valid_bound`, `valid_elbo`, ...). All of them in nats per datum.
         stopped: "finished", "early" or "interrupted".
         best_epoch: the epoch with the best validation bound; None without validation.
         path: the run's folder, or None.
@@ -103,7 +106,8 @@ def fit(
         optimizer: "adam", "adamw", "adamax", "sgd", or a function of (parameters, lr=...).
         weight_decay: the optimizer's.
         clip_norm: the largest norm of the gradient of the loss in nats per datum; None for any.
-        kl: weight of the KL term, a `kl.Beta` or `kl.LinearWarmup`, or these by latent site.
+        kl: what is done to the KL term: a weight, or a treatment of `ppl_vae.kl` such as `LinearWarmup`,
+            `FreeBits` or `TotalCorrelation`; or these by latent site.
         patience: stop after this many epochs without a better validation bound, and restore the best
             weights; None trains to the end and keeps the last weights.
         validate_every: epochs between validations.
@@ -121,7 +125,8 @@ def fit(
 
     Raises:
         PairError: for a pair that breaks the contract.
-        ValueError: for an option out of range, or a KL weight under an estimator without a KL term.
+        ValueError: for an option out of range, or a treatment of the KL term that the estimator has no
+            place for.
         RunError: for a folder that holds another run, or a checkpoint of other settings.
         TrainingError: when the loss stops being finite; names the step and the site.
     """
@@ -132,21 +137,35 @@ def fit(
     with random_numbers(seed, fabric.device):
         example = train.take(8).tensors()
     pair.remember(example)
-    sites = _latent_sites(pair, estimator, example, check)
-    warmup = _kl_schedule(kl, estimator, sites, epochs)
+    if check:
+        _check_pair(pair, estimator, example)
+    steps_per_epoch = math.ceil(len(train) / batch_size)
+    with questioning(pair, seed, fabric.device):
+        data_size = len(train) * fabric.world_size
+        treatment = _kl_schedule(kl, pair, estimator, example, epochs, steps_per_epoch, data_size)
     factor = make_schedule(schedule)
     parameters = [parameter for parameter in pair.parameters() if parameter.requires_grad]
     torch_optimizer = make_optimizer(optimizer, parameters, learning_rate, weight_decay)
-    folder = _folder(run_dir, resume, pair, settings) if fabric.is_global_zero else None
-    training = Training(pair, torch_optimizer, settings, folder, patience)
+    folder = _folder(run_dir, resume) if fabric.is_global_zero else None
+    learners = {"kl": treatment} if treatment is not None else {}
+    training = Training(pair, torch_optimizer, settings, folder, patience, learners)
     on_cpu = fabric.device.type == "cpu"  # elsewhere, looking at a loss would make the device wait
     batch = example
 
     with random_numbers(seed + fabric.global_rank, fabric.device):
         if folder is not None and resume and (folder.path / CHECKPOINT).exists():
             training.resume()
-        step = Step(pair, estimator, torch_optimizer, clip_norm=clip_norm, check_finite=on_cpu, fabric=fabric)
-        steps_per_epoch = math.ceil(len(train) / batch_size)
+        if folder is not None:  # only now: a folder whose checkpoint does not fit must stay as it was
+            folder.write_config({**pair_config(pair), "fit": settings})
+        step = Step(
+            pair,
+            estimator,
+            torch_optimizer,
+            clip_norm=clip_norm,
+            check_finite=on_cpu,
+            fabric=fabric,
+            kl=treatment,
+        )
         total = epochs * steps_per_epoch
         writers = open_loggers(loggers, folder.path if folder else None, settings)
         silent = not (progress and fabric.is_global_zero)
@@ -162,8 +181,7 @@ def fit(
                     for batch in train.batches(batch_size, shuffle_generator=order):
                         if schedule != "constant":
                             step.set_learning_rate(learning_rate * factor(training.step / total))
-                        if warmup is not None:
-                            step.set_kl_weight(warmup.at(training.step / steps_per_epoch))
+                        step.set_epoch(training.step / steps_per_epoch)
                         step(*batch)
                         training.step += 1
                         bar.update()
@@ -274,32 +292,30 @@ def _parts(data: DataSet | Split | Tensor, fabric: Fabric) -> tuple[Split, Split
     return train.to(fabric.device), None if valid is None else valid.to(fabric.device)
 
 
-def _latent_sites(
-    pair: Pair, estimator: PyroELBO, example: tuple[Tensor, ...], check: bool
-) -> tuple[str, ...]:
-    if not check:
-        return ()
+def _check_pair(pair: Pair, estimator: PyroELBO, example: tuple[Tensor, ...]) -> None:
     stock = not isinstance(estimator, Estimator)
-    report = check_pair(pair, *example, allow_global=stock or estimator.handles_global_latents)
-    return tuple(report.latent_sites)
+    check_pair(pair, *example, allow_global=stock or estimator.handles_global_latents)
 
 
-def _kl_schedule(kl: KL, estimator: PyroELBO, sites: tuple[str, ...], epochs: int) -> KLSchedule | None:
-    schedule = KLSchedule(kl, sites, epochs)
+def _kl_schedule(
+    kl: KL,
+    pair: Pair,
+    estimator: PyroELBO,
+    example: tuple[Tensor, ...],
+    epochs: int,
+    steps_per_epoch: int,
+    data_size: int,
+) -> KLSchedule | None:
+    guide_trace = prune_subsample_sites(poutine.trace(pair.guide).get_trace(*example))
+    schedule = KLSchedule(kl, tuple(latent_names(guide_trace)), epochs, steps_per_epoch)
     if not schedule.changes_anything:
         return None
-    if not getattr(estimator, "takes_kl_weight", False):
-        raise ValueError(
-            f"kl={kl!r}: {type(estimator).__name__} has no KL term to weigh apart, and weighing inside its "
-            f"log-weights would not be the bound with that weight. Use estimators.ELBO or "
-            f"estimators.MeanFieldELBO"
-        )
+    schedule.check(estimator)
+    schedule.make_penalties(draw(pair.model, pair.guide, example), data_size)
     return schedule
 
 
-def _folder(
-    run_dir: str | Path | None, resume: bool, pair: Pair, settings: dict[str, Any]
-) -> RunFolder | None:
+def _folder(run_dir: str | Path | None, resume: bool) -> RunFolder | None:
     if run_dir is None:
         return None
     folder = RunFolder(run_dir)
@@ -308,7 +324,6 @@ def _folder(
             f"{folder.path} already holds a run: choose another run_dir, or continue it with resume=True"
         )
     folder.clean()
-    folder.write_config({**pair_config(pair), "fit": settings})
     return folder
 
 

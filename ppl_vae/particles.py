@@ -400,7 +400,7 @@ def _outside_data(log_prob: Tensor, site: Site, num_particles: int) -> Tensor:
     log_prob = torch.as_tensor(scale_and_mask(log_prob, site["scale"], site["mask"]))
     if num_particles == 1:
         return log_prob.sum().unsqueeze(0)
-    return log_prob.flatten(1).sum(1)
+    return log_prob.flatten(1).sum(1) if log_prob.dim() > 1 else log_prob
 
 
 def _same(first: Any, second: Any) -> bool:

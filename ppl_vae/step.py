@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ppl_vae.data import Split
 from ppl_vae.estimators import ELBO, Estimator
 from ppl_vae.isolation import questioning
+from ppl_vae.kl import KLSchedule, Penalty
 from ppl_vae.pair import Pair
 from ppl_vae.particles import Particles, data_frame
 
@@ -51,6 +52,8 @@ class Objective(nn.Module):
         self.pair = pair
         self.estimator = estimator
         self.kl_weight: Mapping[str, Tensor] = {}
+        # in a dict, so that they are no part of the module: what they learn, they learn by themselves
+        self.penalties: Mapping[str, Penalty] = {}
         self._scale: float | None = None
 
     def forward(self, *batch: Tensor) -> tuple[Tensor, Terms]:
@@ -61,7 +64,12 @@ class Objective(nn.Module):
             if self.kl_weight:
                 particles = particles.with_kl_weight(self.kl_weight)
             loss = estimator.total(particles) / (particles.scale * particles.batch_size)
-            return loss, {"bound": -loss.detach() * particles.batch_size, **terms_of(particles)}
+            terms = terms_of(particles)
+            for site, penalty in self.penalties.items():
+                added = penalty(particles)
+                loss = loss + added
+                terms[f"penalty_{site}"] = added.detach() * particles.batch_size
+            return loss, {"bound": -loss.detach() * particles.batch_size, **terms}
         size = len(batch[0])
         if self._scale is None:
             self._scale = plate_scale(pair, batch)
@@ -91,6 +99,7 @@ class Step:
         clip_norm: the largest norm of the whole gradient; None does not clip.
         check_finite: raise before a loss that is not finite moves the parameters. It makes a GPU wait.
         fabric: what prepares the pair for its devices; None for a step of one's own on one device.
+        kl: what is done to the KL term, its penalties made; `set_epoch` moves it. None leaves it alone.
     """
 
     def __init__(
@@ -102,11 +111,14 @@ class Step:
         clip_norm: float | None = None,
         check_finite: bool = True,
         fabric: Fabric | None = None,
+        kl: KLSchedule | None = None,
     ) -> None:
         self.pair = pair
+        self._kl = kl
         self.clip_norm = clip_norm
         self.check_finite = check_finite
         self._objective = Objective(pair, estimator)
+        self._objective.penalties = kl.penalties if kl is not None else {}
         self._forward: Any = self._objective
         self._optimizer: Any = optimizer
         self._fabric = fabric if fabric is not None and fabric.world_size > 1 else None
@@ -119,6 +131,12 @@ class Step:
         """The optimizer's learning rate from now on."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
+
+    def set_epoch(self, epoch: float) -> None:
+        """Move what is done to the KL term to `epoch` epochs of training, a fraction allowed."""
+        if self._kl is not None:
+            self.set_kl_weight(self._kl.at(epoch))
+            self._kl.set_epoch(epoch)
 
     def set_kl_weight(self, weights: Mapping[str, float]) -> None:
         """The weight of each latent site's KL term from now on, as 0-d tensors."""
@@ -150,6 +168,8 @@ class Step:
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.pair.parameters(), self.clip_norm)
         self._optimizer.step()
+        for penalty in self._objective.penalties.values():
+            penalty.learn(self._fabric.all_reduce if self._fabric is not None else None)
         self._add(terms, len(batch[0]))
         return loss.detach()
 

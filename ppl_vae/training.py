@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +19,13 @@ Weights = dict[str, Tensor]
 _FREE = ("checkpoint_every", "progress", "loggers", "device", "check", "run_dir", "resume")
 
 
+class Learner(Protocol):
+    """What has a state to save and to load, as torch's modules and optimizers have."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Any, /) -> Any: ...
+
+
 class Training:
     """The state of a training that is not in the pair or the optimizer.
 
@@ -27,6 +34,7 @@ class Training:
         settings: `fit`'s options, which a continuation must share.
         folder: where the run is kept, or None.
         patience: how many epochs may pass without a better validation bound; None for any number.
+        learners: what else has a state that a continuation needs, by name.
     """
 
     def __init__(
@@ -36,12 +44,14 @@ class Training:
         settings: Mapping[str, Any],
         folder: RunFolder | None,
         patience: int | None,
+        learners: Mapping[str, Learner] | None = None,
     ) -> None:
         self.pair = pair
         self.optimizer = optimizer
         self.settings = dict(settings)
         self.folder = folder
         self.patience = patience
+        self.learners = dict(learners or {})
         self.epoch = 0
         self.step = 0
         self.history: list[Row] = []
@@ -93,6 +103,7 @@ class Training:
                 "best": self._best,
                 "weights": self.pair.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "learners": {name: learner.state_dict() for name, learner in self.learners.items()},
                 "random": torch.get_rng_state(),
                 "random_cuda": cuda,
             }
@@ -110,6 +121,8 @@ class Training:
             self._check_settings(state["settings"], state["epoch"])
             self.pair.load_state_dict(state["weights"])
             self.optimizer.load_state_dict(state["optimizer"])
+            for name, learner in self.learners.items():
+                learner.load_state_dict(state["learners"][name])
             for name in ("epoch", "step", "history", "best_bound", "best_epoch", "stopped"):
                 setattr(self, name, state[name])
             self._best = state["best"]

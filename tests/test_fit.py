@@ -345,6 +345,22 @@ def test_a_folder_in_use_and_other_settings_are_refused(digits, tmp_path):
         pv.fit(vae(), estimators.ELBO(), digits, run_dir=tmp_path, resume=True, learning_rate=0.01, **QUICK)
 
 
+def test_a_refused_resume_leaves_the_run_as_it_was(digits, tmp_path):
+    run = pv.fit(vae(), estimators.ELBO(), digits, run_dir=tmp_path, **QUICK)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(pv.RunError, match="does not fit this pair|other settings"):
+        pv.fit(
+            vae(latent_dim=3),
+            estimators.ELBO(),
+            digits,
+            run_dir=tmp_path,
+            resume=True,
+            **{**QUICK, "epochs": 9},
+        )
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert same(weights(run.pair), weights(pv.load(tmp_path)))
+
+
 def test_a_longer_run_continues(digits, tmp_path):
     pv.fit(vae(), estimators.ELBO(), digits, run_dir=tmp_path, **QUICK)
     longer = pv.fit(vae(), estimators.ELBO(), digits, run_dir=tmp_path, resume=True, **{**QUICK, "epochs": 5})

@@ -68,7 +68,6 @@ def pairs():
     for name, flow in (
         ("autoregressive", transforms.affine_autoregressive(2, [8])),
         ("coupling", transforms.spline_coupling(2, count_bins=4)),
-        ("batch norm", transforms.BatchNorm(2)),
     ):
         yield name, Pair(FlowModel(), Flow(flow.double()).double()), (x[:, :2],)
 
@@ -76,9 +75,7 @@ def pairs():
 @pytest.mark.parametrize("num_particles", [1, 3])
 @pytest.mark.parametrize("case", range(4))
 def test_the_three_sum_to_the_whole(case, num_particles):
-    name, pair, batch = list(pairs())[case]
-    if name in ("autoregressive", "coupling") and num_particles > 1:
-        pair.guide.flow = transforms.affine_coupling(2, hidden_dims=[8]).double()
+    _, pair, batch = list(pairs())[case]
     whole, parts = both(pair, batch, num_particles)
     torch.testing.assert_close(parts.log_weight, whole.log_weight, rtol=1e-7, atol=1e-7)
     weight = torch.randn_like(whole.log_weight)
@@ -119,7 +116,9 @@ def test_the_guide_runs_once():
         pyro.set_rng_seed(1)
         x = torch.randn(6, 2)
         particles = function(pair.model, pair.guide, (x,), num_particles=1)
-        averages.append((pair.guide.net[1].running_mean, pair.guide.net[1].num_batches_tracked, particles.log_weight))
+        averages.append(
+            (pair.guide.net[1].running_mean, pair.guide.net[1].num_batches_tracked, particles.log_weight)
+        )
     for first, second in zip(*averages, strict=True):
         torch.testing.assert_close(first, second, rtol=1e-9, atol=1e-9)
     assert averages[0][1] == 1

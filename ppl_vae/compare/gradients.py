@@ -123,8 +123,8 @@ class GradientSampler:
                 with torch.no_grad():  # what is found out once and remembered must not be found in a map
                     self.estimator.draw(self.pair.model, self.pair.guide, *self.batch)
                 self._mapped(2)
-            if not self._agree():
-                return "its gradient would not be that of a single draw"
+                if not self._agree():
+                    return "its gradient would not be that of a single draw"
         except PairError:
             raise
         except Exception as error:  # functorch, Pyro and the user's program each refuse in their own words

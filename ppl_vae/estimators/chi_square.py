@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ppl_vae.estimators.base import Estimator
 from ppl_vae.estimators.facts import Facts
+from ppl_vae.estimators.score_function import without_each
 from ppl_vae.particles import Particles, log_mean_exp
 from ppl_vae.separate import SeparateParticles
 
@@ -21,14 +22,15 @@ class CUBO(Estimator):
     An upper bound as K -> infinity; the estimate lies below it at finite K, and equals
     `Renyi(1 - n)`'s. `loss` is minus the bound, as everywhere, though the guide makes the bound
     smaller: watch the gap to a lower bound. The gradients of the guide are minus the estimate's,
-    unbiased for that; the model's are the IWAE's. Reparameterised sites get pathwise gradients.
+    unbiased for that; the model's are the IWAE's. Reparameterised sites get pathwise gradients, others
+    the score function's with VIMCO's baseline.
 
     Args:
         order: n.
-        num_particles: K.
+        num_particles: K, two or more.
 
     Raises:
-        ValueError: when the order is below 1.
+        ValueError: when the order is below 1, or K is 1.
 
     Dieng, Tran, Ranganath, Paisley and Blei, Variational Inference via chi Upper Bound Minimization,
     arXiv:1611.00328.
@@ -48,6 +50,8 @@ class CUBO(Estimator):
         super().__init__(num_particles)
         if not 1 <= order < float("inf"):
             raise ValueError(f"order must be a finite number >= 1, got {order!r}")
+        if num_particles == 1:
+            raise ValueError("CUBO needs num_particles >= 2: with one particle every order is the ELBO")
         self.order = float(order)
 
     def bound(self, particles: Particles) -> Tensor:
@@ -58,7 +62,8 @@ class CUBO(Estimator):
         weight = (self.order * log_weight).softmax(0)
         objective, direct = weight * particles.log_weight, -weight * particles.score_term
         if particles.score is not None:
-            reward = self.bound(particles).detach()
+            # as VIMCO's: what a particle adds to the others, without which the noise drowns the signal
+            reward = self.bound(particles).detach() - without_each(self.order * log_weight) / self.order
             objective, direct = objective + particles.score * reward, direct + particles.score * reward
         model = log_weight.softmax(0) * particles.model_term
         return (model - particles.path(objective) - direct).sum(0)

@@ -174,15 +174,16 @@ class VIMCO(Estimator):
         bound = self.bound(particles)
         if particles.score is None:
             return bound
-        return bound + (particles.score * (bound.detach() - self.without_each(particles))).sum(0)
+        return bound + (particles.score * (bound.detach() - without_each(particles.log_weight))).sum(0)
 
-    def without_each(self, particles: Particles) -> Tensor:
-        """(K, B): the bound with one particle's log-weight replaced by the mean of the others'."""
-        log_weight = particles.log_weight.detach()
-        num_particles = len(log_weight)
-        others = (log_weight.sum(0) - log_weight) / (num_particles - 1)
-        own = torch.eye(num_particles, dtype=torch.bool, device=log_weight.device).unsqueeze(-1)
-        return torch.where(own, others.unsqueeze(1), log_weight).logsumexp(1) - math.log(num_particles)
+
+def without_each(log_weight: Tensor) -> Tensor:
+    """(K, B): log mean exp of (K, B) numbers, with one of them replaced by the mean of the others."""
+    log_weight = log_weight.detach()
+    num_particles = len(log_weight)
+    others = (log_weight.sum(0) - log_weight) / (num_particles - 1)
+    own = torch.eye(num_particles, dtype=torch.bool, device=log_weight.device).unsqueeze(-1)
+    return torch.where(own, others.unsqueeze(1), log_weight).logsumexp(1) - math.log(num_particles)
 
 
 def _follow_device(auxiliary: nn.Module, particles: Particles) -> None:

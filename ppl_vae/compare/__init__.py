@@ -1,0 +1,1 @@
+from ppl_vae.compare.at_point import at_point

@@ -1,0 +1,154 @@
+"""What estimators at a point are held against: the evidence and its gradient, and the gradient of a bound."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import pyro.infer
+import torch
+from pyro.infer import ELBO as PyroELBO
+from torch import Tensor
+
+from ppl_vae import evaluate
+from ppl_vae.compare.gradients import GradientSampler, layout_of
+from ppl_vae.compare.moments import Moments
+from ppl_vae.estimators import ELBO, IWAE, VIMCO, DReG, Estimator, MeanFieldELBO, Renyi
+from ppl_vae.isolation import eval_mode, questioning
+from ppl_vae.pair import Pair
+from ppl_vae.particles import log_mean_exp
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """log p(x) of a batch, the mean over its data in nats, and its gradient in the model's parameters.
+
+    Attributes:
+        value, standard_error: of log p(x); the error is zero where it is exact.
+        source: where they come from.
+        gradient: (P_model,).
+        moments: the draws that `gradient` comes from; None where it is exact.
+        gradient_source: where it comes from.
+    """
+
+    value: float
+    standard_error: float
+    source: str
+    gradient: Tensor
+    moments: Moments | None
+    gradient_source: str
+
+
+def evidence_of(pair: Pair, batch: tuple[Tensor, ...], num_particles: int, draws: int, seed: int) -> Evidence:
+    """The exact evidence where the model has `log_evidence(*batch)`, (B,), else by importance sampling.
+
+    Args:
+        num_particles: K of the importance sampling.
+        draws: gradients of the IWAE with that K to be averaged, where there is no exact one.
+    """
+    layout = layout_of(pair)
+    model = [p for name, p in zip(layout.names, layout.parameters) if name.startswith("model.")]
+    if callable(exact := getattr(pair.model, "log_evidence", None)):
+        with eval_mode(pair), torch.enable_grad():
+            value = exact(*batch).mean()
+            gradients = torch.autograd.grad(value, model, allow_unused=True) if model else ()
+        flat = [torch.zeros_like(p) if g is None else g for p, g in zip(model, gradients, strict=True)]
+        gradient = torch.cat([g.flatten() for g in flat]).double() if flat else torch.zeros(0).double()
+        return Evidence(value.item(), 0.0, "exact", gradient, None, "exact")
+    estimate = evaluate.log_likelihood(pair, batch, num_particles, seed=seed + 1, progress=False)
+    source = f"importance sampling, K = {num_particles:,}"
+    size = min(num_particles, 1000)
+    moments = sample_moments(GradientSampler(pair, IWAE(size), batch), draws, seed + 2)[1]
+    moments = moments.part(layout.part("model"))
+    error = estimate.monte_carlo_standard_error
+    return Evidence(
+        estimate.value, error, source, moments.mean, moments, f"IWAE, K = {size:,}, mean of {draws:,} draws"
+    )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The gradient of an estimator's own expected bound, from many draws of an unbiased estimator of it."""
+
+    moments: Moments
+    source: str
+
+
+class References:
+    """The references of one K; estimators of the same bound share one.
+
+    Args:
+        pair, batch: where the gradients are taken.
+        draws: how many; 0 for no references.
+        seed: of the draws, which are independent of those that are compared.
+    """
+
+    def __init__(self, pair: Pair, batch: tuple[Tensor, ...], draws: int, seed: int) -> None:
+        self.pair, self.batch, self.draws, self.seed = pair, batch, draws, seed
+        self._known: dict[str, Reference] = {}
+
+    def of(self, estimator: PyroELBO) -> Reference | None:
+        """The reference of an estimator; None where there is none."""
+        unbiased = unbiased_twin(self.pair, estimator, self.batch) if self.draws else None
+        if unbiased is None:
+            return None
+        key = repr(unbiased)
+        if key not in self._known:
+            moments = sample_moments(GradientSampler(self.pair, unbiased, self.batch), self.draws, self.seed)[1]
+            self._known[key] = Reference(moments, f"{key}, mean of {self.draws:,} draws")
+        return self._known[key]
+
+
+def unbiased_twin(pair: Pair, estimator: PyroELBO, batch: tuple[Tensor, ...]) -> Estimator | None:
+    """An estimator of the same bound with an unbiased gradient for both programs; None where none is known."""
+    size = int(estimator.num_particles)
+    if not isinstance(estimator, Estimator):
+        return _twin_of_pyros(estimator, size)
+    with questioning(pair, 0, pair.device):
+        particles = estimator.draw(pair.model, pair.guide, *batch)
+        bound = copy.deepcopy(estimator).bound(particles)
+        log_weight = particles.log_weight
+        weighted = torch.allclose(bound, log_mean_exp(log_weight))
+        averaged = torch.allclose(bound, log_weight.mean(0))
+        closed_form = torch.allclose(bound, MeanFieldELBO(size).bound(particles))
+    if len(log_weight) != size:
+        return _plain(estimator)  # it draws a number of its own
+    if averaged:
+        # DReG of one particle has the least noise, and is the gradient of the ELBO
+        return ELBO(size) if size > 1 or particles.non_reparameterised else DReG(0.0, 1)
+    if weighted:
+        return VIMCO(size) if particles.non_reparameterised else DReG(0.0, size)
+    return MeanFieldELBO(size) if closed_form else _plain(estimator)
+
+
+def _twin_of_pyros(estimator: Any, size: int) -> Estimator | None:
+    if isinstance(estimator, pyro.infer.RenyiELBO):
+        return Renyi(float(estimator.alpha), size)
+    if isinstance(estimator, pyro.infer.TraceMeanField_ELBO):
+        return MeanFieldELBO(size)
+    if isinstance(estimator, pyro.infer.TraceTailAdaptive_ELBO):
+        return None
+    return ELBO(size) if isinstance(estimator, pyro.infer.Trace_ELBO | pyro.infer.TraceGraph_ELBO) else None
+
+
+def _plain(estimator: Estimator) -> Estimator:
+    """A copy whose gradient is that of the expected bound: pathwise, and the score function's."""
+    kind = type(estimator)
+    twin = copy.deepcopy(estimator)
+    twin.__class__ = type(
+        f"plain {kind.__name__}", (kind,), {"surrogate": Estimator.surrogate, "separates": False}
+    )
+    return twin
+
+
+def sample_moments(sampler: GradientSampler, draws: int, seed: int) -> tuple[Tensor, Moments]:
+    """The bound of each draw, (D,) in float64, and the moments of its gradient."""
+    moments = Moments.empty(sampler.layout.total, draws, sampler.pair.device)
+    bounds: list[Tensor] = []
+    for drawn in sampler.draw(draws, seed):
+        moments.add(drawn.gradient, sum(map(len, bounds)))
+        bounds.append(drawn.bound.double())
+    return torch.cat(bounds), moments
+
+

@@ -1,0 +1,121 @@
+"""Sites: what matters to estimators in the sites of a pair, read off one run of its programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyro import poutine
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import prune_subsample_sites
+from torch import Tensor
+from torch.distributions import Bernoulli
+
+from ppl_vae.isolation import questioning
+from ppl_vae.pair import Pair
+from ppl_vae.particles import Site, check_sites_match, data_frame, is_enumerated, latent_names
+
+
+@dataclass(frozen=True)
+class Sites:
+    """What matters to estimators in a pair's sites: the names of those that have a property.
+
+    Attributes:
+        discrete: of the guide, without a pathwise gradient.
+        not_bernoulli: those of `discrete` that are no Bernoulli sites.
+        outside_data: outside the `data` plate, in either program.
+        without_plate: observed or latent, in no plate at all.
+        enumerated: marked for enumeration.
+        scaled: latent, with a user's `poutine.scale` in either program, and that scale in words.
+        scaled_in_one: those whose scale or mask is not the same in the two programs.
+        subsampling: N/B of the `data` plate.
+    """
+
+    discrete: tuple[str, ...]
+    not_bernoulli: tuple[str, ...]
+    outside_data: tuple[str, ...]
+    without_plate: tuple[str, ...]
+    enumerated: tuple[str, ...]
+    scaled: dict[str, str]
+    scaled_in_one: tuple[str, ...]
+    subsampling: float
+
+
+def read_sites(pair: Pair, batch: Tensor | Sequence[Tensor]) -> Sites:
+    """Run both programs once and look at their sites.
+
+    Raises:
+        PairError: when the latent sites differ, other than by enumerated ones of the model's.
+    """
+    tensors = (batch,) if isinstance(batch, Tensor) else tuple(batch)
+    with questioning(pair, 0, pair.device):
+        guide = poutine.trace(pair.guide).get_trace(*tensors)
+        model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*tensors)
+    model, guide = prune_subsample_sites(model), prune_subsample_sites(guide)
+    only_in_model = set(latent_names(model)) - set(latent_names(guide))
+    if not all(is_enumerated(model.nodes[name]) for name in only_in_model):
+        check_sites_match(model, guide)
+    in_model, in_guide = dict(_samples(model)), dict(_samples(guide))
+    drawn = {name: site for name, site in in_guide.items() if not site["is_observed"]}
+    latent = {name: site for name, site in in_model.items() if not site["is_observed"]}
+    every = [*in_guide.items(), *in_model.items()]
+    discrete = [name for name, site in drawn.items() if not getattr(site["fn"], "has_rsample", False)]
+    frames = [frame for _, site in every if (frame := data_frame(site)) is not None]
+    scaled = {
+        name: f"{_user_scale(site):g}" for name, site in (*drawn.items(), *latent.items()) if _user_scale(site) != 1.0
+    }
+    shared = [name for name in latent if name in drawn]
+    return Sites(
+        discrete=tuple(discrete),
+        not_bernoulli=tuple(name for name in discrete if not isinstance(_base(drawn[name]), Bernoulli)),
+        outside_data=_unique(name for name, site in every if data_frame(site) is None),
+        without_plate=_unique(name for name, site in every if not site["cond_indep_stack"]),
+        enumerated=_unique(name for name, site in every if is_enumerated(site)),
+        scaled=scaled,
+        scaled_in_one=tuple(name for name in shared if not _treated_alike(drawn[name], latent[name])),
+        subsampling=max([float(frame.full_size or frame.size) / frame.size for frame in frames], default=1.0),
+    )
+
+
+def _samples(trace: Trace) -> Iterator[tuple[str, Site]]:
+    for name, site in trace.nodes.items():
+        if site["type"] == "sample":
+            yield name, site
+
+
+def _base(site: Site) -> Any:
+    fn = site["fn"]
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return fn
+
+
+def _user_scale(site: Site) -> float:
+    """A site's scale without its plates' N/B; the first element where it is a tensor."""
+    scale = site["scale"]
+    scale = float(scale.flatten()[0]) if isinstance(scale, Tensor) else float(scale)
+    for frame in site["cond_indep_stack"]:
+        if frame.full_size:
+            scale *= frame.size / frame.full_size
+    return 1.0 if abs(scale - 1.0) < 1e-6 else scale
+
+
+def _treated_alike(first: Site, second: Site) -> bool:
+    for name in ("scale", "mask"):
+        one, two = first[name], second[name]
+        if isinstance(one, Tensor) and isinstance(two, Tensor):
+            if one.shape != two.shape or not bool((one == two).all()):
+                return False
+        elif isinstance(one, Tensor) or isinstance(two, Tensor):
+            return False
+        elif name == "mask":
+            if (one is not False) != (two is not False):
+                return False
+        elif one != two:
+            return False
+    return True
+
+
+def _unique(names: Iterator[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
