@@ -27,6 +27,7 @@ from torch import Tensor
 from ppl_vae.queries import Draws, Traversal
 
 _PIXELS = 32  # small images are enlarged to about this, so that the lines between them stay thin
+_SMOOTHED_BELOW = 16  # pixels a side
 _LINE = 2
 _BOUNDS = ("bound", "elbo")
 
@@ -135,15 +136,15 @@ def training_curves(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.plot(x[known], y[known], style, color=colour, marker=marker, markersize=3, label=label)
         settled += y[known & (x >= x.min() + 0.1 * (x.max() - x.min()))].tolist()
     if len(history) >= 10 and settled and max(settled) > min(settled):
-        # the first epochs may be hundreds of nats below the rest, which would look flat
+        # the first epochs may be far below the rest, or far above in a KL warm-up: the rest would look flat
         span = max(settled) - min(settled)
         low, high = ax.get_ylim()
-        ax.set_ylim(max(low, min(settled) - 0.15 * span), high)
+        ax.set_ylim(max(low, min(settled) - 0.15 * span), min(high, max(settled) + 0.15 * span))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     ax.set_xlabel(x_name or "row")
     ax.set_ylabel("nats per datum")
     ax.grid(alpha=0.3)
-    ax.legend(frameon=False, loc="lower right")
+    ax.legend(loc="best")
     return ax
 
 
@@ -268,9 +269,8 @@ def _grid(
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
 ) -> Axes:
-    """Draw (rows, columns, C, H, W) as one image with white lines between."""
-    times = max(1, round(_PIXELS / max(pictures.shape[-2:])))
-    pictures = pictures.repeat_interleave(times, -2).repeat_interleave(times, -1)
+    """Draw (rows, columns, C, H, W) as one image with white lines between; tiny pictures are smoothed."""
+    pictures = _enlarged(pictures, max(1, round(_PIXELS / max(pictures.shape[-2:]))))
     rows, columns, channels, height, width = pictures.shape
     pictures = torch.nn.functional.pad(pictures, (0, _LINE, 0, _LINE), value=1.0)
     canvas = pictures.permute(0, 3, 1, 4, 2).reshape(
@@ -292,3 +292,12 @@ def _grid(
     for spine in ax.spines.values():
         spine.set_visible(False)
     return ax
+
+
+def _enlarged(pictures: Tensor, times: int) -> Tensor:
+    if max(pictures.shape[-2:]) >= _SMOOTHED_BELOW:
+        return pictures.repeat_interleave(times, -2).repeat_interleave(times, -1)
+    # at 8 x 8 one sees squares before one sees a digit
+    flat = pictures.flatten(0, 1).nan_to_num(nan=1.0)
+    large = torch.nn.functional.interpolate(flat, scale_factor=times, mode="bicubic", align_corners=False)
+    return large.clamp(0, 1).unflatten(0, pictures.shape[:2])

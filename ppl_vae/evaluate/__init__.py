@@ -2,16 +2,20 @@
 
 from ppl_vae.evaluate.active_units import ActiveUnits, active_units
 from ppl_vae.evaluate.bounds import Bounds, bounds
+from ppl_vae.evaluate.elbo_surgery import ElboSurgery, SiteSurgery, elbo_surgery
 from ppl_vae.evaluate.log_likelihood import LogLikelihood, log_likelihood
 from ppl_vae.evaluate.summary import Summary, summary
 
 __all__ = [
     "ActiveUnits",
     "Bounds",
+    "ElboSurgery",
     "LogLikelihood",
+    "SiteSurgery",
     "Summary",
     "active_units",
     "bounds",
+    "elbo_surgery",
     "log_likelihood",
     "summary",
 ]

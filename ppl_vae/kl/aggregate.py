@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from ppl_vae.evaluate.layout import particle_first
-from ppl_vae.kl.divergence import factors, refuse_outside_data
+from ppl_vae.factors import factors
+from ppl_vae.kl.divergence import refuse_outside_data
 from ppl_vae.particles import DATA_PLATE, PARTICLE_PLATE, PairError, Particles, latent_names
 
 

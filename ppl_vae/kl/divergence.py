@@ -7,19 +7,13 @@ from typing import Any
 import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
-from torch.distributions import Independent, kl_divergence
+from torch.distributions import kl_divergence
 
 from ppl_vae.evaluate.layout import particle_first
+from ppl_vae.factors import factors
 from ppl_vae.particles import PairError, Particles, data_frame
 
 Site = dict[str, Any]
-
-
-def factors(fn: Any) -> Any | None:
-    """The distribution of the single dimensions of one that factorises over them; None for another."""
-    while isinstance(fn, Independent):
-        fn = fn.base_dist
-    return None if fn.event_shape else fn
 
 
 def kl_by_dimension(particles: Particles, site: str) -> Tensor | None:

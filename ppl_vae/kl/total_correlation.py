@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from ppl_vae.kl.aggregate import cross_log_prob, refuse
@@ -78,28 +77,33 @@ class TotalCorrelationPenalty(Penalty):
 
     def forward(self, particles: Particles) -> Tensor:
         cross = cross_log_prob(particles, self.site)
-        return (self.treatment.beta - 1) * total_correlation(cross, self.data_size, self.treatment.estimator)
+        log_weight = log_weights(len(cross), self.data_size, self.treatment.estimator, cross.detach())
+        return (self.treatment.beta - 1) * total_correlation(cross, log_weight)
 
 
-def total_correlation(cross: Tensor, data_size: int, estimator: Sampling = "minibatch-weighted") -> Tensor:
+def total_correlation(cross: Tensor, log_weight: Tensor) -> Tensor:
     """Scalar, nats: the estimate of the total correlation.
 
     Args:
         cross: (B, *, B, d), log q(z_id | x_j) at [i, ..., j, d].
-        data_size: N.
-        estimator: "minibatch-weighted" or "stratified".
+        log_weight: (B, B), the logarithm of the weight of x_j in the density at z_i.
     """
-    size = len(cross)
-    if estimator == "minibatch-weighted" or size == 1:
-        cross_joint, cross_single = cross.sum(-1), cross
-        shift = -math.log(data_size * size)
-    else:
-        own, others = 1 / data_size, (data_size - 1) / (data_size * (size - 1))
-        eye = torch.eye(size, dtype=cross.dtype, device=cross.device)
-        log_weight = (own * eye + others * (1 - eye)).log()
-        log_weight = log_weight.view(size, *(1,) * (cross.dim() - 3), size)
-        cross_joint, cross_single = cross.sum(-1) + log_weight, cross + log_weight.unsqueeze(-1)
-        shift = 0.0
-    joint = cross_joint.logsumexp(-1) + shift
-    single = cross_single.logsumexp(-2) + shift
+    log_weight = log_weight.view(len(cross), *(1,) * (cross.dim() - 3), len(cross))
+    joint = (cross.sum(-1) + log_weight).logsumexp(-1)
+    single = (cross + log_weight.unsqueeze(-1)).logsumexp(-2)
     return (joint - single.sum(-1)).mean()
+
+
+def log_weights(size: int, data_size: int, estimator: Sampling, like: Tensor) -> Tensor:
+    """(B, B): the logarithm of the weight of q(z | x_j) in the density of the aggregate at z_i.
+
+    Args:
+        size: B.
+        data_size: N.
+        estimator: see `TotalCorrelation`.
+        like: a tensor of the dtype and on the device that the weights are to have.
+    """
+    if estimator == "minibatch-weighted":
+        return like.new_full((size, size), -math.log(data_size * size))
+    others = (data_size - 1) / (data_size * max(size - 1, 1))
+    return like.new_full((size, size), others).fill_diagonal_(1 / data_size).log()
