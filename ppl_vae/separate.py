@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from pyro.distributions import TransformedDistribution
+from pyro.distributions.transforms import BatchNorm
 from pyro.poutine.messenger import Messenger
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_vae import particles as particles_module
 from ppl_vae.particles import PairError, Particles, Program, over_inner_plates
@@ -90,7 +91,7 @@ def draw(
     """As `particles.draw`, with the same random numbers and values, but with the draws cut from the guide.
 
     Raises:
-        PairError: also for a flow in the guide that has no inverse.
+        PairError: also for a flow in the guide that has no inverse, or another one in training mode.
     """
     cut = _Cut()
     try:
@@ -126,9 +127,22 @@ class _Cut(Messenger):
             fn = fn.base_dist
         if isinstance(fn, TransformedDistribution):
             self.transformed.append(msg["name"])
+            _refuse_batch_norm(msg["name"], fn)
         self.draws[msg["name"]] = value
         # a new tensor, so that a flow's cache does not take it for the draw and skip the inverse
         msg["value"] = value.detach().requires_grad_()
+
+
+def _refuse_batch_norm(site: str, fn: TransformedDistribution) -> None:
+    modules = [
+        m for transform in fn.transforms if isinstance(transform, nn.Module) for m in transform.modules()
+    ]
+    if any(isinstance(module, BatchNorm) and module.training for module in modules):
+        raise PairError(
+            f"site {site!r}: a BatchNorm transform draws with its running averages, but in training mode its "
+            f"inverse uses the batch's own, so the density at given draws is another one. Put the transform "
+            f"in eval mode, leave it out, or use estimators.ELBO or estimators.IWAE"
+        )
 
 
 def _gradients(term: Tensor, tensors: list[Tensor]) -> list[Tensor]:

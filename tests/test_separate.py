@@ -172,6 +172,15 @@ def test_a_flow_without_an_inverse_is_refused_by_name():
     estimators.ELBO().differentiable_loss(pair.model, pair.guide, torch.randn(4, 2)).backward()
 
 
+def test_a_flow_whose_inverse_is_another_in_training_is_refused_by_name():
+    pair, x = Pair(FlowModel(), Flow(transforms.BatchNorm(2))).double(), torch.randn(4, 2)
+    with pytest.raises(PairError, match="site 'z': a BatchNorm transform"):
+        separate.draw(pair.model, pair.guide, (x,))
+    pair.eval()
+    whole, parts = both(pair, (x,), 1)
+    torch.testing.assert_close(parts.log_weight, whole.log_weight)
+
+
 def test_kl_weights_reach_every_term():
     pair, x = make_pair(perturb=0.3), torch.randn(4, 5)
     whole, parts = (p.with_kl_weight({"z": 0.3}) for p in both(pair, (x,), 1))

@@ -94,6 +94,8 @@ def label(given: Any, with_particles: bool = False) -> str:
         for name, value in arguments.items()
         if name not in ("num_particles", *_MECHANICS) and _differs(value, defaults[name])
     ]
+    if "num_particles" not in defaults and list(arguments) == list(defaults):
+        return f"{type(given).__name__}({', '.join(_plain(value) for value in arguments.values())})"
     if with_particles and "num_particles" in defaults:
         number = str(given.num_particles)
         shown.append(f"num_particles={number}" if shown else number)

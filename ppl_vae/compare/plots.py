@@ -21,7 +21,7 @@ def bounds(dataset: xarray.Dataset, ax: Axes | None = None) -> Axes:
 
     Estimators whose bounds are the same, as IWAE's and DReG's, lie beside each other a little apart.
     """
-    ax = _axes(ax, 6.4, 4.2)
+    ax = _axes(ax, 7.6, 4.2)
     names = [str(name) for name in dataset.estimator.values]
     shift = np.linspace(-0.03, 0.03, len(names)) if len(names) > 1 else np.zeros(1)
     for number, name in enumerate(names):
@@ -63,7 +63,7 @@ def snr(
     """
     if part not in dataset.part.values:
         raise ValueError(f"part must be one of {[str(p) for p in dataset.part.values]}, got {part!r}")
-    ax = _axes(ax, 6.4, 4.2)
+    ax = _axes(ax, 7.6, 4.2)
     for number, name in enumerate(str(name) for name in dataset.estimator.values):
         cell = dataset.sel(estimator=name, part=part)
         known = cell.snr.values > 0
@@ -109,7 +109,7 @@ def curves(
         measure = next((name for name in ("valid_elbo", "train_elbo", "train_bound") if name in measures), "")
     if measure not in measures:
         raise ValueError(f"there is no measure {measure!r} by epoch: choose from {measures}")
-    ax = _axes(ax, 6.4, 4.2)
+    ax = _axes(ax, 7.6, 4.2)
     settled: list[float] = []
     for number, name in enumerate(str(name) for name in dataset.estimator.values):
         run = dataset.sel(estimator=name)
@@ -143,7 +143,7 @@ def scores(dataset: xarray.Dataset, ax: Axes | None = None) -> Axes:
     names = [str(name) for name in dataset.estimator.values]
     score = dataset.log_likelihood.values.mean(-1) if dataset.log_likelihood.ndim == 2 else dataset.log_likelihood.values
     order = [i for i in np.argsort(score)[::-1] if np.isfinite(score[i])]
-    ax = _axes(ax, 6.4, 1.1 + 0.42 * len(names))
+    ax = _axes(ax, 7.6, 1.1 + 0.42 * len(names))
     best = order[0]
     for row, number in enumerate(order):
         colour = _style(number)["color"]

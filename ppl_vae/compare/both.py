@@ -1,0 +1,125 @@
+"""compare: both questions about a pair and some estimators, asked one after the other and kept apart."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray
+from torch import Tensor
+
+from ppl_vae.compare.after_training import after_training, make_jobs, run_jobs
+from ppl_vae.compare.at_point import LADDER, at_point
+from ppl_vae.compare.factories import Estimators
+from ppl_vae.compare.job import MakePair
+from ppl_vae.compare.point_result import AtPoint
+from ppl_vae.compare.training_result import AfterTraining
+from ppl_vae.data import DataSet, Split
+
+_FILES = ("after_training.nc", "at_point.nc")
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `compare` found: the scores of trained pairs, and the estimators at one trained pair's parameters."""
+
+    after_training: AfterTraining
+    at_point: AtPoint
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The scores after training; the gradients' table is `at_point.table`."""
+        return self.after_training.table
+
+    @property
+    def dataset(self) -> xarray.DataTree:
+        """Both datasets, in the groups `after_training` and `at_point`."""
+        return xarray.DataTree.from_dict(
+            {"after_training": self.after_training.dataset, "at_point": self.at_point.dataset}
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `after_training.nc` and `at_point.nc` to a folder."""
+        self.after_training.save(Path(folder) / _FILES[0])
+        self.at_point.save(Path(folder) / _FILES[1])
+        return Path(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Comparison:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: when a file is missing.
+            ValueError: when one is damaged.
+        """
+        return cls(AfterTraining.load(Path(folder) / _FILES[0]), AtPoint.load(Path(folder) / _FILES[1]))
+
+    def __str__(self) -> str:
+        return f"{self.after_training}\n\n{self.at_point}"
+
+
+class Compare:
+    """`compare(...)` asks both questions; `compare.at_point` and `compare.after_training` ask one."""
+
+    at_point = staticmethod(at_point)
+    after_training = staticmethod(after_training)
+
+    def __call__(
+        self,
+        make_pair: MakePair,
+        estimators: Estimators,
+        data: DataSet | Split | Tensor,
+        *,
+        epochs: int | None = None,
+        seconds: float | None = None,
+        seeds: Sequence[int] = (0, 1, 2),
+        judge_on: Split | Tensor | None = None,
+        judge_particles: int = 1000,
+        judge_seed: int = 0,
+        run_dir: str | Path | None = None,
+        n_jobs: int = 1,
+        num_particles: Sequence[int] = LADDER,
+        draws: int = 1000,
+        num_data: int = 8,
+        progress: bool = True,
+        **fit_options: Any,
+    ) -> Comparison:
+        """Train a pair with each estimator, and then look at all of them where the first one ended.
+
+        The point is the pair that the first estimator trained with the first seed, on the first
+        `num_data` training data. The arguments are those of `compare.after_training` and, from
+        `num_particles` on, of `compare.at_point`; with `run_dir` the result is written there too.
+
+        Raises:
+            PairError, ValueError, RunError: as those two.
+        """
+        if run_dir is None:
+            with tempfile.TemporaryDirectory(prefix="ppl_vae-compare-") as folder:
+                return self(
+                    make_pair, estimators, data, epochs=epochs, seconds=seconds, seeds=seeds, judge_on=judge_on,
+                    judge_particles=judge_particles, judge_seed=judge_seed, run_dir=folder, n_jobs=n_jobs,
+                    num_particles=num_particles, draws=draws, num_data=num_data, progress=progress, **fit_options,
+                )  # fmt: skip
+        jobs = make_jobs(
+            make_pair, estimators, data, epochs=epochs, seconds=seconds, seeds=seeds, judge_on=judge_on,
+            judge_particles=judge_particles, judge_seed=judge_seed, run_dir=run_dir, **fit_options,
+        )  # fmt: skip
+        trained = run_jobs(jobs, n_jobs=n_jobs, progress=progress)
+        source = jobs[0].data
+        point = at_point(
+            jobs[0].trained_pair(), estimators, source, num_particles=num_particles, draws=draws,
+            num_data=num_data, seed=judge_seed, progress=progress,
+        )  # fmt: skip
+        result = Comparison(trained, point)
+        result.save(run_dir)
+        return result
+
+    def __repr__(self) -> str:
+        return "ppl_vae.compare.compare"
+
+
+compare = Compare()
