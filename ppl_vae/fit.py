@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
 from pyro.poutine.util import prune_subsample_sites
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ppl_vae.data import DataSet, Split, as_split
@@ -32,7 +32,7 @@ from ppl_vae.run_folder import CHECKPOINT, CONFIG, RunError, RunFolder
 from ppl_vae.runs import pair_config
 from ppl_vae.step import NotFinite, Step, name_bad_site, validate
 from ppl_vae.testing import check_pair
-from ppl_vae.training import Row, Training
+from ppl_vae.training import Learner, Row, Training
 
 Precision = Literal["auto", "float32", "bf16"]
 
@@ -144,10 +144,13 @@ def fit(
         data_size = len(train) * fabric.world_size
         treatment = _kl_schedule(kl, pair, estimator, example, epochs, steps_per_epoch, data_size)
     factor = make_schedule(schedule)
-    parameters = [parameter for parameter in pair.parameters() if parameter.requires_grad]
+    auxiliary = estimator.auxiliary.to(fabric.device) if isinstance(estimator, Estimator) else nn.Module()
+    parameters = [p for module in (pair, auxiliary) for p in module.parameters() if p.requires_grad]
     torch_optimizer = make_optimizer(optimizer, parameters, learning_rate, weight_decay)
     folder = _folder(run_dir, resume) if fabric.is_global_zero else None
-    learners = {"kl": treatment} if treatment is not None else {}
+    learners: dict[str, Learner] = {"estimator": auxiliary}
+    if treatment is not None:
+        learners["kl"] = treatment
     training = Training(pair, torch_optimizer, settings, folder, patience, learners)
     on_cpu = fabric.device.type == "cpu"  # elsewhere, looking at a loss would make the device wait
     batch = example
@@ -252,13 +255,17 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
             f"pyro.infer.Trace_ELBO(), got {estimator!r}"
         )
     plain = {name: value for name, value in options.items() if name not in ("pair", "data", "fabric")}
-    plain["estimator"] = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
-    for name in ("num_particles", "alpha"):
-        if hasattr(estimator, name):
-            plain[f"estimator_{name}"] = getattr(estimator, name)
+    plain["estimator"] = repr(estimator) if isinstance(estimator, Estimator) else _stock(estimator)
     plain["data"] = repr(options["data"]) if not isinstance(options["data"], Tensor) else "a tensor"
     simple = (str, int, float, bool, type(None))
     return {name: value if isinstance(value, simple) else str(value) for name, value in plain.items()}
+
+
+def _stock(estimator: PyroELBO) -> str:
+    """One of Pyro's estimators as text; they have no repr of their own."""
+    named = {name: getattr(estimator, name, None) for name in ("alpha", "num_particles")}
+    arguments = ", ".join(f"{name}={value}" for name, value in named.items() if value is not None)
+    return f"{type(estimator).__module__}.{type(estimator).__qualname__}({arguments})"
 
 
 def _fabric(device: str) -> Fabric:

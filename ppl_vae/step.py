@@ -51,6 +51,7 @@ class Objective(nn.Module):
         super().__init__()
         self.pair = pair
         self.estimator = estimator
+        self.auxiliary = estimator.auxiliary if isinstance(estimator, Estimator) else nn.Module()
         self.kl_weight: Mapping[str, Tensor] = {}
         # in a dict, so that they are no part of the module: what they learn, they learn by themselves
         self.penalties: Mapping[str, Penalty] = {}
@@ -166,7 +167,7 @@ class Step:
             else:
                 self._fabric.backward(loss)
         if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.pair.parameters(), self.clip_norm)
+            nn.utils.clip_grad_norm_(self._objective.parameters(), self.clip_norm)
         self._optimizer.step()
         for penalty in self._objective.penalties.values():
             penalty.learn(self._fabric.all_reduce if self._fabric is not None else None)

@@ -1,4 +1,4 @@
-"""The command `ppl-vae`: train, evaluate, sample, check, list. On top of everything; nothing imports it."""
+"""The command `ppl-vae`: train, evaluate, sample, compare, check, list. On top of everything; nothing imports it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train a pair on data, then judge it: a run's folder with weights, metrics, pictures, summary",
     "evaluate": "judge the pair of a run's folder on data",
     "sample": "draw new data from the pair of a run's folder",
+    "compare": "train a pair with several estimators and compare them, after training and at a point",
     "check": "check that a model and a guide fit together, without training them",
     "list": "what there is: models, guides, nets, likelihoods, estimators, data sets, ...",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import xarray
 from torch import Tensor
 
 from ppl_vae.compare.after_training import after_training, make_jobs, run_jobs
-from ppl_vae.compare.at_point import LADDER, at_point
+from ppl_vae.compare.at_point import at_point
 from ppl_vae.compare.factories import Estimators
 from ppl_vae.compare.job import MakePair
 from ppl_vae.compare.point_result import AtPoint
@@ -82,17 +82,18 @@ class Compare:
         judge_seed: int = 0,
         run_dir: str | Path | None = None,
         n_jobs: int = 1,
-        num_particles: Sequence[int] = LADDER,
-        draws: int = 1000,
-        num_data: int = 8,
+        point: Mapping[str, Any] | None = None,
         progress: bool = True,
         **fit_options: Any,
     ) -> Comparison:
         """Train a pair with each estimator, and then look at all of them where the first one ended.
 
-        The point is the pair that the first estimator trained with the first seed, on the first
-        `num_data` training data. The arguments are those of `compare.after_training` and, from
-        `num_particles` on, of `compare.at_point`; with `run_dir` the result is written there too.
+        The point is the pair that the first estimator trained with the first seed. With `run_dir` the
+        result is written there too, and `Comparison.load` reads it.
+
+        Args:
+            point: arguments of `compare.at_point`, such as `{"num_particles": [1, 10, 100]}`; the
+                others are those of `compare.after_training`.
 
         Raises:
             PairError, ValueError, RunError: as those two.
@@ -102,19 +103,15 @@ class Compare:
                 return self(
                     make_pair, estimators, data, epochs=epochs, seconds=seconds, seeds=seeds, judge_on=judge_on,
                     judge_particles=judge_particles, judge_seed=judge_seed, run_dir=folder, n_jobs=n_jobs,
-                    num_particles=num_particles, draws=draws, num_data=num_data, progress=progress, **fit_options,
+                    point=point, progress=progress, **fit_options,
                 )  # fmt: skip
         jobs = make_jobs(
             make_pair, estimators, data, epochs=epochs, seconds=seconds, seeds=seeds, judge_on=judge_on,
             judge_particles=judge_particles, judge_seed=judge_seed, run_dir=run_dir, **fit_options,
         )  # fmt: skip
         trained = run_jobs(jobs, n_jobs=n_jobs, progress=progress)
-        source = jobs[0].data
-        point = at_point(
-            jobs[0].trained_pair(), estimators, source, num_particles=num_particles, draws=draws,
-            num_data=num_data, seed=judge_seed, progress=progress,
-        )  # fmt: skip
-        result = Comparison(trained, point)
+        options = {"seed": judge_seed, "progress": progress, **(point or {})}
+        result = Comparison(trained, at_point(jobs[0].trained_pair(), estimators, jobs[0].data, **options))
         result.save(run_dir)
         return result
 

@@ -75,8 +75,10 @@ def snr(
         if fitted is not None and np.isfinite(fitted.slope):
             sure = f" ± {fitted.standard_error:.2f}" if np.isfinite(fitted.standard_error) else ""
             label = f"{name}:  $K^{{{fitted.slope:+.2f}}}${sure}"
-            ends = cell.K.values[known][[0, -1]].astype(float)
-            ax.plot(ends, [fitted.at(end) for end in ends], color=style["color"], linewidth=1.2, alpha=0.7)
+            ladder = cell.K.values[known].astype(float)
+            fit, rest = ladder[ladder >= fitted.smallest], ladder[ladder <= fitted.smallest]
+            for part_of, line in ((fit, "-"), (rest, ":")):  # dotted where it only continues the line
+                ax.plot(part_of, [fitted.at(k) for k in part_of], line, color=style["color"], linewidth=1.2, alpha=0.7)
         value, error = cell.snr.values[known], cell.snr_standard_error.values[known]
         # a bar that would reach zero has no place on a logarithmic axis
         low = np.minimum(2 * error, 0.9 * value)

@@ -95,7 +95,7 @@ class AtPoint:
 
     @property
     def slopes(self) -> pd.DataFrame:
-        """The power of K with which `snr`, `signal` and `variance` go: `slope`, `standard_error`, a row each."""
+        """The power of K with which `snr`, `signal` and `variance` go, over all K: a row each, see `slope`."""
         return pd.DataFrame(
             {
                 "quantity": quantity,
@@ -111,13 +111,17 @@ class AtPoint:
             for fitted in [self.slope(str(name), str(part), quantity)]
         )
 
-    def slope(self, estimator: str, part: str, quantity: str = "snr") -> Slope:
-        """The fitted power law of one quantity in K.
+    def slope(self, estimator: str, part: str, quantity: str = "snr", smallest: int = 1) -> Slope:
+        """The fitted power law of one quantity in K, from K = `smallest` on.
+
+        The rates that theory knows are those of large K, which begin where K is well above the
+        variance of the weights over their squared mean.
 
         Raises:
             KeyError: for a name that is not in the result.
         """
         cell = self.dataset.sel(estimator=estimator, part=part)
+        cell = cell.sel(K=cell.K >= smallest)
         return fit_slope(
             cell.K.values.tolist(),
             cell[quantity].values.tolist(),
@@ -140,9 +144,10 @@ class AtPoint:
         """The bounds against K, and the evidence as a line."""
         return plots.bounds(self.dataset, ax)
 
-    def plot_snr(self, part: str = "guide", ax: Axes | None = None) -> Axes:
-        """The signal-to-noise ratio of a program's gradient against K, in log-log, with its slopes."""
-        slopes = {str(name): self.slope(str(name), part) for name in self.dataset.estimator.values}
+    def plot_snr(self, part: str = "guide", smallest: int = 1, ax: Axes | None = None) -> Axes:
+        """The signal-to-noise ratio of a program's gradient against K, in log-log, with slopes from `smallest` on."""
+        names = [str(name) for name in self.dataset.estimator.values]
+        slopes = {name: self.slope(name, part, smallest=smallest) for name in names}
         return plots.snr(self.dataset, part, slopes, ax)
 
     def save(self, path: str | Path) -> Path:

@@ -11,12 +11,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Slope:
-    """A power law y = exp(intercept) x^slope, fitted to `num_points` points."""
+    """A power law y = exp(intercept) x^slope, fitted to `num_points` points from x = `smallest` on."""
 
     slope: float
     standard_error: float
     intercept: float
     num_points: int
+    smallest: float
 
     def at(self, x: float) -> float:
         """The line at x."""
@@ -42,7 +43,7 @@ def fit_slope(x: Sequence[float], y: Sequence[float], error: Sequence[float]) ->
         if math.isfinite(b) and b > 0 and math.isfinite(e) and b > 2 * e
     ]
     if len({a for a, _, _ in points}) < 2:
-        return Slope(math.nan, math.nan, math.nan, len(points))
+        return Slope(math.nan, math.nan, math.nan, len(points), math.nan)
     log_x, log_y, relative = np.array(points).T
     # errors that vanish (an exact result) weigh as the smallest that does not, or all alike
     positive = relative[relative > 0]
@@ -55,4 +56,5 @@ def fit_slope(x: Sequence[float], y: Sequence[float], error: Sequence[float]) ->
     freedom = len(points) - 2
     chi_squared = (weight * (log_y - intercept - slope * log_x) ** 2).sum()
     inflation = math.sqrt(max(1.0, chi_squared / freedom)) if freedom else math.nan
-    return Slope(float(slope), inflation / math.sqrt(spread), float(intercept), len(points))
+    error = inflation / math.sqrt(spread)
+    return Slope(float(slope), error, float(intercept), len(points), math.exp(min(log_x)))

@@ -97,8 +97,8 @@ class MMDPenalty(Penalty):
     def forward(self, particles: Particles) -> Tensor:
         z, u = draws_of(particles, self.site), self.prior(particles)
         squared = mmd_squared(
-            z.flatten(2),
-            u.flatten(2),
+            z.reshape(*z.shape[:2], -1),
+            u.reshape(*u.shape[:2], -1),
             self.treatment.kernel,
             self.treatment.bandwidth,
             self.treatment.estimate,

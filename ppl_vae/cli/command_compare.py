@@ -1,0 +1,156 @@
+"""`ppl-vae compare`: estimators side by side, after training and at a point; a folder keeps all of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyro.infer import ELBO as PyroELBO
+
+from ppl_vae.cli import OK
+from ppl_vae.cli.command_train import COMMAND, contents
+from ppl_vae.cli.errors import UsageError
+from ppl_vae.cli.options import Parser, add_data, add_pair, build, load_data, make_parser
+from ppl_vae.cli.report import save_figure
+from ppl_vae.compare import Comparison, after_training, at_point, compare
+from ppl_vae.data import DataSet
+from ppl_vae.fit import fit
+from ppl_vae.pair import Pair
+from ppl_vae.run_folder import atomic_write
+
+EPILOG = """examples:
+  ppl-vae compare --epochs 30 --estimators '[ELBO, IWAE, DReG]'
+  ppl-vae compare --config compare.yaml --run_dir runs/compare --n_jobs 2
+
+compare.yaml:
+  data: digits
+  epochs: 100
+  seeds: [0, 1, 2]
+  fit: {batch_size: 50, learning_rate: 0.002}
+  estimators:
+    - ELBO
+    - {class_path: IWAE, init_args: {num_particles: 50}}
+    - {class_path: pyro.infer.Trace_ELBO, init_args: {num_particles: 5, vectorize_particles: true}}
+
+The same command with the same --run_dir repeats no finished run and continues half ones.
+"""
+
+_DEFAULT = [
+    {"class_path": "ppl_vae.estimators.ELBO"},
+    {"class_path": "ppl_vae.estimators.IWAE", "init_args": {"num_particles": 10}},
+    {"class_path": "ppl_vae.estimators.DReG", "init_args": {"num_particles": 10}},
+]
+
+
+def parser() -> Parser:
+    """The options of `ppl-vae compare`: those of `compare.after_training`, `compare.at_point` and `fit`."""
+    options = make_parser(
+        "compare", "Train a pair with several estimators, alike in all else, and compare them.", EPILOG
+    )
+    add_data(options)
+    add_pair(options)
+    group = options.add_argument_group("the comparison")
+    group.add_argument(
+        "--estimators",
+        type=list[PyroELBO],
+        default=_DEFAULT,
+        help="names from `ppl-vae list estimators`, or classes with arguments as in the example",
+    )
+    group.add_argument(
+        "--run_dir",
+        type=Path | None,
+        default=None,
+        help="where all of it is kept; by default runs/compare-<data>-<date>-<time>",
+    )
+    ours = {"make_pair", "estimators", "data", "judge_on", "run_dir", "fit_options"}
+    group.add_function_arguments(after_training, skip=ours | set(_FIT_OWN) | set(_fit_names()), as_group=False)
+    group.add_function_arguments(
+        at_point, "at_point", skip={"pair", "estimators", "data", "seed", "check", "progress"}, as_group=False
+    )
+    options.add_argument_group("each training").add_function_arguments(fit, "fit", skip=set(_FIT_OWN), as_group=False)
+    return options
+
+
+# what a comparison sets itself
+_FIT_OWN = (
+    "pair", "estimator", "data", "fabric", "run_dir", "resume", "epochs", "seed", "progress", "loggers",
+)  # fmt: skip
+
+
+def _fit_names() -> set[str]:
+    import inspect
+
+    own = set(inspect.signature(after_training).parameters)
+    return set(inspect.signature(fit).parameters) - own
+
+
+@dataclass(frozen=True)
+class PairFromOptions:
+    """A seed to the pair that options describe, also in another process."""
+
+    options: str
+    dataset: DataSet
+
+    def __call__(self, seed: int) -> Pair:
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())  # a worker has the folder, but does not import from it
+        reader = parser()
+        return build(reader, reader.parse_string(self.options), self.dataset, seed)[0]
+
+
+def run(words: Sequence[str]) -> int:
+    """Compare as the words say."""
+    options = parser()
+    chosen = options.read(words)
+    if (chosen.epochs is None) == (chosen.seconds is None):
+        raise UsageError("give one budget for each run: --epochs 30, or --seconds 60")
+    dataset = load_data(chosen)
+    built = options.build(chosen)
+    folder = built.run_dir or Path("runs") / f"compare-{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = [name for name in ("epochs", "seconds", "seeds", "judge_particles", "judge_seed", "n_jobs", "progress")]
+    print(f"{dataset!r}\ncompares in {folder}", flush=True)
+    keep = chosen.clone()
+    keep.config = keep.run_dir = None
+    text = options.dump(keep, skip_none=False)
+    atomic_write(folder / COMMAND, lambda path: path.write_text(text, encoding="utf-8"))
+    try:
+        result = compare(
+            PairFromOptions(text, dataset),
+            built.estimators,
+            dataset,
+            run_dir=folder,
+            point={name: value for name, value in vars(built.at_point).items()},
+            **{name: built[name] for name in names},
+            **vars(built.fit),
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the same command with --run_dir {folder} goes on from there") from None
+    write_comparison(folder, result)
+    print(f"\n{result}\n\n{contents(folder)}")
+    return OK
+
+
+def write_comparison(folder: Path, result: Comparison) -> None:
+    """The tables as CSV, the summary as text, and the figures."""
+    tables: dict[str, Any] = {
+        "after_training.csv": result.after_training.table,
+        "at_point.csv": result.at_point.table,
+        "slopes.csv": result.at_point.slopes,
+    }
+    for name, table in tables.items():
+        atomic_write(folder / name, lambda path, table=table: table.to_csv(path, index=False))  # type: ignore[misc]
+    atomic_write(folder / "summary.txt", lambda path: path.write_text(f"{result}\n", encoding="utf-8"))
+    figures = folder / "figures"
+    save_figure(result.after_training.plot_scores(), figures / "scores.png")
+    save_figure(result.after_training.plot_curves("step"), figures / "curves_steps.png")
+    save_figure(result.after_training.plot_curves("seconds"), figures / "curves_seconds.png")
+    save_figure(result.at_point.plot_bounds(), figures / "bounds.png")
+    for part in result.at_point.dataset.part.values:
+        save_figure(result.at_point.plot_snr(str(part)), figures / f"snr_{part}.png")
+
+
