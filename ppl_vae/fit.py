@@ -138,7 +138,7 @@ def fit(
         example = train.take(8).tensors()
     pair.remember(example)
     if check:
-        _check_pair(pair, estimator, example)
+        check_pair(pair, *example, estimator=estimator)
     steps_per_epoch = math.ceil(len(train) / batch_size)
     with questioning(pair, seed, fabric.device):
         data_size = len(train) * fabric.world_size
@@ -297,11 +297,6 @@ def _parts(data: DataSet | Split | Tensor, fabric: Fabric) -> tuple[Split, Split
         size = len(train) // fabric.world_size * fabric.world_size  # equal shares: equal steps
         train = train[fabric.global_rank : size : fabric.world_size]
     return train.to(fabric.device), None if valid is None else valid.to(fabric.device)
-
-
-def _check_pair(pair: Pair, estimator: PyroELBO, example: tuple[Tensor, ...]) -> None:
-    stock = not isinstance(estimator, Estimator)
-    check_pair(pair, *example, allow_global=stock or estimator.handles_global_latents)
 
 
 def _kl_schedule(

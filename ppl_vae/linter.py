@@ -15,7 +15,6 @@ from ppl_vae.pair import Pair
 from ppl_vae.particles import PairError
 from ppl_vae.site_facts import Sites, read_sites
 
-
 Rule = Callable[[Sites, Any], Iterator[str]]
 
 

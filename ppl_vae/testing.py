@@ -10,6 +10,7 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
+from pyro.infer import ELBO as PyroELBO
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_site_shape
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from ppl_vae import particles as particles_module
 from ppl_vae.estimators import ELBO
 from ppl_vae.isolation import eval_mode, random_numbers
+from ppl_vae.linter import check_estimator_for
 from ppl_vae.pair import Pair
 from ppl_vae.particles import PairError, Particles, latent_names
 from ppl_vae.testing_estimators import EstimatorError, EstimatorReport, check_estimator
@@ -47,7 +49,9 @@ class PairReport:
         return "\n".join(["the pair keeps the contract", *rows, f"parameters  {self.num_parameters:,}"])
 
 
-def check_pair(pair: Pair, *batch: Tensor, allow_global: bool = False) -> PairReport:
+def check_pair(
+    pair: Pair, *batch: Tensor, estimator: PyroELBO | None = None, allow_global: bool = False
+) -> PairReport:
     """Run a pair through its contract on one batch, and say what it is made of.
 
     The pair, its BatchNorm averages, the gradients and the random numbers are left as they were.
@@ -55,19 +59,22 @@ def check_pair(pair: Pair, *batch: Tensor, allow_global: bool = False) -> PairRe
     Args:
         pair: the pair.
         batch: what its programs are called with; two data or more.
-        allow_global: accept latent sites outside the `data` plate, which some estimators treat.
+        estimator: one of ours or of Pyro's, to be checked for this pair too (`linter`).
+        allow_global: accept latent sites outside the `data` plate, which some estimators treat; with
+            an estimator it is the one to say so.
 
     Raises:
         PairError: naming the site, the shapes and the fix, for: a program that fails, latent sites
             whose names differ, a site outside the `data` plate, wrong event dims, a value outside
             a site's support, NaN, a model that cannot run unconditioned, a net that does not accept
-            leading dims or that mixes data, a parameter without a gradient.
+            leading dims or that mixes data, a parameter without a gradient, an estimator that is not
+            valid for the pair.
     """
     if not batch or any(len(tensor) < 2 for tensor in batch):
         raise PairError("check_pair needs a batch of two data or more: check_pair(pair, x)")
     with _undisturbed(pair), pyro.validation_enabled(True):
         particles = _run(pair, batch)
-        _check_plates(particles, allow_global)
+        _check_plates(particles, allow_global or estimator is not None)
         _check_shapes(particles)
         _check_finite(particles)
         _check_unconditioned(pair, batch, particles.model_trace)
@@ -75,6 +82,8 @@ def check_pair(pair: Pair, *batch: Tensor, allow_global: bool = False) -> PairRe
             _check_leading_dims(pair, batch)
             _check_independence(pair, batch)
         _check_gradients(pair, batch)
+        if estimator is not None:
+            check_estimator_for(pair, batch, estimator)
     return _report(pair, particles)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import sys
 import time
@@ -67,8 +69,7 @@ def parser() -> Parser:
         default=None,
         help="where all of it is kept; by default runs/compare-<data>-<date>-<time>",
     )
-    ours = {"make_pair", "estimators", "data", "judge_on", "run_dir", "fit_options"}
-    group.add_function_arguments(after_training, skip=ours | set(_FIT_OWN) | set(_fit_names()), as_group=False)
+    group.add_function_arguments(after_training, skip=_elsewhere(), as_group=False)
     group.add_function_arguments(
         at_point, "at_point", skip={"pair", "estimators", "data", "seed", "check", "progress"}, as_group=False
     )
@@ -82,11 +83,16 @@ _FIT_OWN = (
 )  # fmt: skip
 
 
-def _fit_names() -> set[str]:
-    import inspect
-
+def _elsewhere() -> set[str]:
+    """The arguments of `after_training` that are options elsewhere, or none."""
     own = set(inspect.signature(after_training).parameters)
-    return set(inspect.signature(fit).parameters) - own
+    passed_on = set(inspect.signature(fit).parameters) - own  # jsonargparse follows **fit_options
+    return {"make_pair", "estimators", "data", "judge_on", "run_dir", "fit_options"} | passed_on
+
+
+@functools.cache
+def _reader() -> Parser:
+    return parser()  # takes seconds, and a worker makes many pairs
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class PairFromOptions:
     def __call__(self, seed: int) -> Pair:
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())  # a worker has the folder, but does not import from it
-        reader = parser()
+        reader = _reader()
         return build(reader, reader.parse_string(self.options), self.dataset, seed)[0]
 
 
@@ -112,7 +118,7 @@ def run(words: Sequence[str]) -> int:
     dataset = load_data(chosen)
     built = options.build(chosen)
     folder = built.run_dir or Path("runs") / f"compare-{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    names = [name for name in ("epochs", "seconds", "seeds", "judge_particles", "judge_seed", "n_jobs", "progress")]
+    names = ("epochs", "seconds", "seeds", "judge_particles", "judge_seed", "n_jobs", "progress")
     print(f"{dataset!r}\ncompares in {folder}", flush=True)
     keep = chosen.clone()
     keep.config = keep.run_dir = None
@@ -124,7 +130,7 @@ def run(words: Sequence[str]) -> int:
             built.estimators,
             dataset,
             run_dir=folder,
-            point={name: value for name, value in vars(built.at_point).items()},
+            point=vars(built.at_point),
             **{name: built[name] for name in names},
             **vars(built.fit),
         )

@@ -103,7 +103,7 @@ def label(given: Any, with_particles: bool = False) -> str:
 
 
 def _differs(value: Any, default: Any) -> bool:
-    return default is inspect.Parameter.empty or value is not default and value != default
+    return default is inspect.Parameter.empty or (value is not default and value != default)
 
 
 def _plain(value: Any) -> str:

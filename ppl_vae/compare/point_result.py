@@ -121,7 +121,7 @@ class AtPoint:
             KeyError: for a name that is not in the result.
         """
         cell = self.dataset.sel(estimator=estimator, part=part)
-        cell = cell.sel(K=cell.K >= smallest)
+        cell = cell.sel(K=smallest <= cell.K)
         return fit_slope(
             cell.K.values.tolist(),
             cell[quantity].values.tolist(),

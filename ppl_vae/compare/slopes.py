@@ -44,6 +44,7 @@ def fit_slope(x: Sequence[float], y: Sequence[float], error: Sequence[float]) ->
     ]
     if len({a for a, _, _ in points}) < 2:
         return Slope(math.nan, math.nan, math.nan, len(points), math.nan)
+    used = sorted(a for a in x if math.log(a) in {point[0] for point in points})
     log_x, log_y, relative = np.array(points).T
     # errors that vanish (an exact result) weigh as the smallest that does not, or all alike
     positive = relative[relative > 0]
@@ -57,4 +58,4 @@ def fit_slope(x: Sequence[float], y: Sequence[float], error: Sequence[float]) ->
     chi_squared = (weight * (log_y - intercept - slope * log_x) ** 2).sum()
     inflation = math.sqrt(max(1.0, chi_squared / freedom)) if freedom else math.nan
     error = inflation / math.sqrt(spread)
-    return Slope(float(slope), error, float(intercept), len(points), math.exp(min(log_x)))
+    return Slope(float(slope), error, float(intercept), len(points), float(used[0]))

@@ -194,6 +194,7 @@ def test_dynamic_rows_follow_the_global_generator():
     assert torch.equal(first, split.tensors()[0])
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower")  # torch, on Python 3.13.0 only
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_a_batch_of_resident_rows_is_one_graph(dynamic):
     tensor = torch.randint(0, 256, (20, 6), dtype=torch.uint8)

@@ -1,0 +1,122 @@
+"""From a function of tensors to a compiled graph: traced on fake tensors, then given to a compiler."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import pyro
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from ppl_vae.capture.errors import CaptureError, SiteWatch, explain
+from ppl_vae.capture.matmul import choose_routes
+from ppl_vae.capture.numerics import decompositions
+
+Backend = Literal["inductor", "graph"]
+Function = Callable[[list[Tensor]], list[Tensor]]
+Compiled = Callable[..., Sequence[Tensor]]
+
+
+def trace(function: Function, inputs: Sequence[Tensor], device: torch.device) -> fx.GraphModule:
+    """The operations that `function` does with tensors like `inputs`, changes to them included.
+
+    Raises:
+        CaptureError: where the function needs more than the shapes, types and devices of tensors.
+    """
+    watch = SiteWatch()
+    plain = [tensor.detach() for tensor in inputs]
+
+    def watched(*tensors: Tensor) -> list[Tensor]:
+        with watch:
+            return function(list(tensors))
+
+    try:
+        with without_value_checks(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            make = make_fx(watched, tracing_mode="fake", decomposition_table=decompositions(device))
+            graph: fx.GraphModule = make(*plain)
+    except Exception as error:
+        raise explain(error, watch) from error
+    # a plain list of placeholders, without the pytree of the traced function's signature
+    graph.graph.set_codegen(fx.graph.CodeGen())
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
+
+
+def compile_graph(
+    graph: fx.GraphModule, inputs: Sequence[Tensor], backend: Backend, same_noise: bool
+) -> Compiled:
+    """A function of the inputs, one argument each.
+
+    Args:
+        graph: from `trace`.
+        inputs: tensors to compile for; on a CPU they serve to time the matrix products.
+        backend: "inductor" compiles; "graph" runs the traced operations one by one.
+        same_noise: draw with torch's own generators, as the eager step does; Inductor's random
+            numbers are faster, as good, and others.
+
+    Raises:
+        CaptureError: without a C++ compiler, or where Inductor fails.
+    """
+    if backend == "graph":
+        return graph
+    device = next((tensor.device for tensor in inputs if tensor.device.type != "cpu"), torch.device("cpu"))
+    if device.type == "cpu":
+        require_compiler()
+        choose_routes(graph)
+    from torch._inductor import config
+    from torch._inductor.compile_fx import compile_fx
+
+    plain = [tensor.detach() for tensor in inputs]
+    try:
+        with torch.no_grad(), warnings.catch_warnings(), config.patch(fallback_random=same_noise):
+            warnings.simplefilter("ignore")
+            compiled: Compiled = compile_fx(graph, plain)
+    except Exception as error:
+        text = str(error).strip().splitlines()
+        raise CaptureError(
+            f"Inductor could not compile the step: {type(error).__name__}: {text[0] if text else ''}"
+        ) from error
+    return compiled
+
+
+def require_compiler() -> None:
+    """Raise CaptureError unless a C++ compiler is there, which Inductor needs on a CPU."""
+    from torch._inductor import config
+
+    wanted = config.cpp.cxx if isinstance(config.cpp.cxx, tuple | list) else (config.cpp.cxx,)
+    if not any(name and shutil.which(name) for name in wanted):
+        raise CaptureError("no C++ compiler was found, which compiling for a CPU needs: install g++ or clang")
+
+
+@contextmanager
+def without_value_checks() -> Iterator[None]:
+    """Pyro without its looks at values: validation, warnings of NaN, tensors turned into numbers."""
+    replaced = {"warn_if_nan": _as_it_is, "torch_item": _detached}
+    found: list[tuple[Any, str, Any]] = []
+    for name, module in list(sys.modules.items()):
+        if name.startswith("pyro."):
+            found += [(module, key, vars(module)[key]) for key in replaced if key in vars(module)]
+    for module, key, _ in found:
+        setattr(module, key, replaced[key])
+    try:
+        with pyro.validation_enabled(False):
+            yield
+    finally:
+        for module, key, original in found:
+            setattr(module, key, original)
+
+
+def _as_it_is(value: Any, *args: Any, **kwargs: Any) -> Any:
+    return value
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value
