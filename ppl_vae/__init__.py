@@ -1,5 +1,6 @@
 """ppl_vae: a laboratory for amortized variational inference on Pyro."""
 
+from ppl_vae.compare import compare
 from ppl_vae.fit import Run, TrainingError, fit
 from ppl_vae.inference_data import inference_data
 from ppl_vae.pair import Pair
@@ -15,6 +16,7 @@ __all__ = [
     "Run",
     "RunError",
     "TrainingError",
+    "compare",
     "decode",
     "encode",
     "fit",

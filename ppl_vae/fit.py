@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ppl_vae.capture import worth_capturing
 from ppl_vae.data import DataSet, Split, as_split
 from ppl_vae.estimators import Estimator
 from ppl_vae.isolation import questioning, random_numbers
@@ -30,7 +31,7 @@ from ppl_vae.particles import draw, latent_names
 from ppl_vae.precision import mixed_precision
 from ppl_vae.run_folder import CHECKPOINT, CONFIG, RunError, RunFolder
 from ppl_vae.runs import pair_config
-from ppl_vae.step import NotFinite, Step, name_bad_site, validate
+from ppl_vae.step import Capture, NotFinite, Step, name_bad_site, validate
 from ppl_vae.testing import check_pair
 from ppl_vae.training import Learner, Row, Training
 
@@ -85,6 +86,7 @@ def fit(
     run_dir: str | Path | None = None,
     resume: bool = False,
     checkpoint_every: int = 1,
+    capture: Capture = False,
     loggers: Sequence[str] = (),
     progress: bool = True,
     check: bool = True,
@@ -119,12 +121,17 @@ def fit(
         run_dir: a folder for the run: config, weights, metrics, checkpoint.
         resume: continue from the folder's checkpoint, where there is one.
         checkpoint_every: epochs between checkpoints.
+        capture: True runs the step as one compiled graph, see `ppl_vae.capture`: less time a step, after half
+            a minute to compile it. "auto" does so for trainings that are long enough to gain by it, and
+            warns where it cannot be done; True makes that an error. A smaller last batch of an epoch runs
+            as written.
         loggers: "tensorboard", "wandb", "mlflow"; metrics.csv is always written.
         progress: show a progress bar.
         check: run `check_pair` first.
 
     Raises:
         PairError: for a pair that breaks the contract.
+        CaptureError: with `capture=True`, for a step that cannot be captured.
         ValueError: for an option out of range, or a treatment of the KL term that the estimator has no
             place for.
         RunError: for a folder that holds another run, or a checkpoint of other settings.
@@ -153,13 +160,15 @@ def fit(
         learners["kl"] = treatment
     training = Training(pair, torch_optimizer, settings, folder, patience, learners)
     on_cpu = fabric.device.type == "cpu"  # elsewhere, looking at a loss would make the device wait
-    batch = example
+    given: Tensor | tuple[Tensor, ...] = example
 
     with random_numbers(seed + fabric.global_rank, fabric.device):
         if folder is not None and resume and (folder.path / CHECKPOINT).exists():
             training.resume()
         if folder is not None:  # only now: a folder whose checkpoint does not fit must stay as it was
             folder.write_config({**pair_config(pair), "fit": settings})
+        total = epochs * steps_per_epoch
+        long = capture is True or worth_capturing(total, fabric.device)
         step = Step(
             pair,
             estimator,
@@ -168,11 +177,14 @@ def fit(
             check_finite=on_cpu,
             fabric=fabric,
             kl=treatment,
+            capture=capture if long else False,
+            capture_size=min(batch_size, len(train)),
         )
-        total = epochs * steps_per_epoch
         writers = open_loggers(loggers, folder.path if folder else None, settings)
         silent = not (progress and fabric.is_global_zero)
         bar = tqdm(total=total, initial=training.step, disable=silent, unit="step", mininterval=0.2)
+        if step.captured is not None:
+            bar.set_postfix_str("compiling the step")
         quiet = pyro.validation_enabled(False)  # check_pair has validated; a hot loop need not again
         half = mixed_precision(pair.model, pair.guide, dtype=_net_dtype(precision, fabric.device))
         try:
@@ -181,11 +193,11 @@ def fit(
                     started = time.perf_counter()
                     pair.train()
                     order = torch.Generator().manual_seed(seed + training.epoch)
-                    for batch in train.batches(batch_size, shuffle_generator=order):
+                    for given in _batches(train, batch_size, order):
                         if schedule != "constant":
                             step.set_learning_rate(learning_rate * factor(training.step / total))
                         step.set_epoch(training.step / steps_per_epoch)
-                        step(*batch)
+                        step.on(train, given) if isinstance(given, Tensor) else step(*given)
                         training.step += 1
                         bar.update()
                     training.epoch += 1
@@ -196,6 +208,8 @@ def fit(
                         "learning_rate": torch_optimizer.param_groups[0]["lr"],
                         **{f"train_{name}": mean for name, mean in step.pop_means().items()},
                     }
+                    if step.captured is not None:
+                        row["capture_seconds"] = step.captured.seconds
                     if not math.isfinite(row["train_bound"]):
                         raise NotFinite(f"the epoch's mean bound is {row['train_bound']}")
                     last = training.epoch == epochs
@@ -209,7 +223,7 @@ def fit(
                         writer.log(row, training.epoch)
                     bar.set_postfix_str(_summary(row, epochs))
         except NotFinite as error:
-            where = name_bad_site(pair, batch)
+            where = name_bad_site(pair, train.batch(given) if isinstance(given, Tensor) else given)
             training.restore_last_good()
             if folder is not None:
                 folder.save_weights(pair)
@@ -246,6 +260,8 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     for name in ("clip_norm", "patience"):
         if options[name] is not None and not options[name] > 0:
             raise ValueError(f"{name} must be positive or None, got {options[name]!r}")
+    if options["capture"] not in (True, False, "auto"):
+        raise ValueError(f"capture must be True, False or 'auto', got {options['capture']!r}")
     if options["resume"] and options["run_dir"] is None:
         raise ValueError("resume=True needs the run's folder: fit(..., run_dir='runs/name', resume=True)")
     estimator = options["estimator"]
@@ -297,6 +313,14 @@ def _parts(data: DataSet | Split | Tensor, fabric: Fabric) -> tuple[Split, Split
         size = len(train) // fabric.world_size * fabric.world_size  # equal shares: equal steps
         train = train[fabric.global_rank : size : fabric.world_size]
     return train.to(fabric.device), None if valid is None else valid.to(fabric.device)
+
+
+def _batches(
+    train: Split, batch_size: int, order: torch.Generator
+) -> Iterable[Tensor] | Iterable[tuple[Tensor, ...]]:
+    """A pass over the data: indices where the step makes the batch itself, else batches, read ahead."""
+    pass_over = train.indices if train.resident else train.batches
+    return pass_over(batch_size, shuffle_generator=order)
 
 
 def _kl_schedule(

@@ -63,7 +63,9 @@ def read_sites(pair: Pair, batch: Tensor | Sequence[Tensor]) -> Sites:
     discrete = [name for name, site in drawn.items() if not getattr(site["fn"], "has_rsample", False)]
     frames = [frame for _, site in every if (frame := data_frame(site)) is not None]
     scaled = {
-        name: f"{_user_scale(site):g}" for name, site in (*drawn.items(), *latent.items()) if _user_scale(site) != 1.0
+        name: f"{_user_scale(site):g}"
+        for name, site in (*drawn.items(), *latent.items())
+        if _user_scale(site) != 1.0
     }
     shared = [name for name in latent if name in drawn]
     return Sites(

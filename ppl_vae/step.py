@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import pyro
 import torch
@@ -12,6 +13,7 @@ from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
 from torch import Tensor, nn
 
+from ppl_vae.capture import CapturedStep, CaptureError
 from ppl_vae.data import Split
 from ppl_vae.estimators import ELBO, Estimator
 from ppl_vae.isolation import questioning
@@ -20,6 +22,7 @@ from ppl_vae.pair import Pair
 from ppl_vae.particles import Particles, data_frame
 
 Terms = dict[str, Tensor]
+Capture = bool | Literal["auto"]
 
 
 class NotFinite(ArithmeticError):
@@ -101,6 +104,12 @@ class Step:
         check_finite: raise before a loss that is not finite moves the parameters. It makes a GPU wait.
         fabric: what prepares the pair for its devices; None for a step of one's own on one device.
         kl: what is done to the KL term, its penalties made; `set_epoch` moves it. None leaves it alone.
+        capture: run the step as one compiled graph (`ppl_vae.capture`). What cannot be captured runs as
+            written after one warning, "auto", or is an error, True.
+        capture_size: the one batch size that is captured; None captures each, and compiles for each.
+
+    Raises:
+        CaptureError: with `capture=True`, here or from a step: names the site or the line and the reason.
     """
 
     def __init__(
@@ -113,6 +122,8 @@ class Step:
         check_finite: bool = True,
         fabric: Fabric | None = None,
         kl: KLSchedule | None = None,
+        capture: Capture = False,
+        capture_size: int | None = None,
     ) -> None:
         self.pair = pair
         self._kl = kl
@@ -127,6 +138,11 @@ class Step:
             self._forward, self._optimizer = self._fabric.setup(self._objective, optimizer)
         self._sums: Terms = {}
         self._count = 0
+        self.capture: Capture = capture
+        self.capture_size = capture_size
+        self.captured: CapturedStep | None = None
+        if capture:
+            self._start_capture()
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """The optimizer's learning rate from now on."""
@@ -157,6 +173,50 @@ class Step:
         Raises:
             NotFinite: with `check_finite`, for a loss that is NaN or infinite.
         """
+        loss = self._run_captured(len(batch[0]), lambda captured: captured(*batch))
+        return self._run_eager(batch) if loss is None else loss
+
+    def on(self, split: Split, index: Tensor) -> Tensor:
+        """The same on `split.batch(index)`; a captured step makes the batch inside its graph.
+
+        Raises:
+            NotFinite: with `check_finite`, for a loss that is NaN or infinite.
+        """
+        loss = self._run_captured(len(index), lambda captured: captured.on(split, index))
+        return self(*split.batch(index)) if loss is None else loss
+
+    def _start_capture(self) -> None:
+        try:
+            if self._fabric is not None:
+                raise CaptureError("a training on several devices synchronises its gradients within the step")
+            self.captured = CapturedStep(
+                self._objective, self._optimizer, clip_norm=self.clip_norm, check_finite=self.check_finite
+            )
+        except CaptureError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: CaptureError) -> None:
+        if self.capture is True:
+            raise error
+        self._take_sums()
+        self.captured = None
+        warnings.warn(f"the step runs as written, since it cannot be captured: {error}", stacklevel=4)
+
+    def _run_captured(self, size: int, run: Callable[[CapturedStep], Tensor]) -> Tensor | None:
+        """The loss of a captured step; None where the step is to run as written."""
+        if self.captured is None or self.capture_size not in (None, size):
+            return None
+        try:
+            loss = run(self.captured)
+        except CaptureError as error:
+            self._give_up(error)
+            return None
+        if self.check_finite and not bool(loss.isfinite()):
+            raise NotFinite(f"the loss is {loss.item()}")
+        self._count += size
+        return loss
+
+    def _run_eager(self, batch: tuple[Tensor, ...]) -> Tensor:
         self._optimizer.zero_grad(set_to_none=True)
         loss, terms = self._forward(*batch)
         if self.check_finite and not bool(loss.isfinite()):
@@ -181,8 +241,13 @@ class Step:
             self._sums[name] = self._sums[name] + term if name in self._sums else term
         self._count += count
 
+    def _take_sums(self) -> None:
+        if self.captured is not None:
+            self._add(self.captured.pop(), 0)
+
     def pop_means(self) -> dict[str, float]:
         """The terms' means over the data seen since the last call, in nats per datum."""
+        self._take_sums()
         sums, count = self._sums, self._count
         if self._fabric is not None:
             everything = {"count": torch.tensor(float(count)), **sums}

@@ -16,7 +16,7 @@ Row = dict[str, float]
 Weights = dict[str, Tensor]
 
 # what may differ between a run and its continuation without changing what is computed
-_FREE = ("checkpoint_every", "progress", "loggers", "device", "check", "run_dir", "resume")
+_FREE = ("checkpoint_every", "capture", "progress", "loggers", "device", "check", "run_dir", "resume")
 
 
 class Learner(Protocol):

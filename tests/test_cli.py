@@ -165,9 +165,9 @@ def test_own_classes_by_class_path(folder, capsys):
 @pytest.mark.parametrize(
     ("words", "kept"),
     [
-        (["--estimator", "IWAE", "--estimator.num_particles", "3"], "ppl_vae.estimators.importance.IWAE"),
+        (["--estimator", "IWAE", "--estimator.num_particles", "3"], "IWAE(num_particles=3)"),
         (["--estimator", "pyro.infer.Trace_ELBO"], "pyro.infer.trace_elbo.Trace_ELBO"),
-        (["--estimator", "Renyi", "--estimator.alpha", "0.5"], "estimator_alpha: 0.5"),
+        (["--estimator", "Renyi", "--estimator.alpha", "0.5"], "Renyi(alpha=0.5"),
         (["--kl", "LinearWarmup", "--kl.epochs", "2"], "LinearWarmup(epochs=2.0"),
         (["--optimizer", "torch.optim.RMSprop"], "RMSprop"),
         (["--pair.net", "conv"], "ppl_vae.nets.conv.ConvDecoder"),

@@ -35,7 +35,9 @@ print("steps", int(run.history["step"].iloc[-1]))
 def test_two_processes_train_one_pair(tmp_path, pytestconfig):
     script = tmp_path / "two.py"
     script.write_text(SCRIPT.format(root=str(pytestconfig.rootpath)))
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     # 1258 images, half of them for each process, 64 at a time
     assert done.stdout.count("steps 20") == 2

@@ -6,8 +6,14 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import (
-    RenyiELBO, ReweightedWakeSleep, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO,
-    TraceTailAdaptive_ELBO, config_enumerate,
+    RenyiELBO,
+    ReweightedWakeSleep,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
+    TraceTailAdaptive_ELBO,
+    config_enumerate,
 )  # fmt: skip
 from torch import nn
 
@@ -16,7 +22,13 @@ from ppl_vae.estimators import ARM, IWAE, STL, DReG, MeanFieldELBO, ScoreFunctio
 from ppl_vae.linter import check_estimator_for, valid_estimators
 from tests.oracle import make_pair
 from tests.programs import (
-    BernoulliGuide, BernoulliModel, ChainGuide, ChainModel, GlobalMeanGuide, GlobalMeanModel, Subsampled,
+    BernoulliGuide,
+    BernoulliModel,
+    ChainGuide,
+    ChainModel,
+    GlobalMeanGuide,
+    GlobalMeanModel,
+    Subsampled,
 )  # fmt: skip
 
 
@@ -67,7 +79,10 @@ SUBSAMPLED = (
     Pair(Subsampled(BernoulliModel(), 10), Subsampled(BernoulliGuide(), 10)),
     (X, torch.arange(4)),
 )
-SUBSAMPLED_CHAIN = (Pair(Subsampled(ChainModel(), 10), Subsampled(ChainGuide(), 10)), (CHAIN, torch.arange(4)))
+SUBSAMPLED_CHAIN = (
+    Pair(Subsampled(ChainModel(), 10), Subsampled(ChainGuide(), 10)),
+    (CHAIN, torch.arange(4)),
+)
 BETA = (Pair(ChainModel(scale=3.0), ChainGuide(scale=3.0)), (CHAIN,))
 ONE_SIDED = (Pair(ChainModel(scale=3.0), ChainGuide()), (CHAIN,))
 MASKED = (Pair(Program(_plain_model), Program(_masked_guide)), (X,))
@@ -105,7 +120,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("given", "estimator", "reason"), REFUSED, ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize(
+    ("given", "estimator", "reason"), REFUSED, ids=lambda v: v if isinstance(v, str) else ""
+)
 def test_an_estimator_that_is_not_valid_is_refused_by_site_and_a_valid_one_is_named(given, estimator, reason):
     pair, batch = given
     with pytest.raises(PairError) as caught:
@@ -120,9 +137,15 @@ def test_an_estimator_that_is_not_valid_is_refused_by_site_and_a_valid_one_is_na
 
 
 ACCEPTED = [
-    *[(NORMAL, each) for each in (DReG(num_particles=3), STL(), RenyiELBO(), TraceMeanField_ELBO(), TraceGraph_ELBO())],
+    *[
+        (NORMAL, each)
+        for each in (DReG(num_particles=3), STL(), RenyiELBO(), TraceMeanField_ELBO(), TraceGraph_ELBO())
+    ],
     (NORMAL, TraceTailAdaptive_ELBO(num_particles=3, vectorize_particles=True)),
-    *[(DISCRETE, each) for each in (IWAE(3), ARM(), ScoreFunction(), RenyiELBO(alpha=0.5), TraceGraph_ELBO())],
+    *[
+        (DISCRETE, each)
+        for each in (IWAE(3), ARM(), ScoreFunction(), RenyiELBO(alpha=0.5), TraceGraph_ELBO())
+    ],
     *[(SUBSAMPLED, each) for each in (IWAE(3), Trace_ELBO(), MeanFieldELBO())],
     *[(GLOBAL, each) for each in (estimators.ELBO(), MeanFieldELBO(), Trace_ELBO())],
     *[(BETA, each) for each in (estimators.ELBO(3), TraceMeanField_ELBO(), STL(1), Trace_ELBO())],

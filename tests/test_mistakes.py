@@ -157,7 +157,7 @@ MISTAKES = [
     Mistake("misspelt choice", "train --pair.net cnn", "mlp", 2),
     Mistake("misspelt estimator", "train --estimator IWEA", "did you mean 'IWAE'", 2),
     Mistake("unknown argument of an estimator", "train --estimator IWAE --estimator.particles 3", "'particles'", 2),
-    Mistake("missing arguments of a class", "train --model VAE", "likelihood", 2),
+    Mistake("missing arguments of a class", "train --model VAE", "required", 2),
     Mistake("no such module", "train --model nowhere_at_all.Model", "No module named 'nowhere_at_all'", 2),
     Mistake("no such class", "train --model my_mistakes.Absent", "Absent", 2),
     Mistake("a class that is no module", "train --model my_mistakes.NoModule", "my_mistakes.NoModule", 2),

@@ -2,6 +2,6 @@
 
 from ppl_vae.capture.captured import CapturedStep
 from ppl_vae.capture.errors import CaptureError
-from ppl_vae.capture.graph import require_compiler
+from ppl_vae.capture.graph import worth_capturing
 
-__all__ = ["CaptureError", "CapturedStep", "require_compiler"]
+__all__ = ["CaptureError", "CapturedStep", "worth_capturing"]

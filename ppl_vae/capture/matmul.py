@@ -70,7 +70,14 @@ def choose_routes(graph: fx.GraphModule) -> int:
 
 
 def _onednn_is_faster(x: Tensor, matrix: Tensor, has_bias: bool) -> bool:
-    key = (tuple(x.shape), x.stride(), tuple(matrix.shape), matrix.stride(), has_bias, torch.get_num_threads())
+    key = (
+        tuple(x.shape),
+        x.stride(),
+        tuple(matrix.shape),
+        matrix.stride(),
+        has_bias,
+        torch.get_num_threads(),
+    )
     if key not in _routes:
         _routes[key] = _time(x, matrix, has_bias)
     return _routes[key]

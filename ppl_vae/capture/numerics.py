@@ -23,7 +23,9 @@ def log1p(x: Tensor) -> Tensor:
     u = 1 + x
     moved = u - 1
     exact = (moved == 0) | torch.isinf(u)
-    return torch.where(exact, torch.where(moved == 0, x, u), torch.log(u) * (x / torch.where(exact, 1, moved)))
+    return torch.where(
+        exact, torch.where(moved == 0, x, u), torch.log(u) * (x / torch.where(exact, 1, moved))
+    )
 
 
 def log_sigmoid_forward(x: Tensor) -> tuple[Tensor, Tensor]:

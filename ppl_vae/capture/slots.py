@@ -34,13 +34,19 @@ class Slots:
     Args:
         modules: with all their submodules.
         objects: whose own attributes, and no more, are looked through.
+
+    Attributes:
+        tensors: each tensor once.
+        places: where each of them stands.
+        pattern: which tensor stands where, to compare with that of other slots.
     """
 
     def __init__(self, modules: Iterable[nn.Module], objects: Iterable[Any]) -> None:
         self.tensors: list[Tensor] = []
         self.places: list[list[Slot]] = []
         number: dict[int, int] = {}
-        for owner in _owners(modules, objects):
+        pattern = []
+        for place, owner in enumerate(_owners(modules, objects)):
             for key, value in owner.items():
                 if not isinstance(value, Tensor):
                     continue
@@ -49,6 +55,8 @@ class Slots:
                     self.tensors.append(value)
                     self.places.append([])
                 self.places[number[id(value)]].append(Slot(owner, key))
+                pattern.append((place, key, number[id(value)]))
+        self.pattern = tuple(pattern)
         self._flat = [
             (slot.owner, slot.key, tensor)
             for tensor, places in zip(self.tensors, self.places, strict=True)

@@ -69,7 +69,17 @@ def state_of(
 
 def options_of(group: Mapping[str, Any]) -> tuple[Any, ...]:
     """A parameter group's options but the learning rate: numbers that a graph has inside."""
-    return tuple(value for name, value in group.items() if name not in ("params", "lr", "initial_lr"))
+    options = [value for name, value in group.items() if name not in ("params", "lr", "initial_lr")]
+    return tuple([repr(value) if isinstance(value, (list, Tensor)) else value for value in options])
+
+
+def clip(gradients: Mapping[int, Tensor], largest: float) -> dict[int, Tensor]:
+    """The gradients with the norm of all of them at most `largest`, as `nn.utils.clip_grad_norm_` does it."""
+    if not gradients:
+        return {}
+    norms = [torch.linalg.vector_norm(gradient) for gradient in gradients.values()]
+    factor = (largest / (torch.linalg.vector_norm(torch.stack(norms)) + 1e-6)).clamp_max(1.0)
+    return {name: gradient * factor for name, gradient in gradients.items()}
 
 
 def _decayed(parameter: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> Tensor:
@@ -109,7 +119,11 @@ def _adamax(
     mean = state["exp_avg"] + (1 - beta1) * (gradient - state["exp_avg"])
     largest = torch.maximum(beta2 * state["exp_inf"], gradient.abs() + group["eps"])
     size = (rate / (1 - _power(beta1, step))).to(parameter.dtype)
-    return [(parameter, parameter - size * mean / largest), (state["exp_avg"], mean), (state["exp_inf"], largest)]
+    return [
+        (parameter, parameter - size * mean / largest),
+        (state["exp_avg"], mean),
+        (state["exp_inf"], largest),
+    ]
 
 
 def _sgd(

@@ -7,10 +7,10 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from pyro.infer import ELBO as PyroELBO
 
@@ -69,11 +69,13 @@ def parser() -> Parser:
         default=None,
         help="where all of it is kept; by default runs/compare-<data>-<date>-<time>",
     )
-    group.add_function_arguments(after_training, skip=_elsewhere(), as_group=False)
+    group.add_function_arguments(_own_options(), as_group=False)
     group.add_function_arguments(
         at_point, "at_point", skip={"pair", "estimators", "data", "seed", "check", "progress"}, as_group=False
     )
-    options.add_argument_group("each training").add_function_arguments(fit, "fit", skip=set(_FIT_OWN), as_group=False)
+    options.add_argument_group("each training").add_function_arguments(
+        fit, "fit", skip=set(_FIT_OWN), as_group=False
+    )
     return options
 
 
@@ -83,16 +85,31 @@ _FIT_OWN = (
 )  # fmt: skip
 
 
-def _elsewhere() -> set[str]:
-    """The arguments of `after_training` that are options elsewhere, or none."""
-    own = set(inspect.signature(after_training).parameters)
-    passed_on = set(inspect.signature(fit).parameters) - own  # jsonargparse follows **fit_options
-    return {"make_pair", "estimators", "data", "judge_on", "run_dir", "fit_options"} | passed_on
+def _own_options() -> Callable[..., None]:
+    """The signature of `after_training` without what are options elsewhere, or none.
+
+    Without its **fit_options, too: jsonargparse would follow them through the sources for seconds.
+    """
+    elsewhere = ("make_pair", "estimators", "data", "judge_on", "run_dir", "fit_options")
+    signature, types = inspect.signature(after_training), get_type_hints(after_training)
+
+    def options() -> None: ...
+
+    options.__doc__ = after_training.__doc__
+    options.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[
+            parameter.replace(annotation=types[name])
+            for name, parameter in signature.parameters.items()
+            if name not in elsewhere
+        ],
+        return_annotation=None,
+    )
+    return options
 
 
 @functools.cache
 def _reader() -> Parser:
-    return parser()  # takes seconds, and a worker makes many pairs
+    return parser()  # once, since a worker makes many pairs
 
 
 @dataclass(frozen=True)
@@ -122,7 +139,7 @@ def run(words: Sequence[str]) -> int:
     print(f"{dataset!r}\ncompares in {folder}", flush=True)
     keep = chosen.clone()
     keep.config = keep.run_dir = None
-    text = options.dump(keep, skip_none=False)
+    text = options.dump(keep)
     atomic_write(folder / COMMAND, lambda path: path.write_text(text, encoding="utf-8"))
     try:
         result = compare(
@@ -158,5 +175,3 @@ def write_comparison(folder: Path, result: Comparison) -> None:
     save_figure(result.at_point.plot_bounds(), figures / "bounds.png")
     for part in result.at_point.dataset.part.values:
         save_figure(result.at_point.plot_snr(str(part)), figures / f"snr_{part}.png")
-
-

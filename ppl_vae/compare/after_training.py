@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import joblib
+import joblib  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -19,6 +19,8 @@ from ppl_vae.compare.training_result import AfterTraining
 from ppl_vae.data import DataSet, Split, as_split
 from ppl_vae.isolation import random_numbers
 from ppl_vae.linter import check_estimator_for
+from ppl_vae.particles import PairError
+from ppl_vae.site_facts import read_sites
 
 # what a comparison decides itself, since every run must have it alike
 _OURS = ("pair", "estimator", "data", "epochs", "seed", "run_dir", "resume", "fabric", "loggers")
@@ -61,6 +63,9 @@ def after_training(
 
         with joblib.parallel_config(backend="dask"):  # or "ray"; after dask.distributed.Client(...)
             result = compare.after_training(..., n_jobs=-1)
+
+    Give each worker one thread (`Client(n_workers=8, threads_per_worker=1)`): torch's random numbers
+    are one stream for all threads of a process.
 
     Args:
         make_pair: a seed to an untrained pair; torch is seeded with it. For processes it must be
@@ -131,7 +136,9 @@ def make_jobs(
         raise ValueError(f"seeds must be different whole numbers, one at least, got {list(seeds)}")
     if judge_on is None:
         if not isinstance(data, DataSet):
-            raise ValueError("what shall the runs be judged on? give judge_on=..., data that is not trained on")
+            raise ValueError(
+                "what shall the runs be judged on? give judge_on=..., data that is not trained on"
+            )
         judge_on = data.test
     made = objects(estimators)
     source = data if isinstance(data, DataSet) else as_split(data)
@@ -142,16 +149,33 @@ def make_jobs(
         judging = Judging(test.tensors() if test.dynamic else test, judge_particles, judge_seed)
     if fit_options.get("check", True):
         pair = initial_pair(make_pair, seeds[0])
+        batch = tuple(x.to(pair.device) for x in example)
         for estimator in made.values():
-            check_estimator_for(pair, tuple(x.to(pair.device) for x in example), estimator)
+            check_estimator_for(pair, batch, estimator)
+        if outside := read_sites(pair, batch).outside_data:
+            raise PairError(
+                f"runs are judged by log p(x) of each datum, which does not exist while the sites {list(outside)} "
+                f"outside the plate 'data' are shared by all data: move them into the plate, or compare the "
+                f"estimators by compare.at_point"
+            )
     folders = {name: re.sub(r"[^\w.=-]+", "-", name).strip("-") for name in made}
     if len(set(folders.values())) < len(folders):
-        raise ValueError(f"the names {list(made)} would share folders: choose names that differ in letters or digits")
+        raise ValueError(
+            f"the names {list(made)} would share folders: choose names that differ in letters or digits"
+        )
     return [
         Job(
-            name, int(seed), make_pair, estimator, source, judging,
-            Path(run_dir) / folders[name] / f"seed-{seed}", epochs, seconds, fit_options,
-        )  # fmt: skip
+            name,
+            int(seed),
+            make_pair,
+            estimator,
+            source,
+            judging,
+            Path(run_dir) / folders[name] / f"seed-{seed}",
+            epochs,
+            seconds,
+            fit_options,
+        )
         for name, estimator in made.items()
         for seed in seeds
     ]
@@ -188,7 +212,9 @@ def _run(number: int, job: Job) -> tuple[int, Score]:
 
 def _check_budget(epochs: int | None, seconds: float | None, fit_options: Mapping[str, Any]) -> None:
     if (epochs is None) == (seconds is None):
-        raise ValueError(f"give one budget, epochs=... or seconds=..., got epochs={epochs}, seconds={seconds}")
+        raise ValueError(
+            f"give one budget, epochs=... or seconds=..., got epochs={epochs}, seconds={seconds}"
+        )
     if seconds is not None:
         if not seconds > 0:
             raise ValueError(f"seconds must be positive, got {seconds!r}")

@@ -99,7 +99,7 @@ def at_point(
     if check:
         for family, size in cells:
             check_estimator_for(pair, batch, family.make(size))
-    evidence = evidence_of(pair, batch, evidence_particles, max(100, reference_draws // 40), seed)
+    evidence = evidence_of(pair, batch, evidence_particles, max(10, draws // 10), seed)
     measured: list[Cell] = []
     references = References(pair, batch, reference_draws, seed)
     last = None
@@ -108,7 +108,9 @@ def at_point(
             bar.set_postfix_str(f"{family.name}, K = {size}")
             if size != last:  # they are large, and only of use to estimators of the same K
                 references, last = References(pair, batch, reference_draws, seed + 17 * size + 1), size
-            measured.append(_measure(pair, family, size, batch, draws, seed + 17 * size, references, evidence))
+            measured.append(
+                _measure(pair, family, size, batch, draws, seed + 17 * size, references, evidence)
+            )
     return AtPoint.of(
         measured,
         {
@@ -188,7 +190,9 @@ def _root(name: str, squared: Estimate) -> dict[str, float]:
     value, error = squared
     root = math.sqrt(max(value, 0.0)) if math.isfinite(value) else math.nan
     # by the delta method; near zero the root has no slope, and the root of the error is its size
-    spread = error / (2 * root) if root > 0 and value > 2 * error else math.sqrt(error) if error >= 0 else math.nan
+    spread = (
+        error / (2 * root) if root > 0 and value > 2 * error else math.sqrt(error) if error >= 0 else math.nan
+    )
     sigmas = value / error if error > 0 else math.nan
     return {name: root, f"{name}_standard_error": spread, f"{name}_sigmas": sigmas}
 
@@ -196,13 +200,17 @@ def _root(name: str, squared: Estimate) -> dict[str, float]:
 def _ladder(num_particles: Sequence[int]) -> list[int]:
     ladder = sorted(set(num_particles))
     if not ladder or not all(isinstance(size, int) and size > 0 for size in ladder):
-        raise ValueError(f"num_particles must be positive whole numbers, such as [1, 2, 5], got {num_particles!r}")
+        raise ValueError(
+            f"num_particles must be positive whole numbers, such as [1, 2, 5], got {num_particles!r}"
+        )
     return ladder
 
 
 def _cells(chosen: Sequence[Family], ladder: Sequence[int]) -> list[tuple[Family, int]]:
     """By K, since what is shared is shared within one."""
-    cells = [(family, size) for family in chosen if family.only is None for size in ladder if _exists(family, size)]
+    cells = [
+        (family, size) for family in chosen if family.only is None for size in ladder if _exists(family, size)
+    ]
     cells += [(family, family.only) for family in chosen if family.only is not None]
     return sorted(cells, key=lambda cell: cell[1])
 
@@ -218,11 +226,17 @@ def _exists(family: Family, size: int) -> bool:
     return True
 
 
-def _batch(pair: Pair, data: Tensor | Sequence[Tensor] | Split | DataSet, num_data: int, seed: int) -> tuple[Tensor, ...]:
+def _batch(
+    pair: Pair, data: Tensor | Sequence[Tensor] | Split | DataSet, num_data: int, seed: int
+) -> tuple[Tensor, ...]:
     if isinstance(data, DataSet):
         data = data.train
     if isinstance(data, Split):
         with random_numbers(seed, torch.device("cpu")):
             data = data.take(num_data).tensors()
-    tensors = tuple(data) if isinstance(data, Sequence) else (data if isinstance(data, Tensor) else as_split(data).tensors()[0],)
+    tensors = (
+        tuple(data)
+        if isinstance(data, Sequence)
+        else (data if isinstance(data, Tensor) else as_split(data).tensors()[0],)
+    )
     return tuple(tensor.to(pair.device) for tensor in tensors)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ppl_vae.compare.after_training import after_training, make_jobs, run_jobs
 from ppl_vae.compare.at_point import at_point
-from ppl_vae.compare.factories import Estimators
+from ppl_vae.compare.factories import Estimators, families
 from ppl_vae.compare.job import MakePair
 from ppl_vae.compare.point_result import AtPoint
 from ppl_vae.compare.training_result import AfterTraining
@@ -111,12 +111,25 @@ class Compare:
         )  # fmt: skip
         trained = run_jobs(jobs, n_jobs=n_jobs, progress=progress)
         options = {"seed": judge_seed, "progress": progress, **(point or {})}
-        result = Comparison(trained, at_point(jobs[0].trained_pair(), estimators, jobs[0].data, **options))
+        result = Comparison(
+            trained, at_point(jobs[0].trained_pair(), _without_names(estimators), jobs[0].data, **options)
+        )
         result.save(run_dir)
         return result
 
     def __repr__(self) -> str:
         return "ppl_vae.compare.compare"
+
+
+def _without_names(estimators: Estimators) -> Estimators:
+    """The objects of a mapping, whose names ("IWAE(50)") are of one K; as it is where they need their names."""
+    if not isinstance(estimators, Mapping):
+        return estimators
+    try:
+        families(list(estimators.values()))
+    except ValueError:
+        return estimators
+    return list(estimators.values())
 
 
 compare = Compare()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from pyro.infer import ELBO as PyroELBO
 
@@ -13,8 +13,8 @@ from pyro.infer import ELBO as PyroELBO
 _MECHANICS = ("vectorize_particles", "max_plate_nesting", "strict_enumeration_warning", "retain_graph")
 
 Factory = Callable[[int], PyroELBO]
-Given = PyroELBO | type[PyroELBO] | Factory
-Estimators = Mapping[str, Given] | Sequence[Given]
+Given: TypeAlias = PyroELBO | type[PyroELBO] | Factory
+Estimators: TypeAlias = Mapping[str, Given] | Sequence[Given]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ def families(estimators: Estimators) -> list[Family]:
     found: dict[str, tuple[Any, Family]] = {}
     for name, given in _named(estimators, label):
         recipe, family = _family(name, given)
-        same = next((old for old, (other, _) in found.items() if recipe is not None and other == recipe), None)
+        same = next(
+            (old for old, (other, _) in found.items() if recipe is not None and other == recipe), None
+        )
         if same is not None:
             continue
         if name in found:
@@ -117,7 +119,9 @@ def _named(estimators: Estimators, name_of: Callable[[Any], str]) -> list[tuple[
         listed = [estimators] if isinstance(estimators, PyroELBO | type) else list(estimators)
         named = [(name_of(given), given) for given in listed]
     if not named:
-        raise ValueError("there are no estimators to compare: give for instance [estimators.ELBO, estimators.IWAE]")
+        raise ValueError(
+            "there are no estimators to compare: give for instance [estimators.ELBO, estimators.IWAE]"
+        )
     for name, given in named:
         if not (isinstance(given, PyroELBO) or callable(given)):
             raise TypeError(

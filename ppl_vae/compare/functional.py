@@ -120,9 +120,7 @@ def bound_and_values(
     else:
         named = {f"pair.{name}": value for name, value in parameters.items()}
         runs = Runs(pair, estimator.num_particles)
-        particles = functional_call(
-            runs, named, (lambda p: estimator.draw(p.model, p.guide, *batch),)
-        )
+        particles = functional_call(runs, named, (lambda p: estimator.draw(p.model, p.guide, *batch),))
     bound = -estimator.total(particles) / (particles.scale * particles.batch_size)
     return bound, bound.detach()
 

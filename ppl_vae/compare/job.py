@@ -126,7 +126,7 @@ class Job:
         run, epochs = None, 1
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "training ends after")  # it goes on in the next call
-            while run is None or not run.stopped == "early":
+            while run is None or run.stopped != "early":
                 run = train(epochs)
                 spent = float(run.history["seconds"].sum())
                 if run.stopped == "interrupted" or spent >= self.seconds:
@@ -213,7 +213,9 @@ def _read_score(folder: Path) -> Score:
         with np.load(folder / SCORE, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError) as error:
-        raise RunError(f"{folder / SCORE} is damaged ({error}): delete it, and the run is judged again") from error
+        raise RunError(
+            f"{folder / SCORE} is damaged ({error}): delete it, and the run is judged again"
+        ) from error
     return Score(arrays, RunFolder(folder).read_metrics())
 
 

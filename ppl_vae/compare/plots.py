@@ -37,8 +37,11 @@ def bounds(dataset: xarray.Dataset, ax: Axes | None = None) -> Axes:
             label=name,
         )
     evidence, error = dataset.attrs["evidence"], dataset.attrs["evidence_standard_error"]
-    source = dataset.attrs["evidence_source"]
-    ax.axhline(evidence, color="0.2", linestyle="--", linewidth=1.2, zorder=0, label=f"log p(x), {source}")
+    if np.isfinite(evidence):
+        source = dataset.attrs["evidence_source"]
+        ax.axhline(
+            evidence, color="0.2", linestyle="--", linewidth=1.2, zorder=0, label=f"log p(x), {source}"
+        )
     if error > 0:
         ax.axhspan(evidence - 2 * error, evidence + 2 * error, color="0.2", alpha=0.12, linewidth=0)
     _particles_axis(ax, dataset.K.values)
@@ -49,7 +52,10 @@ def bounds(dataset: xarray.Dataset, ax: Axes | None = None) -> Axes:
 
 
 def snr(
-    dataset: xarray.Dataset, part: str = "guide", slopes: Mapping[str, Slope] | None = None, ax: Axes | None = None
+    dataset: xarray.Dataset,
+    part: str = "guide",
+    slopes: Mapping[str, Slope] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """The signal-to-noise ratio of a program's gradient against K, on log-log axes.
 
@@ -57,12 +63,7 @@ def snr(
         dataset: of `compare.at_point`.
         part: "model" or "guide".
         slopes: fitted power laws by estimator: drawn as lines, their powers in the legend.
-
-    Raises:
-        ValueError: for a part that the result has not.
     """
-    if part not in dataset.part.values:
-        raise ValueError(f"part must be one of {[str(p) for p in dataset.part.values]}, got {part!r}")
     ax = _axes(ax, 7.6, 4.2)
     for number, name in enumerate(str(name) for name in dataset.estimator.values):
         cell = dataset.sel(estimator=name, part=part)
@@ -78,7 +79,14 @@ def snr(
             ladder = cell.K.values[known].astype(float)
             fit, rest = ladder[ladder >= fitted.smallest], ladder[ladder <= fitted.smallest]
             for part_of, line in ((fit, "-"), (rest, ":")):  # dotted where it only continues the line
-                ax.plot(part_of, [fitted.at(k) for k in part_of], line, color=style["color"], linewidth=1.2, alpha=0.7)
+                ax.plot(
+                    part_of,
+                    [fitted.at(k) for k in part_of],
+                    line,
+                    color=style["color"],
+                    linewidth=1.2,
+                    alpha=0.7,
+                )
         value, error = cell.snr.values[known], cell.snr_standard_error.values[known]
         # a bar that would reach zero has no place on a logarithmic axis
         low = np.minimum(2 * error, 0.9 * value)
@@ -119,7 +127,9 @@ def curves(
         colour = _style(number)["color"]
         for seed in range(len(x)):
             known = np.isfinite(y[seed])
-            ax.plot(x[seed][known], y[seed][known], color=colour, linewidth=0.7, alpha=0.35 if len(x) > 1 else 0)
+            ax.plot(
+                x[seed][known], y[seed][known], color=colour, linewidth=0.7, alpha=0.35 if len(x) > 1 else 0
+            )
         complete = np.isfinite(y).all(0)
         ax.plot(x.mean(0)[complete], y.mean(0)[complete], color=colour, linewidth=1.8, label=name)
         known = np.isfinite(y)
@@ -143,7 +153,11 @@ def scores(dataset: xarray.Dataset, ax: Axes | None = None) -> Axes:
     line cannot be told from it. The best one has no bar.
     """
     names = [str(name) for name in dataset.estimator.values]
-    score = dataset.log_likelihood.values.mean(-1) if dataset.log_likelihood.ndim == 2 else dataset.log_likelihood.values
+    score = (
+        dataset.log_likelihood.values.mean(-1)
+        if dataset.log_likelihood.ndim == 2
+        else dataset.log_likelihood.values
+    )
     order = [i for i in np.argsort(score)[::-1] if np.isfinite(score[i])]
     ax = _axes(ax, 7.6, 1.1 + 0.42 * len(names))
     best = order[0]
@@ -155,12 +169,16 @@ def scores(dataset: xarray.Dataset, ax: Axes | None = None) -> Axes:
             ax.plot([mean - 2 * error, mean + 2 * error], [row, row], color=colour, linewidth=1.2, zorder=2)
             ax.plot([mean - error, mean + error], [row, row], color=colour, linewidth=3.5, zorder=2)
         each = -dataset.log_likelihood.values[number]
-        ax.scatter(each, np.full(len(each), row), s=14, facecolor="white", edgecolor=colour, linewidths=1, zorder=3)
+        ax.scatter(
+            each, np.full(len(each), row), s=14, facecolor="white", edgecolor=colour, linewidths=1, zorder=3
+        )
         ax.scatter([mean], [row], s=46, color=colour, zorder=4)
     ax.axvline(-score[best], color="0.3", linestyle=":", linewidth=1)
     ax.set_yticks(range(len(order)), [names[number] for number in order])
     ax.set_ylim(len(order) - 0.5, -0.5)
-    ax.set_xlabel(f"$-\\log p(x)$, nats per datum, K = {dataset.attrs['judge_particles']:,}  (left is better)")
+    ax.set_xlabel(
+        f"$-\\log p(x)$, nats per datum, K = {dataset.attrs['judge_particles']:,}  (left is better)"
+    )
     ax.grid(alpha=0.3, axis="x")
     return ax
 

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from ppl_vae.compare import plots
 from ppl_vae.compare.slopes import Slope, fit_slope
 from ppl_vae.compare.storage import load_dataset, save_dataset
+from ppl_vae.evaluate.table import plus_minus
 
 QUANTITIES = ("snr", "signal", "variance")
 
@@ -69,7 +70,9 @@ class AtPoint:
             coords={"estimator": names, "K": ladder, "part": parts},
             attrs={
                 **settings,
-                "references": json.dumps({f"{c.estimator}, K = {c.num_particles}": c.reference for c in cells}),
+                "references": json.dumps(
+                    {f"{c.estimator}, K = {c.num_particles}": c.reference for c in cells}
+                ),
                 "loops": json.dumps({c.estimator: c.loop for c in cells if c.loop}),
             },
         )
@@ -91,7 +94,11 @@ class AtPoint:
                     else:
                         row[str(key)] = float(value)
                 rows.append(row)
-        return pd.DataFrame(rows).drop(columns="distance_guide", errors="ignore")
+        table = pd.DataFrame(rows)
+        # the evidence says nothing of the guide
+        return table.drop(
+            columns=[name for name in table if name.startswith("distance") and name.endswith("_guide")]
+        )
 
     @property
     def slopes(self) -> pd.DataFrame:
@@ -145,7 +152,14 @@ class AtPoint:
         return plots.bounds(self.dataset, ax)
 
     def plot_snr(self, part: str = "guide", smallest: int = 1, ax: Axes | None = None) -> Axes:
-        """The signal-to-noise ratio of a program's gradient against K, in log-log, with slopes from `smallest` on."""
+        """The signal-to-noise ratio of a program's gradient against K, in log-log, with slopes from `smallest` on.
+
+        Raises:
+            ValueError: for a part that the result has not.
+        """
+        parts = [str(known) for known in self.dataset.part.values]
+        if part not in parts:
+            raise ValueError(f"part must be one of {parts}, got {part!r}")
         names = [str(name) for name in self.dataset.estimator.values]
         slopes = {name: self.slope(name, part, smallest=smallest) for name in names}
         return plots.snr(self.dataset, part, slopes, ax)
@@ -167,9 +181,23 @@ class AtPoint:
         attributes = self.dataset.attrs
         head = (
             f"at one point: {attributes['num_data']} data, {attributes['draws']:,} draws; "
-            f"log p(x) = {attributes['evidence']:.3f} nats ({attributes['evidence_source']})"
+            f"log p(x) = {attributes['evidence']:.3f} nats, {attributes['evidence_source']}"
         )
-        columns = ["estimator", "K", "bound", "gap", "snr_model", "snr_guide", "bias_sigmas_guide", "seconds", "memory"]
-        shown = self.table
-        shown = shown[[name for name in columns if name in shown]]
-        return f"{head}\n{shown.to_string(index=False, float_format=lambda value: f'{value:.4g}')}"
+        table = self.table
+        shown = pd.DataFrame(
+            {
+                "estimator": table["estimator"],
+                "K": table["K"],
+                "bound": [plus_minus(row.bound, row.bound_standard_error) for row in table.itertuples()],
+                "gap": [plus_minus(row.gap, row.gap_standard_error) for row in table.itertuples()],
+            }
+        )
+        for part in self.dataset.part.values:
+            shown[f"SNR {part}"] = table[f"snr_{part}"].map("{:.3g}".format)
+            if f"bias_{part}" in table:
+                # a bias is shown where it is seen
+                seen = table[f"bias_sigmas_{part}"] > 3
+                shown[f"bias {part}"] = table[f"bias_{part}"].map("{:.2g}".format).where(seen, "-")
+        shown["ms"] = (1000 * table["seconds"]).map("{:.3g}".format)
+        shown["MB"] = (table["memory"] / 1e6).map("{:.3g}".format)
+        return f"{head}\n{shown.to_string(index=False)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from ppl_vae.estimators import ELBO, IWAE, VIMCO, DReG, Estimator, MeanFieldELBO
 from ppl_vae.isolation import eval_mode, questioning
 from ppl_vae.pair import Pair
 from ppl_vae.particles import log_mean_exp
+from ppl_vae.site_facts import read_sites
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ def evidence_of(pair: Pair, batch: tuple[Tensor, ...], num_particles: int, draws
     """
     layout = layout_of(pair)
     model = [p for name, p in zip(layout.names, layout.parameters) if name.startswith("model.")]
+    if outside := read_sites(pair, batch).outside_data:
+        why = f"unknown: {', '.join(outside)} outside the plate 'data'"
+        return Evidence(math.nan, math.nan, why, torch.full((layout.size["model"],), math.nan), None, why)
     if callable(exact := getattr(pair.model, "log_evidence", None)):
         with eval_mode(pair), torch.enable_grad():
             value = exact(*batch).mean()
@@ -95,7 +100,9 @@ class References:
             return None
         key = repr(unbiased)
         if key not in self._known:
-            moments = sample_moments(GradientSampler(self.pair, unbiased, self.batch), self.draws, self.seed)[1]
+            moments = sample_moments(GradientSampler(self.pair, unbiased, self.batch), self.draws, self.seed)[
+                1
+            ]
             self._known[key] = Reference(moments, f"{key}, mean of {self.draws:,} draws")
         return self._known[key]
 
@@ -114,6 +121,9 @@ def unbiased_twin(pair: Pair, estimator: PyroELBO, batch: tuple[Tensor, ...]) ->
         closed_form = torch.allclose(bound, MeanFieldELBO(size).bound(particles))
     if len(log_weight) != size:
         return _plain(estimator)  # it draws a number of its own
+    if particles.global_sites:
+        # `bound` is the data's part alone, so that only the kind tells what is added to it
+        return MeanFieldELBO(size) if isinstance(estimator, MeanFieldELBO) else ELBO(size)
     if averaged:
         # DReG of one particle has the least noise, and is the gradient of the ELBO
         return ELBO(size) if size > 1 or particles.non_reparameterised else DReG(0.0, 1)
@@ -150,5 +160,3 @@ def sample_moments(sampler: GradientSampler, draws: int, seed: int) -> tuple[Ten
         moments.add(drawn.gradient, sum(map(len, bounds)))
         bounds.append(drawn.bound.double())
     return torch.cat(bounds), moments
-
-

@@ -57,5 +57,5 @@ def fit_slope(x: Sequence[float], y: Sequence[float], error: Sequence[float]) ->
     freedom = len(points) - 2
     chi_squared = (weight * (log_y - intercept - slope * log_x) ** 2).sum()
     inflation = math.sqrt(max(1.0, chi_squared / freedom)) if freedom else math.nan
-    error = inflation / math.sqrt(spread)
-    return Slope(float(slope), error, float(intercept), len(points), float(used[0]))
+    slope_error = inflation / math.sqrt(spread)
+    return Slope(float(slope), slope_error, float(intercept), len(points), float(used[0]))

@@ -13,7 +13,7 @@ from ppl_vae.run_folder import atomic_write
 
 def save_dataset(dataset: xarray.Dataset, path: str | Path) -> Path:
     """Write a dataset; whoever looks finds the old file or the new."""
-    atomic_write(path, lambda temporary: dataset.to_netcdf(temporary, engine=ENGINE))
+    atomic_write(path, lambda temporary: dataset.to_netcdf(str(temporary), engine=ENGINE))  # type: ignore[call-overload]
     return Path(path)
 
 
@@ -32,7 +32,9 @@ def load_dataset(path: str | Path, needs: Sequence[str]) -> xarray.Dataset:
     try:
         dataset = xarray.load_dataset(path, engine=ENGINE)
     except Exception as error:  # h5netcdf, h5py and xarray each have their own words for a broken file
-        raise ValueError(f"{str(path)!r} cannot be read as netCDF ({type(error).__name__}: {error})") from error
+        raise ValueError(
+            f"{str(path)!r} cannot be read as netCDF ({type(error).__name__}: {error})"
+        ) from error
     if missing := [name for name in needs if name not in dataset]:
         raise ValueError(f"{str(path)!r} is not such a result: it lacks {missing}, and has {list(dataset)}")
     return dataset

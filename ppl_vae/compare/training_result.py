@@ -85,10 +85,16 @@ class AfterTraining:
             attrs={
                 "judge_particles": first.judging.num_particles,
                 "judge_seed": first.judging.seed,
-                "budget": f"{first.epochs} epochs" if first.epochs is not None else f"{first.seconds:g} seconds",
+                "budget": f"{first.epochs} epochs"
+                if first.epochs is not None
+                else f"{first.seconds:g} seconds",
                 "options": json.dumps({name: str(value) for name, value in first.options.items()}),
                 "failures": json.dumps(
-                    {f"{j.name}, seed {j.seed}": s.failure for j, s in zip(jobs, scores, strict=True) if s.failure}
+                    {
+                        f"{j.name}, seed {j.seed}": s.failure
+                        for j, s in zip(jobs, scores, strict=True)
+                        if s.failure
+                    }
                 ),
             },
         )
@@ -125,7 +131,9 @@ class AfterTraining:
                 row[f"kl_{site}"] = float(run.kl.sel(site=site).mean("seed"))
                 row[f"active_{site}"] = float(run.active_units.sel(site=site).mean("seed"))
             known = run.k_hat.notnull()
-            row["k_hat_high"] = float((run.k_hat > K_HAT_LIMIT).sum() / known.sum()) if known.any() else math.nan
+            row["k_hat_high"] = (
+                float((run.k_hat > K_HAT_LIMIT).sum() / known.sum()) if known.any() else math.nan
+            )
             row["epochs"] = float(run.epochs.mean("seed"))
             row["seconds"] = float(run.seconds_total.mean("seed"))
             row["seeds"] = int(run.log_likelihood.notnull().sum())
@@ -170,7 +178,11 @@ class AfterTraining:
                 ],
                 "sigmas": [f"{row.sigmas:.1f}" if row.Index else "" for row in table.itertuples()],
                 "ELBO": table["elbo"].map("{:.2f}".format),
-                **{name: table[name].map("{:.4g}".format) for name in table if name.startswith(("kl_", "active_"))},
+                **{
+                    name: table[name].map("{:.4g}".format)
+                    for name in table
+                    if name.startswith(("kl_", "active_"))
+                },
                 "k-hat > 0.7": table["k_hat_high"].map("{:.1%}".format),
                 "epochs": table["epochs"].map("{:g}".format),
                 "seconds": table["seconds"].map("{:.3g}".format),

@@ -141,6 +141,20 @@ class Split:
         Raises:
             DataError: `batch_size` is not positive, or `drop_last` would drop everything.
         """
+        return self._pass(self.indices(batch_size, shuffle_generator=shuffle_generator, drop_last=drop_last))
+
+    def indices(
+        self,
+        batch_size: int,
+        *,
+        shuffle_generator: torch.Generator | None = None,
+        drop_last: bool = False,
+    ) -> tuple[Tensor, ...]:
+        """The rows of each batch of one pass, as `batch` takes them: what `batches` runs through.
+
+        Raises:
+            DataError: `batch_size` is not positive, or `drop_last` would drop everything.
+        """
         if batch_size < 1:
             raise DataError(f"batch_size={batch_size}: give at least 1")
         if drop_last and batch_size > len(self):
@@ -148,19 +162,15 @@ class Split:
                 f"batch_size={batch_size} with drop_last=True drops all {len(self)} rows; "
                 f"give a smaller batch_size"
             )
-        return self._pass(batch_size, shuffle_generator, drop_last)
-
-    def _pass(
-        self, batch_size: int, shuffle_generator: torch.Generator | None, drop_last: bool
-    ) -> Iterator[tuple[Tensor, ...]]:
         if shuffle_generator is None:
             order = torch.arange(len(self))
         else:
             device = shuffle_generator.device
             order = torch.randperm(len(self), generator=shuffle_generator, device=device)
         chunks = order.to(self._home).split(batch_size)
-        if drop_last and len(chunks[-1]) < batch_size:
-            chunks = chunks[:-1]
+        return chunks[:-1] if drop_last and len(chunks[-1]) < batch_size else chunks
+
+    def _pass(self, chunks: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
         if self.resident:
             for index in chunks:
                 yield self.batch(index)

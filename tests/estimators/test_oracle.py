@@ -129,10 +129,7 @@ def test_pathwise_and_score_function_gradients_of_a_quadratic():
         guide = Guide(normal)
         particles = estimators.ELBO().draw(Model(), guide, torch.zeros(draws))
         quadratic = -particles.reconstruction[0]
-        if particles.score is not None:
-            surrogate = particles.score[0] * quadratic.detach()
-        else:
-            surrogate = quadratic
+        surrogate = particles.score[0] * quadratic.detach() if particles.score is not None else quadratic
         at_once = torch.autograd.grad(surrogate.sum(), [guide.loc, guide.log_scale], retain_graph=True)
         z = particles.guide_trace.nodes["z"]["value"].detach()
         scale = log_scale.exp()
