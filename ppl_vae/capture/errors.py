@@ -45,7 +45,7 @@ def explain(error: Exception, watch: SiteWatch) -> CaptureError:
 def _reason(error: Exception) -> str:
     kind, text = type(error).__name__, str(error)
     if kind.startswith(("DataDependent", "GuardOnDataDependent")):
-        return "the program looks at the values of a tensor, which a captured step has not got"
+        return "the program looks at the values of a tensor, and a captured step knows its shape alone"
     if kind.startswith("DynamicOutputShape"):
         return "the shape of a result depends on the values of a tensor"
     if "convert all Tensors to FakeTensors" in text:

@@ -1,0 +1,34 @@
+"""The formulas that take the place of log1p and log-sigmoid."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ppl_vae.capture.numerics import decompositions, log1p
+
+
+def test_log1p_is_exact_to_rounding():
+    x = torch.cat([torch.logspace(-30, 30, 400), -torch.logspace(-30, -1e-3, 400), torch.zeros(1)])
+    expected = x.double().log1p()
+    error = (log1p(x).double() - expected).abs() / expected.abs().clamp_min(1e-38)
+    assert error.max() < 4e-7
+    assert log1p(torch.tensor(float("inf"))) == float("inf")
+    assert log1p(torch.tensor(-1.0)) == -float("inf")
+
+
+def test_log_sigmoid_and_its_gradient():
+    table = decompositions(torch.device("cpu"))
+    forward, backward = (
+        table[op]
+        for op in (torch.ops.aten.log_sigmoid_forward.default, torch.ops.aten.log_sigmoid_backward.default)
+    )
+    x = torch.linspace(-100, 100, 4001, dtype=torch.float64, requires_grad=True)
+    value, buffer = forward(x.detach())
+    expected = nn.functional.logsigmoid(x)
+    (gradient,) = torch.autograd.grad(expected.sum(), x)
+    torch.testing.assert_close(value, expected.detach(), rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(
+        backward(torch.ones_like(value), x.detach(), buffer), gradient, rtol=1e-12, atol=0
+    )
+    assert backward(torch.ones(1), torch.zeros(1), torch.ones(1)) == 0.5
