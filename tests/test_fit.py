@@ -76,7 +76,7 @@ def test_every_estimator_learns(estimator, digits):
 FAMILY = {
     "continuous": [
         estimators.STL(3),
-        estimators.DReG(0.0, 3),
+        estimators.DReG(3),
         estimators.MIWAE(2, 2),
         estimators.PIWAE(2, 2),
         estimators.CIWAE(0.5, 3),

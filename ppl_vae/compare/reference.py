@@ -126,9 +126,9 @@ def unbiased_twin(pair: Pair, estimator: PyroELBO, batch: tuple[Tensor, ...]) ->
         return MeanFieldELBO(size) if isinstance(estimator, MeanFieldELBO) else ELBO(size)
     if averaged:
         # DReG of one particle has the least noise, and is the gradient of the ELBO
-        return ELBO(size) if size > 1 or particles.non_reparameterised else DReG(0.0, 1)
+        return ELBO(size) if size > 1 or particles.non_reparameterised else DReG(1)
     if weighted:
-        return VIMCO(size) if particles.non_reparameterised else DReG(0.0, size)
+        return VIMCO(size) if particles.non_reparameterised else DReG(size)
     return MeanFieldELBO(size) if closed_form else _plain(estimator)
 
 

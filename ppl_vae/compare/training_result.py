@@ -188,12 +188,18 @@ class AfterTraining:
                 "seconds": table["seconds"].map("{:.3g}".format),
             }
         )
+        count = self.dataset.sizes["seed"]
+        alone = (
+            ""
+            if count > 1
+            else "\none seed: the errors are those over the data, and say nothing of other seeds"
+        )
         head = (
-            f"after training, {attributes['budget']} each, {self.dataset.sizes['seed']} seeds; judged on "
+            f"after training, {attributes['budget']} each, {count} {'seed' if count == 1 else 'seeds'}; judged on "
             f"{self.dataset.sizes['datum']:,} data with K = {attributes['judge_particles']:,}; nats per datum"
         )
         failed = "".join(f"\nfailed: {run}: {why}" for run, why in self.failures.items())
-        return f"{head}\n{shown.to_string(index=False)}{failed}"
+        return f"{head}\n{shown.to_string(index=False)}{alone}{failed}"
 
 
 def _statistics(per_datum: np.ndarray) -> dict[str, tuple[list[str], np.ndarray]]:

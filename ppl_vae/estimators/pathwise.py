@@ -65,8 +65,8 @@ class DReG(Estimator):
     IWAE's, unbiased. Every site of the guide must be reparameterised.
 
     Args:
-        alpha: the share of the wake-phi gradient.
         num_particles: K.
+        alpha: the share of the wake-phi gradient.
 
     Raises:
         ValueError: when alpha is not finite.
@@ -77,7 +77,7 @@ class DReG(Estimator):
 
     separates: ClassVar[bool] = True
 
-    def __init__(self, alpha: float = 0.0, num_particles: int = 2) -> None:
+    def __init__(self, num_particles: int = 2, *, alpha: float = 0.0) -> None:
         super().__init__(num_particles)
         if not math.isfinite(alpha):
             raise ValueError(f"alpha must be a finite number, got {alpha!r}")
@@ -101,4 +101,4 @@ class DReG(Estimator):
         return (weight * particles.model_term + path * particles.path_term).sum(0)
 
     def __repr__(self) -> str:
-        return f"DReG(alpha={self.alpha}, num_particles={self.num_particles})"
+        return f"DReG(num_particles={self.num_particles}, alpha={self.alpha})"

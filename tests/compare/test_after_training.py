@@ -124,7 +124,7 @@ def test_new_seeds_and_estimators_are_added_to_what_is_there(found, tmp_path, mo
     )
     some = {**QUICK, "seeds": [0], "epochs": 1, "run_dir": tmp_path}
     compare.after_training(make_small_pair, [IWAE(2)], make_set(), **some)
-    compare.after_training(make_small_pair, [IWAE(2), DReG(0.0, 2)], make_set(), **{**some, "seeds": [0, 1]})
+    compare.after_training(make_small_pair, [IWAE(2), DReG(2)], make_set(), **{**some, "seeds": [0, 1]})
     assert len(trained) == 4
     assert len(set(trained)) == 4
 
@@ -233,6 +233,7 @@ def test_a_run_that_fails_is_reported_and_the_others_are_judged():
     assert result.table["seeds"].tolist() == [1, 0]
     assert math.isfinite(result.table["nll"][0])
     assert "failed: bad, seed 0" in str(result)
+    assert "one seed: the errors are those over the data" in str(result)
     result.plot_scores()
     plt.close("all")
 

@@ -36,7 +36,7 @@ def test_pyros_classes_are_made_vectorised():
 
 
 def test_objects_are_named_by_what_makes_them_different():
-    given = [estimators.ELBO(), IWAE(5), IWAE(50), DReG(0.5, 5), MIWAE(2, 3), pyro.infer.Trace_ELBO()]
+    given = [estimators.ELBO(), IWAE(5), IWAE(50), DReG(5, alpha=0.5), MIWAE(2, 3), pyro.infer.Trace_ELBO()]
     names = [
         "ELBO(1)",
         "IWAE(5)",

@@ -36,12 +36,12 @@ def single(sampler, run, seed=5):
 
 
 PATHWISE = [
-    estimators.ELBO(3), MeanFieldELBO(2), IWAE(4), Renyi(0.5, 3), STL(3), DReG(0.3, 4), PIWAE(2, 3), MIWAE(2, 2),
+    estimators.ELBO(3), MeanFieldELBO(2), IWAE(4), Renyi(0.5, 3), STL(3), DReG(4, alpha=0.3), PIWAE(2, 3), MIWAE(2, 2),
     CIWAE(0.4, 3), TVO(3),
 ]  # fmt: skip
 CASES = [
     *[(make_pair, (4, 5), each) for each in PATHWISE],
-    *[(lambda: Pair(ChainModel(), ChainGuide()), (3, 2), each) for each in (IWAE(3), STL(2), DReG(0.0, 3))],
+    *[(lambda: Pair(ChainModel(), ChainGuide()), (3, 2), each) for each in (IWAE(3), STL(2), DReG(3))],
     *[
         (lambda: Pair(BernoulliModel(), BernoulliGuide()), (4,), each)
         for each in (IWAE(3), VIMCO(4), DisARM(2))
