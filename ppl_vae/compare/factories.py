@@ -86,7 +86,7 @@ def objects(estimators: Estimators) -> dict[str, PyroELBO]:
 
 
 def label(given: Any, with_particles: bool = False) -> str:
-    """A short name: the class and the arguments that are not its defaults; K alone without its keyword."""
+    """A short name: the class and the arguments that are not its defaults."""
     if isinstance(given, type) or not isinstance(given, PyroELBO):
         return str(getattr(given, "__name__", repr(given)))
     arguments = _arguments(given) or {}
@@ -99,8 +99,9 @@ def label(given: Any, with_particles: bool = False) -> str:
     if "num_particles" not in defaults and list(arguments) == list(defaults):
         return f"{type(given).__name__}({', '.join(_plain(value) for value in arguments.values())})"
     if with_particles and "num_particles" in defaults:
-        number = str(given.num_particles)
-        shown.append(f"num_particles={number}" if shown else number)
+        # as one would write it: K alone where it comes first, or where nothing else is said
+        first = not shown or next(iter(defaults)) == "num_particles"
+        shown.insert(0 if first else len(shown), f"{'' if first else 'num_particles='}{given.num_particles}")
     return f"{type(given).__name__}({', '.join(shown)})" if shown else type(given).__name__
 
 

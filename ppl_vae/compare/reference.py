@@ -134,7 +134,7 @@ def unbiased_twin(pair: Pair, estimator: PyroELBO, batch: tuple[Tensor, ...]) ->
 
 def _twin_of_pyros(estimator: Any, size: int) -> Estimator | None:
     if isinstance(estimator, pyro.infer.RenyiELBO):
-        return Renyi(float(estimator.alpha), size)
+        return Renyi(alpha=float(estimator.alpha), num_particles=size)
     if isinstance(estimator, pyro.infer.TraceMeanField_ELBO):
         return MeanFieldELBO(size)
     if isinstance(estimator, pyro.infer.TraceTailAdaptive_ELBO):

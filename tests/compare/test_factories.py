@@ -36,12 +36,21 @@ def test_pyros_classes_are_made_vectorised():
 
 
 def test_objects_are_named_by_what_makes_them_different():
-    given = [estimators.ELBO(), IWAE(5), IWAE(50), DReG(5, alpha=0.5), MIWAE(2, 3), pyro.infer.Trace_ELBO()]
+    given = [
+        estimators.ELBO(),
+        IWAE(5),
+        IWAE(50),
+        DReG(5, alpha=0.5),
+        Renyi(0.5, 5),
+        MIWAE(2, 3),
+        pyro.infer.Trace_ELBO(),
+    ]
     names = [
         "ELBO(1)",
         "IWAE(5)",
         "IWAE(50)",
-        "DReG(alpha=0.5, num_particles=5)",
+        "DReG(5, alpha=0.5)",
+        "Renyi(alpha=0.5, num_particles=5)",
         "MIWAE(2, 3)",
         "Trace_ELBO(1)",
     ]
