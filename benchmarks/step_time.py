@@ -2,11 +2,11 @@
 
 Every contender trains the same network on the same batch of dynamically binarised pixels, indexed from
 uint8 rows in memory, with Adam; all of them take turns in one run, and medians and the ratios of neighbouring
-turns are kept, so that a busy machine is unfair to none. NumPyro and pythae run in environments of their
-own, which the script makes in a folder (`--environments`) and talks to through pipes.
+turns are kept, so that a busy machine is unfair to none. NumPyro runs in an environment of its own,
+which the script makes in a folder (`--environments`) and talks to through pipes.
 
     python benchmarks/step_time.py --out benchmarks/results/step_time.json
-    python benchmarks/step_time.py --environments ~/.cache/ppl_vae_bench --others numpyro pythae
+    python benchmarks/step_time.py --others numpyro
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ROWS, PIXELS = 10_000, 784
 # hidden widths, latent_dim
 NETWORKS = {"MLP 784-400-20": ((400,), 20), "IWAE 784-200-200-50": ((200, 200), 50)}
 GRID = [(128, 1), (1000, 1), (20, 50), (100, 50)]
-PACKAGES = {"numpyro": ["numpyro", "jax[cpu]", "optax"], "pythae": ["pythae"]}
+PACKAGES = {"numpyro": ["numpyro", "jax[cpu]"]}
 
 Run = Callable[[], Any]
 
@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=len(GRID), help="of the grid, to try the script")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--others", nargs="*", default=[], choices=list(PACKAGES))
-    parser.add_argument("--environments", type=Path, default=Path("benchmarks/environments"))
+    parser.add_argument("--environments", type=Path, default=Path.home() / ".cache" / "ppl_vae_bench")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/step_time.json"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

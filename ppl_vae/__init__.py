@@ -4,10 +4,11 @@ from ppl_vae.compare import compare
 from ppl_vae.fit import Run, TrainingError, fit
 from ppl_vae.inference_data import inference_data
 from ppl_vae.pair import Pair
-from ppl_vae.particles import PairError, Particles
+from ppl_vae.particles import Particles
 from ppl_vae.queries import decode, encode, interpolate, reconstruct, sample, traverse
 from ppl_vae.run_folder import RunError
 from ppl_vae.runs import load
+from ppl_vae.sites import PairError
 
 __all__ = [
     "Pair",

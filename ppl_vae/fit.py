@@ -27,10 +27,11 @@ from ppl_vae.kl import KL, KLSchedule
 from ppl_vae.loggers import open_loggers
 from ppl_vae.optimizers import make_optimizer, make_schedule
 from ppl_vae.pair import Pair
-from ppl_vae.particles import draw, latent_names
+from ppl_vae.particles import draw
 from ppl_vae.precision import mixed_precision
 from ppl_vae.run_folder import CHECKPOINT, CONFIG, RunError, RunFolder
 from ppl_vae.runs import pair_config
+from ppl_vae.sites import latent_names
 from ppl_vae.step import Capture, NotFinite, Step, name_bad_site, validate
 from ppl_vae.testing import check_pair
 from ppl_vae.training import Learner, Row, Training

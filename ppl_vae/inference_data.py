@@ -18,7 +18,8 @@ from ppl_vae.evaluate.layout import particle_first
 from ppl_vae.evaluate.loop import check_pair_type
 from ppl_vae.isolation import questioning
 from ppl_vae.pair import Pair
-from ppl_vae.particles import PARTICLE_PLATE, Particles, Program, data_frame, draw, plate_nesting
+from ppl_vae.particles import Particles, draw
+from ppl_vae.sites import PARTICLE_PLATE, Program, data_frame, plate_nesting
 
 __all__ = ["inference_data", "load_inference_data", "save_inference_data"]
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,20 +15,20 @@ from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import kl_divergence
 
-from ppl_vae.isolation import eval_mode, random_numbers
-
-DATA_PLATE = "data"
-PARTICLE_PLATE = "particles"
-
-Program = Callable[..., Any]
-Site = dict[str, Any]
-
-
-class PairError(ValueError):
-    """A model/guide pair that breaks the contract; the message names the site and the fix."""
+from ppl_vae.sites import (
+    DATA_PLATE,
+    PARTICLE_PLATE,
+    PairError,
+    Program,
+    Site,
+    before,
+    check_sites_match,
+    data_frame,
+    plate_nesting,
+)
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ class Particles:
         model_site = self.model_trace.nodes[site]
         if not all(_same(guide_site[factor], model_site[factor]) for factor in ("mask", "scale")):
             return None
-        if not _before(self.model_trace, site) <= _before(self.guide_trace, site):
+        if not before(self.model_trace, site) <= before(self.guide_trace, site):
             return None
         try:
             divergence = kl_divergence(guide_site["fn"], model_site["fn"])
@@ -273,96 +272,9 @@ def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particle
     )
 
 
-def data_frame(site: Site) -> Any:
-    """The frame of the `data` plate around a site, or None for a global site.
-
-    Raises:
-        PairError: when the plate is sequential or not at dim=-1.
-    """
-    for frame in site["cond_indep_stack"]:
-        if frame.name == DATA_PLATE:
-            if frame.dim != -1:
-                where = "is sequential" if frame.dim is None else f"sits at dim={frame.dim}"
-                raise PairError(
-                    f"site {site['name']!r}: the plate {DATA_PLATE!r} {where}; write "
-                    f"`with pyro.plate({DATA_PLATE!r}, len(x), dim=-1):`"
-                )
-            return frame
-    return None
-
-
-def is_enumerated(site: Site) -> bool:
-    """Whether the site asks to be enumerated, which only `TraceEnum_ELBO` does."""
-    return bool(site["infer"].get("enumerate"))
-
-
-def latent_names(trace: Trace) -> list[str]:
-    """The names of a trace's unobserved sample sites that a partner must have too."""
-    return [
-        name
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not site["is_observed"] and not site["infer"].get("is_auxiliary")
-    ]
-
-
-def check_sites_match(model_trace: Trace, guide_trace: Trace) -> None:
-    """Raise PairError unless both programs have the same latent sites."""
-    in_model, in_guide = latent_names(model_trace), latent_names(guide_trace)
-    if set(in_model) == set(in_guide):
-        return
-    message = (
-        "the latent sites of model and guide differ.\n"
-        f"  only in the model: {sorted(set(in_model) - set(in_guide))}\n"
-        f"  only in the guide: {sorted(set(in_guide) - set(in_model))}\n"
-        f"  all in the model: {in_model}; all in the guide: {in_guide}\n"
-        "Give a latent site the same name in both programs"
-    )
-    observed = [n for n in in_guide if n in model_trace.nodes and n not in in_model]
-    if observed:
-        message += f" (observed in the model, so not for the guide to draw: {observed})"
-    enumerated = [n for n in in_model if n not in in_guide and is_enumerated(model_trace.nodes[n])]
-    if enumerated:
-        message += f". {enumerated} are marked for enumeration: use pyro.infer.TraceEnum_ELBO"
-    raise PairError(message)
-
-
-_nesting: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Any, int]] = weakref.WeakKeyDictionary()
-
-
-def plate_nesting(model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    """How many dims the plates of a pair take, found by running it once and then remembered."""
-    known = _nesting.setdefault(model, weakref.WeakKeyDictionary())
-    if guide not in known:
-        known[guide] = _find_nesting(model, guide, args, kwargs)
-    return known[guide]
-
-
-def _find_nesting(model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    # the trial must leave no mark: not on the random numbers, the handlers, or BatchNorm's averages
-    programs = [program for program in (model, guide) if isinstance(program, nn.Module)]
-    device = next((arg.device for arg in args if isinstance(arg, Tensor)), torch.device("cpu"))
-    with torch.no_grad(), poutine.block(), eval_mode(*programs), random_numbers(0, device):
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
-    dims = [
-        frame.dim
-        for trace in (prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace))
-        for site in trace.nodes.values()
-        if site["type"] == "sample"
-        for frame in site["cond_indep_stack"]
-        if frame.dim is not None
-    ]
-    return -min(dims, default=0)
-
-
 def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:
     """log of the mean of exp(values) along `dim`, without overflow."""
     return torch.logsumexp(values, dim) - math.log(values.shape[dim])
-
-
-def _before(trace: Trace, site: str) -> set[str]:
-    names = latent_names(trace)
-    return set(names[: names.index(site)]) if site in names else set()
 
 
 def _ratio(frame: Any) -> float:

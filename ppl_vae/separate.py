@@ -14,7 +14,8 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from ppl_vae import particles as particles_module
-from ppl_vae.particles import PairError, Particles, Program, over_inner_plates
+from ppl_vae.particles import Particles, over_inner_plates
+from ppl_vae.sites import PairError, Program
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch.distributions import Bernoulli
 
 from ppl_vae.isolation import questioning
 from ppl_vae.pair import Pair
-from ppl_vae.particles import Site, check_sites_match, data_frame, is_enumerated, latent_names
+from ppl_vae.sites import Site, check_sites_match, data_frame, is_enumerated, latent_names
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from ppl_vae.estimators import ELBO, Estimator
 from ppl_vae.isolation import questioning
 from ppl_vae.kl import KLSchedule, Penalty
 from ppl_vae.pair import Pair
-from ppl_vae.particles import Particles, data_frame
+from ppl_vae.particles import Particles
+from ppl_vae.sites import data_frame
 
 Terms = dict[str, Tensor]
 Capture = bool | Literal["auto"]

@@ -21,7 +21,8 @@ from ppl_vae.estimators import ELBO
 from ppl_vae.isolation import eval_mode, random_numbers
 from ppl_vae.linter import check_estimator_for
 from ppl_vae.pair import Pair
-from ppl_vae.particles import PairError, Particles, latent_names
+from ppl_vae.particles import Particles
+from ppl_vae.sites import PairError, check_sites_match, latent_names
 from ppl_vae.testing_estimators import EstimatorError, EstimatorReport, check_estimator
 
 __all__ = ["EstimatorError", "EstimatorReport", "PairReport", "check_estimator", "check_pair"]
@@ -130,7 +131,7 @@ def _trace(program: nn.Module, batch: Sequence[Tensor], role: str) -> Trace:
 def _run(pair: Pair, batch: Sequence[Tensor]) -> Particles:
     guide_trace = _trace(pair.guide, batch, "guide")
     # names first: a model replayed on a guide with other names would fail less clearly
-    particles_module.check_sites_match(
+    check_sites_match(
         prune_subsample_sites(_unreplayed_trace(pair, batch)), prune_subsample_sites(guide_trace)
     )
     model_trace = _trace(poutine.replay(pair.model, trace=guide_trace), batch, "model")

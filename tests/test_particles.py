@@ -10,7 +10,8 @@ from pyro import poutine
 from torch import nn
 
 from ppl_vae import Pair, PairError
-from ppl_vae.particles import draw, plate_nesting
+from ppl_vae.particles import draw
+from ppl_vae.sites import plate_nesting
 from tests.oracle import make_pair
 from tests.programs import ChainGuide, ChainModel, GlobalMeanGuide, GlobalMeanModel, Subsampled
 

@@ -14,7 +14,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_vae import Pair, models, queries
-from ppl_vae.particles import PairError
+from ppl_vae.sites import PairError
 
 SIGMA = 4.5
 

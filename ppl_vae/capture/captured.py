@@ -15,6 +15,7 @@ from ppl_vae.capture.accepted import check_equality, check_objective, equal_of
 from ppl_vae.capture.errors import CaptureError
 from ppl_vae.capture.graph import Backend, Compiled, compile_graph, trace
 from ppl_vae.capture.inputs import Inputs
+from ppl_vae.capture.numerics import without_denormals
 from ppl_vae.capture.updates import clip
 from ppl_vae.data import Split
 from ppl_vae.data.rows import ResidentRows
@@ -128,7 +129,7 @@ class CapturedStep:
         compiled = self._graphs.get((*batch.key, self._layout, *self._inputs.guard()))
         if compiled is None:
             compiled = self._capture(batch, self._inputs)
-        with torch.no_grad():
+        with torch.no_grad(), without_denormals():
             loss: Tensor = compiled(*self._inputs.tensors, *batch.tensors)[0]
         return loss
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -52,3 +53,21 @@ def decompositions(device: torch.device) -> dict[Any, Callable[..., Any]]:
     table[aten.log_sigmoid_forward.default] = log_sigmoid_forward
     table[aten.log_sigmoid_backward.default] = log_sigmoid_backward
     return table
+
+
+@contextmanager
+def without_denormals() -> Iterator[None]:
+    """Numbers below 1e-38 in float32 (1e-308 in float64) count as 0, as on a GPU; afterwards as before.
+
+    A CPU takes some hundred cycles for each product with one of them, and the particles' normalised
+    weights are full of them: the gradients' matrix products of 50 particles took five times as long.
+    It holds for the calling thread; torch's other threads follow only if they start after this.
+    """
+    smallest = 5e-324
+    if smallest + 0.0 == 0.0 or not torch.set_flush_denormal(True):  # it is so, or cannot be done
+        yield
+        return
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)

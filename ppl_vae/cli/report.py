@@ -18,8 +18,8 @@ from ppl_vae.data import Split
 from ppl_vae.evaluate import Bounds, Summary
 from ppl_vae.inference_data import inference_data, save_inference_data
 from ppl_vae.pair import Pair
-from ppl_vae.particles import PairError
 from ppl_vae.run_folder import atomic_write
+from ppl_vae.sites import PairError
 
 NUM_COLUMNS = 10
 NUM_SAMPLES = 64

@@ -17,8 +17,9 @@ from torch.overrides import TorchFunctionMode
 
 from ppl_vae.estimators import Estimator
 from ppl_vae.pair import Pair
-from ppl_vae.particles import PARTICLE_PLATE, Particles, draw, latent_names, plate_nesting
+from ppl_vae.particles import Particles, draw
 from ppl_vae.separate import SeparateParticles
+from ppl_vae.sites import PARTICLE_PLATE, latent_names, plate_nesting
 
 Parameters = Mapping[str, Tensor]
 

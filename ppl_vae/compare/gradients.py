@@ -17,7 +17,7 @@ from ppl_vae.compare.functional import FreshNoise, bound_and_values
 from ppl_vae.estimators import Estimator
 from ppl_vae.isolation import eval_mode, random_numbers
 from ppl_vae.pair import Pair
-from ppl_vae.particles import PairError
+from ppl_vae.sites import PairError
 from ppl_vae.step import Objective
 
 # Numbers in one term of the log-weights of a map, so that on a CPU they stay in its caches; in its gradients

@@ -14,7 +14,8 @@ from torch.distributions import Bernoulli
 from ppl_vae import particles as particles_module
 from ppl_vae.estimators.elbo import ELBO
 from ppl_vae.estimators.facts import Facts
-from ppl_vae.particles import PairError, Particles, Program, data_frame, over_inner_plates
+from ppl_vae.particles import Particles, over_inner_plates
+from ppl_vae.sites import PairError, Program, data_frame
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ppl_vae import particles as particles_module
 from ppl_vae import separate
 from ppl_vae.estimators.facts import Facts
-from ppl_vae.particles import PairError, Particles, Program
+from ppl_vae.particles import Particles
+from ppl_vae.sites import PairError, Program
 
 _numbers = itertools.count()
 

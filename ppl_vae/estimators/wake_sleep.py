@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ppl_vae.estimators.base import Estimator
 from ppl_vae.estimators.facts import Facts
-from ppl_vae.particles import PairError, Particles, Program, log_mean_exp, read
+from ppl_vae.particles import Particles, log_mean_exp, read
 from ppl_vae.separate import SeparateParticles
+from ppl_vae.sites import PairError, Program
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ppl_vae.evaluate.statistics import RunningMoments
 from ppl_vae.evaluate.table import rows
 from ppl_vae.isolation import questioning
 from ppl_vae.pair import Pair
-from ppl_vae.particles import PARTICLE_PLATE, PairError, data_frame, plate_nesting
+from ppl_vae.sites import PARTICLE_PLATE, PairError, data_frame, plate_nesting
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,8 @@ from torch import Tensor
 from ppl_vae.evaluate.batches import ELEMENTS, ELEMENTS_ELSEWHERE
 from ppl_vae.evaluate.layout import particle_first
 from ppl_vae.factors import factors, marginals
-from ppl_vae.particles import DATA_PLATE, PARTICLE_PLATE, Particles
+from ppl_vae.particles import Particles
+from ppl_vae.sites import DATA_PLATE, PARTICLE_PLATE
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from ppl_vae.evaluate.statistics import standard_error
 from ppl_vae.evaluate.table import plus_minus, rows
 from ppl_vae.isolation import questioning
 from ppl_vae.pair import Pair
-from ppl_vae.particles import PairError, draw
+from ppl_vae.particles import draw
+from ppl_vae.sites import PairError
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ppl_vae.particles import data_frame
+from ppl_vae.sites import data_frame
 
 Site = dict[str, Any]
 

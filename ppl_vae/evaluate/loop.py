@@ -13,7 +13,8 @@ from tqdm.auto import tqdm
 
 from ppl_vae.evaluate.batches import Data, plan, size_of, to_data
 from ppl_vae.pair import Pair
-from ppl_vae.particles import PairError, Particles, draw
+from ppl_vae.particles import Particles, draw
+from ppl_vae.sites import PairError
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from torch import Tensor
 from ppl_vae.evaluate.layout import particle_first
 from ppl_vae.factors import factors
 from ppl_vae.kl.divergence import refuse_outside_data
-from ppl_vae.particles import DATA_PLATE, PARTICLE_PLATE, PairError, Particles, latent_names
+from ppl_vae.particles import Particles
+from ppl_vae.sites import DATA_PLATE, PARTICLE_PLATE, PairError, latent_names
 
 
 def draws_of(particles: Particles, site: str) -> Tensor:

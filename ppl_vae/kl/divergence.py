@@ -11,7 +11,8 @@ from torch.distributions import kl_divergence
 
 from ppl_vae.evaluate.layout import particle_first
 from ppl_vae.factors import factors
-from ppl_vae.particles import PairError, Particles, data_frame
+from ppl_vae.particles import Particles
+from ppl_vae.sites import PairError, data_frame
 
 Site = dict[str, Any]
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ppl_vae.kl.divergence import kl_by_dimension, refuse_unknown_gradient
 from ppl_vae.kl.treatment import Penalty, check_number
-from ppl_vae.particles import PairError, Particles
+from ppl_vae.particles import Particles
+from ppl_vae.sites import PairError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from torch import Tensor
 from ppl_vae.evaluate.layout import particle_first
 from ppl_vae.kl.aggregate import draws_of, refuse
 from ppl_vae.kl.treatment import Penalty, check_number
-from ppl_vae.particles import PairError, Particles
+from ppl_vae.particles import Particles
+from ppl_vae.sites import PairError
 
 Kernel = Literal["gaussian", "inverse multiquadric"]
 KERNELS: tuple[Kernel, ...] = ("gaussian", "inverse multiquadric")

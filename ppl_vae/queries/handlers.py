@@ -14,7 +14,7 @@ from pyro.poutine.util import site_is_factor, site_is_subsample
 from torch import Tensor
 
 from ppl_vae.pair import Pair
-from ppl_vae.particles import PARTICLE_PLATE, Program, Site, plate_nesting
+from ppl_vae.sites import PARTICLE_PLATE, Program, Site, plate_nesting
 
 _MEAN_DRAWS = 100  # for the few distributions without a mean (flows): a tenth of a standard deviation
 

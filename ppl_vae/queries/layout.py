@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ppl_vae.particles import DATA_PLATE, Site
 from ppl_vae.queries.arguments import spelled
+from ppl_vae.sites import DATA_PLATE, Site
 
 
 def laid_out(tensor: Tensor, site: Site, lead: tuple[int, ...] = (), plate_dim: int | None = None) -> Tensor:

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ppl_vae.isolation import questioning
 from ppl_vae.pair import Pair
-from ppl_vae.particles import Site
 from ppl_vae.queries.arguments import Batch, as_tensors, check_count, check_site
 from ppl_vae.queries.draws import Draws, Traversal
 from ppl_vae.queries.handlers import centre, is_discrete
 from ppl_vae.queries.layout import laid_out
 from ppl_vae.queries.questions import decode
+from ppl_vae.sites import Site
 
 
 def interpolate(

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ppl_vae.isolation import questioning
 from ppl_vae.pair import Pair
-from ppl_vae.particles import check_sites_match
 from ppl_vae.queries.arguments import Batch, as_tensors, check_count, check_site, rows
 from ppl_vae.queries.draws import Draws
 from ppl_vae.queries.handlers import (
@@ -25,6 +24,7 @@ from ppl_vae.queries.handlers import (
     sample_sites,
 )
 from ppl_vae.queries.layout import common_shape, laid_out, placed
+from ppl_vae.sites import check_sites_match
 
 
 def sample(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-from ppl_vae.capture.numerics import decompositions, log1p
+from ppl_vae.capture.numerics import decompositions, log1p, without_denormals
 
 
 def test_log1p_is_exact_to_rounding():
@@ -32,3 +33,15 @@ def test_log_sigmoid_and_its_gradient():
         backward(torch.ones_like(value), x.detach(), buffer), gradient, rtol=1e-12, atol=0
     )
     assert backward(torch.ones(1), torch.zeros(1), torch.ones(1)) == 0.5
+
+
+def test_denormals_are_zero_inside_and_as_before_outside():
+    small = torch.tensor([1e-38])
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this processor cannot flush denormal numbers")
+    with without_denormals():
+        assert (small * 0.1).item() == 0
+        with without_denormals():
+            pass
+        assert (small * 0.1).item() == 0
+    assert (small * 0.1).item() > 0

@@ -187,7 +187,7 @@ def enumerated_iwae(pair, x):
         (estimators.MeanFieldELBO(), enumerated_bound),
         (estimators.IWAE(2), enumerated_iwae),
     ],
-    ids=repr,
+    ids=["ELBO", "MeanFieldELBO", "IWAE"],
 )
 def test_score_function_gradients_are_unbiased(estimator, exact):
     pair, x, repeats, chunks = (

@@ -48,7 +48,9 @@ def test_weights_are_linear_in_alpha(alpha):
     )
 
 
-@pytest.mark.parametrize("estimator", [STL(), STL(5), DReG(5), DReG(5, alpha=0.5), DReG(5, alpha=1.0)], ids=repr)
+@pytest.mark.parametrize(
+    "estimator", [STL(), STL(5), DReG(5), DReG(5, alpha=0.5), DReG(5, alpha=1.0)], ids=repr
+)
 def test_the_models_gradient_is_the_iwaes(estimator):
     oracle = oracles.chain()
     torch.testing.assert_close(

@@ -9,7 +9,7 @@ from pyro.distributions import Normal
 from torch.distributions import kl_divergence
 
 from ppl_vae import Pair, evaluate, guides, nets, particles
-from ppl_vae.particles import PairError
+from ppl_vae.sites import PairError
 from tests.conftest import SIGMAS
 from tests.evaluate.programs import (
     ChainGuide,

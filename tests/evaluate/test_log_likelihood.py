@@ -15,7 +15,7 @@ from torch import nn
 from ppl_vae import Pair, arviz_support, data, evaluate, guides, models, nets, particles
 from ppl_vae.evaluate.batches import plan, to_data
 from ppl_vae.evaluate.log_likelihood import from_log_weight, log_weights
-from ppl_vae.particles import PairError
+from ppl_vae.sites import PairError
 from tests.conftest import SIGMAS
 from tests.evaluate.programs import GlobalGuide, GlobalModel, TimeGuide, TimeModel, stretched_pair
 from tests.oracle import make_pair

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ppl_vae.kl import DIP
-from ppl_vae.particles import PairError
+from ppl_vae.sites import PairError
 from tests.kl.programs import LaplaceGuide, particles
 
 X = torch.cat(

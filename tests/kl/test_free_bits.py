@@ -12,7 +12,7 @@ from ppl_vae import Pair, guides, nets
 from ppl_vae import particles as particles_module
 from ppl_vae.kl import FreeBits
 from ppl_vae.kl.divergence import kl_by_dimension
-from ppl_vae.particles import PairError
+from ppl_vae.sites import PairError
 from tests.conftest import SIGMAS
 from tests.evaluate.programs import TimeGuide, TimeModel
 from tests.kl.programs import DiscreteThenNormalGuide, DiscreteThenNormalModel, StudentGuide, particles
