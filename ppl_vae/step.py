@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
+from pyro.infer import TraceTailAdaptive_ELBO
 from torch import Tensor, nn
 
 from ppl_vae.capture import CapturedStep, CaptureError
@@ -87,6 +88,10 @@ class Objective(nn.Module):
     def _loss_and_grads(self, batch: tuple[Tensor, ...]) -> Tensor:
         scale = (self._scale or 1.0) * len(batch[0])
         loss = self.estimator.loss_and_grads(*self.pair.pyro(), *batch)
+        if isinstance(loss, tuple):  # ReweightedWakeSleep's: the wake-theta loss, which is a bound, and wake-phi's
+            loss = loss[0]
+        elif isinstance(self.estimator, TraceTailAdaptive_ELBO):  # it reports infinity: the ELBO stands in
+            loss = ELBO(self.estimator.num_particles).loss(self.pair.model, self.pair.guide, *batch)
         self.pair.forget_pyro()
         for parameter in self.pair.parameters():
             if parameter.grad is not None:
@@ -260,7 +265,7 @@ class Step:
 
 def has_differentiable_loss(estimator: PyroELBO) -> bool:
     """Whether the estimator gives a loss that autograd can follow, rather than gradients of its own."""
-    return hasattr(estimator, "differentiable_loss")
+    return hasattr(estimator, "differentiable_loss") and not isinstance(estimator, TraceTailAdaptive_ELBO)
 
 
 def plate_scale(pair: Pair, batch: tuple[Tensor, ...]) -> float:

@@ -11,10 +11,12 @@ import pytest
 import torch
 from pyro.infer import (
     RenyiELBO,
+    ReweightedWakeSleep,
     Trace_ELBO,
     TraceEnum_ELBO,
     TraceGraph_ELBO,
     TraceMeanField_ELBO,
+    TraceTailAdaptive_ELBO,
 )
 from torch import nn
 
@@ -61,6 +63,8 @@ def same(first, second):
         RenyiELBO(alpha=0.0, num_particles=3, vectorize_particles=True),
         TraceGraph_ELBO(),
         TraceEnum_ELBO(max_plate_nesting=1),
+        TraceTailAdaptive_ELBO(num_particles=3, vectorize_particles=True),
+        ReweightedWakeSleep(num_particles=3, vectorize_particles=True),
     ],
     ids=lambda e: type(e).__name__,
 )
