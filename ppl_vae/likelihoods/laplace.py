@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
-
 import pyro.distributions as dist
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ppl_vae.likelihoods.raw import (
-    check_event_dim,
-    check_option,
-    compact,
-    learned,
-    locate,
-    stacked_shape,
-    with_neutral,
-)
-from ppl_vae.likelihoods.support import MISSING, SupportChecked, finite_real, require
-
-
-def check(x: Tensor) -> None:
-    """Raise unless the data is finite."""
-    require("Laplace", torch.isfinite(x), x, "finite", MISSING)
+from ppl_vae.likelihoods.location_scale import LocationScale, check_finite
+from ppl_vae.likelihoods.raw import compact
+from ppl_vae.likelihoods.support import SupportChecked, finite_real
 
 
 class LaplaceDistribution(SupportChecked, dist.Laplace):
@@ -32,7 +17,7 @@ class LaplaceDistribution(SupportChecked, dist.Laplace):
     support = finite_real
 
     def check(self, x: Tensor) -> None:
-        check(x)
+        check_finite("Laplace", x)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -41,7 +26,7 @@ class LaplaceDistribution(SupportChecked, dist.Laplace):
         return torch.addcmul(-torch.log(2 * scale), (value - self.loc).abs(), -1 / scale)
 
 
-class Laplace(nn.Module):
+class Laplace(LocationScale):
     r"""Real data with a location per output and a scale that is fixed, learned or per output.
 
         log p(x | z) = sum_d -|x_d - m_d| / s_d - log(2 s_d)
@@ -73,46 +58,4 @@ class Laplace(nn.Module):
     tensor(-4.)
     """
 
-    def __init__(
-        self,
-        scale: float | Literal["learned", "per_output"] = "learned",
-        min_scale: float = 1e-3,
-        max_scale: float = 1e2,
-        event_dim: int = 3,
-    ) -> None:
-        super().__init__()
-        check_event_dim("Laplace", event_dim)
-        check_option("Laplace", "scale", scale, min_scale, max_scale)
-        self.scale = scale
-        self.min_scale = min_scale
-        self.max_scale = max_scale
-        self.event_dim = event_dim
-        self.raw_scale = learned(scale)
-
-    def forward(self, raw: Tensor) -> dist.Distribution:
-        loc, scale = locate(
-            "Laplace",
-            raw,
-            self.scale,
-            self.raw_scale,
-            self.min_scale,
-            self.max_scale,
-            self.event_dim,
-        )
-        return LaplaceDistribution(loc, scale).to_event(self.event_dim)
-
-    def raw_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The shape of the data, with twice the channels for a scale per output."""
-        parameters = 2 if self.scale == "per_output" else 1
-        return stacked_shape("Laplace", shape, parameters, self.event_dim)
-
-    def initial_bias(self, mean: Tensor) -> Tensor:
-        """The data mean itself; scales per output start at 1."""
-        return with_neutral(mean, self.scale, self.event_dim)
-
-    def check(self, x: Tensor) -> None:
-        """Raise a ValueError that counts NaN and infinity as outside the support."""
-        check(x)
-
-    def extra_repr(self) -> str:
-        return f"scale={self.scale!r}, min_scale={self.min_scale:g}, event_dim={self.event_dim}"
+    family = LaplaceDistribution
