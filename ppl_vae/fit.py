@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ppl_vae.capture import worth_capturing
+from ppl_vae.capture.numerics import without_denormals
 from ppl_vae.data import DataSet, Split, as_split
 from ppl_vae.estimators import Estimator
 from ppl_vae.isolation import questioning, random_numbers
@@ -189,7 +190,7 @@ def fit(
         quiet = pyro.validation_enabled(False)  # check_pair has validated; a hot loop need not again
         half = mixed_precision(pair.model, pair.guide, dtype=_net_dtype(precision, fabric.device))
         try:
-            with quiet, half:
+            with quiet, half, without_denormals():
                 while training.epoch < epochs and not training.stopped:
                     started = time.perf_counter()
                     pair.train()
