@@ -20,6 +20,7 @@ from torch import nn
 from ppl_vae import Pair, PairError, estimators, oracles
 from ppl_vae.step import Step
 from ppl_vae.testing import check_pair
+from tests.capture.helpers import adam, captured_step
 from tests.programs import GlobalMeanGuide, GlobalMeanModel
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -224,7 +225,7 @@ def test_8_a_misspelt_site_only_draws_a_warning():
 
 
 def test_9_an_elbo_module_does_not_compile_into_one_graph():
-    """Ours takes no part in that: a step is captured below autograd, not through Pyro's Python."""
+    """Ours takes no part in that: a step is captured below autograd, as one graph, not through Python."""
     oracle = oracles.linear_gaussian()
     compiled = torch.compile(
         Trace_ELBO()(oracle.pair.model, oracle.pair.guide), backend="eager", fullgraph=True
@@ -234,6 +235,12 @@ def test_9_an_elbo_module_does_not_compile_into_one_graph():
         with pytest.raises(Exception, match=r"(?i)graph break|unsupported|fullgraph"):
             compiled(*oracle.batch)
     torch._dynamo.reset()
+    pair, (x,) = oracle.pair, oracle.batch
+    ours = captured_step(pair, Trace_ELBO(), adam(pair))
+    weights = [parameter.detach().clone() for parameter in pair.parameters()]
+    with pyro.validation_enabled(False):
+        assert ours(x).isfinite()
+    assert any((old != new).any() for old, new in zip(weights, pair.parameters(), strict=True))
 
 
 def test_10_distributions_validate_their_arguments_at_every_call(monkeypatch):
