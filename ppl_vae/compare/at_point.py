@@ -142,7 +142,6 @@ def _measure(
     bounds, moments = sample_moments(sampler, draws, seed)
     reference = references.of(sampler.estimator)
     seconds, memory = cost(pair, family.make(size), batch)
-    # TraceTailAdaptive_ELBO has gradients and no bound
     bound = bounds.mean().item() if bool(bounds.isfinite().all()) else math.nan
     error = (bounds.std() / math.sqrt(draws)).item()
     values: dict[str, float] = {

@@ -236,8 +236,8 @@ def test_each_of_pyros_estimators_is_measured(estimator):
     pair, x = make_pair(perturb=0.1), torch.randn(3, 5)
     result = compare.at_point(pair, [estimator], x, num_particles=[2], draws=20, **QUIET)
     assert (result.dataset.variance > 0).all()
-    has_bound = estimator is not pyro.infer.TraceTailAdaptive_ELBO  # gradients are all that it has
-    assert np.isfinite(result.dataset.bound).all() == has_bound
+    # TraceTailAdaptive_ELBO has gradients alone: the ELBO at its draws stands in for a bound
+    assert np.isfinite(result.dataset.bound).all()
 
 
 def test_latents_that_all_data_share_have_bounds_but_no_evidence():
