@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import pyro
@@ -16,7 +16,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import TransformedDistribution, kl_divergence
 
 from ppl_vae.sites import (
     DATA_PLATE,
@@ -140,6 +140,11 @@ class Particles:
         closed_form = self.kl_closed_form(site)
         return self.kl_sample(site) if closed_form is None else closed_form
 
+    def kl_at_hand(self, site: str) -> Tensor:
+        """(K, B): `kl` where the closed form has been computed already, else `kl_sample`."""
+        closed_form = self._closed_form.get(site)
+        return self.kl_sample(site) if closed_form is None else closed_form
+
     def kl_closed_form(self, site: str) -> Tensor | None:
         """(K, B), or (K,) for a global site: KL(q || p) as `torch.distributions.kl` has it, or None.
 
@@ -230,8 +235,7 @@ def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particle
     model_trace, guide_trace = prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
     check_sites_match(model_trace, guide_trace)
     log_likelihood: dict[str, Tensor] = {}
-    log_prior: dict[str, Tensor] = {}
-    log_guide: dict[str, Tensor] = {}
+    log_prior, log_guide = _Lazily(), _Lazily()
     global_log_prior: dict[str, Tensor] = {}
     global_log_guide: dict[str, Tensor] = {}
     non_reparameterised = set()
@@ -243,14 +247,17 @@ def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particle
         for name, site in trace.nodes.items():
             if site["type"] != "sample" or site["infer"].get("_deterministic"):
                 continue
-            log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
             frame = data_frame(site)
             if frame is None:
-                outside[name] = _outside_data(log_prob, site, num_particles)
+                outside[name] = _outside_data(_log_prob(site), site, num_particles)
             else:
                 scales.add(_ratio(frame))
-                terms = log_likelihood if site["is_observed"] and trace is model_trace else inside
-                terms[name] = _per_datum(log_prob, site, num_particles)
+                if site["is_observed"] and trace is model_trace:
+                    log_likelihood[name] = _per_datum(_log_prob(site), site, num_particles)
+                elif transformed(site["fn"]) is not None:  # a transform remembers no draw but its last
+                    inside.put(name, _per_datum(_log_prob(site), site, num_particles))
+                else:
+                    inside.promise(name, partial(_log_prob_per_datum, site, num_particles))
             drawn = trace is guide_trace and not site["is_observed"]
             if drawn and not getattr(site["fn"], "has_rsample", False):
                 non_reparameterised.add(name)
@@ -272,6 +279,44 @@ def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particle
     )
 
 
+class _Lazily(Mapping[str, Tensor]):
+    """Terms by site, some computed when first asked for: a closed-form KL leaves no use for them."""
+
+    def __init__(self) -> None:
+        self._terms: dict[str, Tensor | Callable[[], Tensor]] = {}
+        self._with_gradients = torch.is_grad_enabled()
+
+    def put(self, site: str, term: Tensor) -> None:
+        self._terms[site] = term
+
+    def promise(self, site: str, term: Callable[[], Tensor]) -> None:
+        self._terms[site] = term
+
+    def __getitem__(self, site: str) -> Tensor:
+        term = self._terms[site]
+        if not isinstance(term, Tensor):
+            # as at the draw: who looks first, perhaps only to log it, must not take the gradient away
+            with torch.set_grad_enabled(self._with_gradients):
+                term = self._terms[site] = term()
+        return term
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._terms)
+
+    def __len__(self) -> int:
+        return len(self._terms)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+def transformed(fn: Any) -> TransformedDistribution | None:
+    """A site's distribution within `to_event`, `mask` and `expand`, if it is one with transforms."""
+    while hasattr(fn, "base_dist") and not isinstance(fn, TransformedDistribution):
+        fn = fn.base_dist
+    return fn if isinstance(fn, TransformedDistribution) else None
+
+
 def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:
     """log of the mean of exp(values) along `dim`, without overflow."""
     return torch.logsumexp(values, dim) - math.log(values.shape[dim])
@@ -289,6 +334,15 @@ def _total(terms: Iterable[Tensor], start: Tensor | None = None) -> Tensor:
         assert start is not None
         return start
     return total
+
+
+def _log_prob(site: Site) -> Tensor:
+    log_prob: Tensor = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    return log_prob
+
+
+def _log_prob_per_datum(site: Site, num_particles: int) -> Tensor:
+    return _per_datum(_log_prob(site), site, num_particles)
 
 
 def _per_datum(log_prob: Tensor, site: Site, num_particles: int) -> Tensor:

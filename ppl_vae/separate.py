@@ -8,13 +8,13 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from pyro.distributions import TransformedDistribution
 from pyro.distributions.transforms import BatchNorm
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
+from torch.distributions import TransformedDistribution
 
 from ppl_vae import particles as particles_module
-from ppl_vae.particles import Particles, over_inner_plates
+from ppl_vae.particles import Particles, over_inner_plates, transformed
 from ppl_vae.sites import PairError, Program
 
 
@@ -123,10 +123,7 @@ class _Cut(Messenger):
         value = msg["value"]
         if msg["is_observed"] or not isinstance(value, Tensor) or not value.requires_grad:
             return
-        fn = msg["fn"]
-        while hasattr(fn, "base_dist") and not isinstance(fn, TransformedDistribution):
-            fn = fn.base_dist
-        if isinstance(fn, TransformedDistribution):
+        if (fn := transformed(msg["fn"])) is not None:
             self.transformed.append(msg["name"])
             _refuse_batch_norm(msg["name"], fn)
         self.draws[msg["name"]] = value
