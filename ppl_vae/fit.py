@@ -23,7 +23,7 @@ from ppl_vae.capture import worth_capturing
 from ppl_vae.capture.numerics import without_denormals
 from ppl_vae.data import DataSet, Split, as_split
 from ppl_vae.estimators import Estimator
-from ppl_vae.isolation import questioning, random_numbers
+from ppl_vae.isolation import questioning, random_numbers, without_nvml
 from ppl_vae.kl import KL, KLSchedule
 from ppl_vae.loggers import open_loggers
 from ppl_vae.optimizers import make_optimizer, make_schedule
@@ -88,7 +88,7 @@ def fit(
     run_dir: str | Path | None = None,
     resume: bool = False,
     checkpoint_every: int = 1,
-    capture: Capture = False,
+    capture: Capture = "auto",
     loggers: Sequence[str] = (),
     progress: bool = True,
     check: bool = True,
@@ -124,9 +124,9 @@ def fit(
         resume: continue from the folder's checkpoint, where there is one.
         checkpoint_every: epochs between checkpoints.
         capture: True runs the step as one compiled graph, see `ppl_vae.capture`: less time a step, after half
-            a minute to compile it. "auto" does so for trainings that are long enough to gain by it, and
-            warns where it cannot be done; True makes that an error. A smaller last batch of an epoch runs
-            as written.
+            a minute to compile it. "auto" does so for trainings of 20,000 steps and more, which gain by it, and
+            warns where it cannot be done; True makes that an error; False never does. A smaller last batch
+            of an epoch runs as written. Captured or not, the training is the same but for rounding.
         loggers: "tensorboard", "wandb", "mlflow"; metrics.csv is always written.
         progress: show a progress bar.
         check: run `check_pair` first.
@@ -190,7 +190,7 @@ def fit(
         quiet = pyro.validation_enabled(False)  # check_pair has validated; a hot loop need not again
         half = mixed_precision(pair.model, pair.guide, dtype=_net_dtype(precision, fabric.device))
         try:
-            with quiet, half, without_denormals():
+            with quiet, half, without_denormals(), without_nvml():
                 while training.epoch < epochs and not training.stopped:
                     started = time.perf_counter()
                     pair.train()

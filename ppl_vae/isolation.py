@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,6 +27,17 @@ def random_numbers(seed: int | None, device: torch.device) -> Iterator[None]:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         yield
+
+
+@contextmanager
+def without_nvml() -> Iterator[None]:
+    """torch does not ask NVML whether there is a GPU, as Lightning has it do at every optimizer step."""
+    asked = os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    try:
+        yield
+    finally:
+        if asked is not None:
+            os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = asked
 
 
 @contextmanager

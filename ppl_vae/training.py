@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ppl_vae.capture import routes
 from ppl_vae.pair import Pair
 from ppl_vae.run_folder import RunError, RunFolder
 
@@ -106,6 +107,7 @@ class Training:
                 "learners": {name: learner.state_dict() for name, learner in self.learners.items()},
                 "random": torch.get_rng_state(),
                 "random_cuda": cuda,
+                "routes": routes.chosen(),
             }
         )
 
@@ -127,6 +129,7 @@ class Training:
                 setattr(self, name, state[name])
             self._best = state["best"]
             random, random_cuda = state["random"], state["random_cuda"]
+            routes.remember(state["routes"])
         except (KeyError, RuntimeError, ValueError) as error:
             if isinstance(error, RunError):
                 raise

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from ppl_vae.capture import routes
+
 aten = torch.ops.aten
 
 GAIN = 0.9  # oneDNN's route costs a call through Python, so it must be clearly the faster
-_routes: dict[Any, bool] = {}
 
 _library = torch.library.Library("ppl_vae", "DEF")
 # the second matrix as (N, K), which is how oneDNN's linear layer wants it
@@ -70,17 +70,12 @@ def choose_routes(graph: fx.GraphModule) -> int:
 
 
 def _onednn_is_faster(x: Tensor, matrix: Tensor, has_bias: bool) -> bool:
-    key = (
-        tuple(x.shape),
-        x.stride(),
-        tuple(matrix.shape),
-        matrix.stride(),
-        has_bias,
-        torch.get_num_threads(),
-    )
-    if key not in _routes:
-        _routes[key] = _time(x, matrix, has_bias)
-    return _routes[key]
+    key = routes.key_of(x, matrix, has_bias)
+    known = routes.choice(key)
+    if known is None:
+        known = _time(x, matrix, has_bias)
+        routes.keep(key, known)
+    return known
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ppl_vae.capture import matmul
+from ppl_vae.capture import matmul, routes
 from ppl_vae.capture.graph import trace
 from ppl_vae.capture.matmul import available, choose_routes
 
@@ -18,9 +18,10 @@ def test_onednns_product_is_the_product():
 
 
 @pytest.mark.skipif(not available(), reason="this torch has no oneDNN linear layer")
-def test_a_graph_with_the_other_product_is_the_same_function(monkeypatch):
+def test_a_graph_with_the_other_product_is_the_same_function(monkeypatch, tmp_path):
     monkeypatch.setattr(matmul, "_time", lambda *arguments: True)
-    monkeypatch.setattr(matmul, "_routes", {})
+    monkeypatch.setattr(routes, "_chosen", {})
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     x, weight, bias = torch.randn(5, 7), torch.randn(3, 7), torch.randn(3)
     graph = trace(
         lambda tensors: [tensors[0] @ tensors[1].t(), torch.addmm(tensors[2], tensors[0], tensors[1].t())],
@@ -30,3 +31,23 @@ def test_a_graph_with_the_other_product_is_the_same_function(monkeypatch):
     expected = graph(x, weight, bias)
     assert choose_routes(graph) == 2
     torch.testing.assert_close(graph(x, weight, bias), expected)
+
+
+def test_a_choice_is_made_once_on_a_machine(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(routes, "_chosen", {})
+    key = routes.key_of(torch.ones(5, 7), torch.ones(7, 3), True)
+    assert routes.choice(key) is None
+    routes.keep(key, True)
+    for remembered in ({}, {key: False}):  # another process; one that resumed a training
+        monkeypatch.setattr(routes, "_chosen", dict(remembered))
+        monkeypatch.setattr(routes, "_read", set())
+        assert routes.choice(key) is (not remembered)
+
+
+def test_a_damaged_file_of_choices_is_as_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(routes, "_chosen", {})
+    (tmp_path / "ppl_vae").mkdir()
+    (tmp_path / "ppl_vae" / "products.json").write_text("{")
+    assert routes.choice("any") is None
