@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyro
 import torch
@@ -13,6 +13,9 @@ from pyro.infer import ELBO as PyroELBO
 from torch import Tensor
 from torch.func import grad, vmap
 
+from ppl_vae.capture.accepted import check_equality, check_objective, equal_of
+from ppl_vae.capture.errors import CaptureError
+from ppl_vae.capture.function import CapturedFunction
 from ppl_vae.compare.functional import FreshNoise, bound_and_values
 from ppl_vae.estimators import Estimator
 from ppl_vae.isolation import eval_mode, random_numbers
@@ -25,6 +28,7 @@ ELEMENTS = {"cpu": 2**20}
 ELEMENTS_ELSEWHERE = 2**24
 GRADIENTS = 2**22
 PARTS = ("model", "guide")
+Capture = bool | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,21 @@ class GradientSampler:
         pair: taken as it is, in eval mode meanwhile.
         estimator: a copy of it is used.
         batch: what the programs are called with.
+        capture: compute the draws with a compiled graph (`ppl_vae.capture`), from the same random numbers.
+            "auto" does so for draws in a loop, where they are enough to repay the compilation: a map has
+            little left to save.
+
+    Raises:
+        CaptureError: from `draw` with `capture=True`, for a pair or an estimator that cannot be captured.
     """
 
-    def __init__(self, pair: Pair, estimator: PyroELBO, batch: tuple[Tensor, ...]) -> None:
+    def __init__(
+        self, pair: Pair, estimator: PyroELBO, batch: tuple[Tensor, ...], capture: Capture = False
+    ) -> None:
+        if capture not in (True, False, "auto"):
+            raise ValueError(f"capture must be True, False or 'auto', got {capture!r}")
         self.pair = pair
+        self.capture = capture
         self.estimator = copy.deepcopy(estimator)
         self.batch = batch
         self.layout = layout_of(pair)

@@ -63,12 +63,17 @@ def snr(
         dataset: of `compare.at_point`.
         part: "model" or "guide".
         slopes: fitted power laws by estimator: drawn as lines, their powers in the legend.
+
+    An arrow stands at the upper limit of a ratio that cannot be told from zero.
     """
     ax = _axes(ax, 7.6, 4.2)
     for number, name in enumerate(str(name) for name in dataset.estimator.values):
         cell = dataset.sel(estimator=name, part=part)
-        known = cell.snr.values > 0
-        if not known.any():
+        value, error = cell.snr.values, cell.snr_standard_error.values
+        # a ratio within two standard errors of zero is only known to be no larger than they allow
+        seen = value > 2 * error
+        unseen = np.isfinite(value) & ~seen
+        if not (seen | unseen).any():
             continue
         fitted = (slopes or {}).get(name)
         label = name
@@ -76,21 +81,22 @@ def snr(
         if fitted is not None and np.isfinite(fitted.slope):
             sure = f" ± {fitted.standard_error:.2f}" if np.isfinite(fitted.standard_error) else ""
             label = f"{name}:  $K^{{{fitted.slope:+.2f}}}${sure}"
-            ladder = cell.K.values[known].astype(float)
-            fit, rest = ladder[ladder >= fitted.smallest], ladder[ladder <= fitted.smallest]
-            for part_of, line in ((fit, "-"), (rest, ":")):  # dotted where it only continues the line
-                ax.plot(
-                    part_of,
-                    [fitted.at(k) for k in part_of],
-                    line,
-                    color=style["color"],
-                    linewidth=1.2,
-                    alpha=0.7,
-                )
-        value, error = cell.snr.values[known], cell.snr_standard_error.values[known]
+            ladder = cell.K.values[seen].astype(float)
+            along = np.geomspace(ladder.min(), ladder.max(), 60)
+            ax.plot(along, [fitted.at(k) for k in along], color=style["color"], linewidth=1.2, alpha=0.7)
         # a bar that would reach zero has no place on a logarithmic axis
-        low = np.minimum(2 * error, 0.9 * value)
-        ax.errorbar(cell.K.values[known], value, [low, 2 * error], **style, label=label)
+        low = np.minimum(2 * error, 0.9 * value)[seen]
+        ax.errorbar(cell.K.values[seen], value[seen], [low, 2 * error[seen]], **style, label=label)
+        limit = np.maximum(value, 0) + 2 * error
+        ax.plot(
+            cell.K.values[unseen],
+            limit[unseen],
+            linestyle="none",
+            marker=r"$\downarrow$",
+            markersize=9,
+            color=style["color"],
+            label=None if seen.any() else f"{name} (limits)",
+        )
     ax.set_yscale("log")
     _particles_axis(ax, dataset.K.values)
     ax.set_ylabel(f"signal-to-noise ratio, {part}'s gradient")

@@ -118,21 +118,24 @@ class AtPoint:
             for fitted in [self.slope(str(name), str(part), quantity)]
         )
 
-    def slope(self, estimator: str, part: str, quantity: str = "snr", smallest: int = 1) -> Slope:
-        """The fitted power law of one quantity in K, from K = `smallest` on.
+    def slope(self, estimator: str, part: str, quantity: str = "snr", correction: bool = False) -> Slope:
+        """The fitted power law of one quantity in K.
 
-        The rates that theory knows are those of large K, which begin where K is well above the
-        variance of the weights over their squared mean.
+        Args:
+            estimator, part: one of the result's, "model" or "guide".
+            quantity: "snr", "signal" or "variance".
+            correction: with a first term in 1 / K. The rates that theory knows (Rainforth et al.,
+                arXiv:1802.04537, theorem 1) are those of large K, with a relative error of that order.
 
         Raises:
             KeyError: for a name that is not in the result.
         """
         cell = self.dataset.sel(estimator=estimator, part=part)
-        cell = cell.sel(K=smallest <= cell.K)
         return fit_slope(
             cell.K.values.tolist(),
             cell[quantity].values.tolist(),
             cell[f"{quantity}_standard_error"].values.tolist(),
+            correction,
         )
 
     @property
@@ -151,8 +154,8 @@ class AtPoint:
         """The bounds against K, and the evidence as a line."""
         return plots.bounds(self.dataset, ax)
 
-    def plot_snr(self, part: str = "guide", smallest: int = 1, ax: Axes | None = None) -> Axes:
-        """The signal-to-noise ratio of a program's gradient against K, in log-log, with slopes from `smallest` on.
+    def plot_snr(self, part: str = "guide", correction: bool = False, ax: Axes | None = None) -> Axes:
+        """The signal-to-noise ratio of a program's gradient against K, in log-log, with its `slope`s.
 
         Raises:
             ValueError: for a part that the result has not.
@@ -161,7 +164,7 @@ class AtPoint:
         if part not in parts:
             raise ValueError(f"part must be one of {parts}, got {part!r}")
         names = [str(name) for name in self.dataset.estimator.values]
-        slopes = {name: self.slope(name, part, smallest=smallest) for name in names}
+        slopes = {name: self.slope(name, part, correction=correction) for name in names}
         return plots.snr(self.dataset, part, slopes, ax)
 
     def save(self, path: str | Path) -> Path:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,21 @@ from ppl_vae.evaluate.log_likelihood import K_HAT_LIMIT
 from ppl_vae.evaluate.table import plus_minus
 
 _CURVES = ("step", "seconds", "train_bound", "train_elbo", "valid_bound", "valid_elbo")
+
+
+class Difference(NamedTuple):
+    """A difference in log p(x), nats per datum, and its standard error over data and seeds."""
+
+    value: float
+    standard_error: float
+
+    @property
+    def sigmas(self) -> float:
+        """How many standard errors it is from zero."""
+        return self.value / self.standard_error if self.standard_error > 0 else math.nan
+
+    def __str__(self) -> str:
+        return f"{plus_minus(self.value, self.standard_error)} nats ({self.sigmas:.1f} standard errors)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +154,17 @@ class AfterTraining:
             row["seeds"] = int(run.log_likelihood.notnull().sum())
             rows.append(row)
         return pd.DataFrame(rows)
+
+    def difference(self, better: str, worse: str) -> Difference:
+        """How much higher log p(x) is under one estimator's training than under another's, paired by datum and seed.
+
+        Raises:
+            KeyError: for a name that is not in the result.
+        """
+        per_datum = self.dataset.log_likelihood_per_datum
+        apart = (per_datum.sel(estimator=better) - per_datum.sel(estimator=worse)).values
+        data, seeds = _errors(apart)
+        return Difference(_mean(apart.mean(-1)), math.hypot(data, _known(seeds)))
 
     def plot_curves(self, against: str = "step", measure: str = "auto", ax: Axes | None = None) -> Axes:
         """Training curves against the "step" or the "seconds"; the validation ELBO where there is one."""

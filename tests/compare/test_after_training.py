@@ -88,6 +88,11 @@ def test_the_table_has_scores_errors_and_paired_differences(found):
     assert table["difference"][1] == pytest.approx(apart.mean())
     assert table["difference_standard_error"][1] == pytest.approx(error)
     assert table["sigmas"][1] == pytest.approx(apart.mean() / error)
+    first, second = table["estimator"][:2]
+    pairwise = found[1].difference(second, first)
+    assert pairwise == pytest.approx((table["difference"][1], table["difference_standard_error"][1]))
+    assert pairwise.sigmas == pytest.approx(table["sigmas"][1])
+    assert found[1].difference(first, second).value == pytest.approx(-pairwise.value)
     assert table["active_z"].between(0, 2).all()
     assert table["k_hat_high"].between(0, 1).all()
     assert table["seeds"].tolist() == [2, 2]
