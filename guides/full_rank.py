@@ -13,10 +13,12 @@ from ppl_vae.nets import Encoder
 class FullRank(nn.Module):
     r"""A normal posterior with full covariance.
 
-    .. math:: q(z \mid x) = \mathcal{N}\bigl(\mathrm{loc}(x), L(x) L(x)^\top\bigr)
+    .. math:: q(z \mid x) = \mathcal{N}\bigl(\mathrm{loc}(x), L(x) L(x)^\top\bigr), \qquad
+        L = \mathrm{diag}(\mathrm{scale}) (I + N)
 
-    L has the encoder's scale on its diagonal; below it stands a linear function of the encoder's
-    features that starts at zero, so that training begins at the mean-field guide.
+    N, strictly lower triangular, is a linear function of the encoder's features that starts at zero, so
+    that training begins at the mean-field guide. A row of L shrinks as a whole with its scale, which
+    keeps L well conditioned where nothing holds the scale up (a KL weight of 0).
 
     Args:
         encoder: its `trunk` maps x to features, its `head` the features to (loc, scale).
@@ -40,9 +42,8 @@ class FullRank(nn.Module):
         latent_dim = loc.shape[-1]
         flat = loc.new_zeros(*loc.shape[:-1], latent_dim * latent_dim)
         flat = flat.index_copy(-1, self.position, below.to(loc.dtype))
-        return dist.MultivariateNormal(
-            loc, scale_tril=flat.unflatten(-1, (latent_dim, latent_dim)) + scale.diag_embed()
-        )
+        below_diagonal = flat.unflatten(-1, (latent_dim, latent_dim)) * scale.unsqueeze(-1)
+        return dist.MultivariateNormal(loc, scale_tril=below_diagonal + scale.diag_embed())
 
     def forward(self, x: Tensor) -> Tensor:
         """Draw z for each of the len(x) data."""

@@ -39,4 +39,4 @@ def set_exact(guide: guides.FullRank, model: models.LinearGaussian) -> None:
             cholesky.diagonal(), head.min_scale, head.max_scale
         )
         guide.lower_weight.zero_()
-        guide.lower_bias.copy_(cholesky[rows, columns])
+        guide.lower_bias.copy_(cholesky[rows, columns] / cholesky.diagonal()[rows])
