@@ -81,6 +81,7 @@ def main() -> None:
         validate_every=5,
         device="cpu",
         precision="float32",
+        capture=True,
     )
     rows = json.loads(result.table.to_json(orient="records"))
     for row in rows:
@@ -93,6 +94,7 @@ def main() -> None:
             "epochs": options.epochs,
             "seeds": options.seeds,
             "batch": options.batch,
+            "step": "captured",
             "optimizer": f"Adam, {options.learning_rate:g}, cosine to zero",
             "test images": min(options.test, len(mnist.test)),
             "num_particles of the test": options.num_particles,

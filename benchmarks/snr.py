@@ -169,7 +169,9 @@ def main() -> None:
             f"{each['part']:>6} {each['estimator']}: {each['slope']:+.3f} ± {each['standard error']:.3f}",
             end="",
         )
-        print(f"  (published {each['published']:+.1f}; straight line {each['slope of a straight line']:+.3f})")
+        print(
+            f"  (published {each['published']:+.1f}; straight line {each['slope of a straight line']:+.3f})"
+        )
 
 
 if __name__ == "__main__":

@@ -1,158 +1,107 @@
-"""Milliseconds of a training step: ours as written, ours captured, stock Pyro SVI, hand-written PyTorch, others.
+"""Milliseconds of a training step: ours captured and as written, stock Pyro SVI, hand-written PyTorch, pythae, NumPyro.
 
-Every contender trains the same network on the same batch of dynamically binarised pixels, indexed from
-uint8 rows in memory, with Adam; all of them take turns in one run, and medians and the ratios of neighbouring
-turns are kept, so that a busy machine is unfair to none. NumPyro runs in an environment of its own,
-which the script makes in a folder (`--environments`) and talks to through pipes.
+Every contender trains the same nets on batches of the same bytes, binarised afresh at every step, with Adam,
+and looks at the loss after each. Each lives in a process of its own; they take turns in one run, and the
+medians of the turns are kept and the ratios of neighbouring turns, so that a busy machine is unfair to
+none. NumPyro and pythae have environments of their own, which the script makes (`--environments`); pythae's
+sees this one's torch.
 
-    python benchmarks/step_time.py --out benchmarks/results/step_time.json
-    python benchmarks/step_time.py --others numpyro
+    python benchmarks/step_time.py                                    # all that has no result yet
+    python benchmarks/step_time.py --points "IWAE 100 50" --again     # one point anew
+    python benchmarks/step_time.py --table                            # the results as a table
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-import math
+import os
 import platform
-import resource
+import shutil
 import statistics
 import subprocess
 import sys
-import time
+import tempfile
 import venv
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyro
 import torch
-from pyro.infer import SVI, RenyiELBO, Trace_ELBO
-from torch import nn
-from torch.nn import functional
 
-import ppl_vae as pv
-from ppl_vae import data, estimators, guides, likelihoods, models, nets
 from ppl_vae.run_folder import atomic_write
-from ppl_vae.step import Step
 
-ROWS, PIXELS = 10_000, 784
-# hidden widths, latent_dim
-NETWORKS = {"MLP 784-400-20": ((400,), 20), "IWAE 784-200-200-50": ((200, 200), 50)}
-GRID = [(128, 1), (1000, 1), (20, 50), (100, 50)]
-PACKAGES = {"numpyro": ["numpyro", "jax[cpu]"]}
+MLP = {"kind": "dense", "hidden": [400], "latent_dim": 20}
+IWAE = {"kind": "dense", "hidden": [200, 200], "latent_dim": 50}
+CONV = {"kind": "convolutional", "latent_dim": 20}
+TWO = {"kind": "two layers", "hidden": [200, 100], "latent_dim": [100, 50]}
+DENSE = [(128, 1), (1000, 1), (20, 50), (100, 50)]
+GRID: dict[str, dict[str, Any]] = {
+    f"{name} {size} {particles}": net | {"batch": size, "num_particles": particles}
+    for name, net, sizes in [
+        ("MLP", MLP, DENSE),
+        ("IWAE", IWAE, DENSE),
+        ("convolutional", CONV, [(128, 1)]),
+        ("two-layer", TWO, [(20, 50)]),
+    ]
+    for size, particles in sizes
+}
+NETS = {
+    "MLP": "784-400-20",
+    "IWAE": "784-200-200-50",
+    "convolutional": "4x4 kernels of stride 2 with 32 and 64 channels, 256 units, 20 latents, and its mirror image",
+    "two-layer": "784-200-200-100-100-100-50: two stochastic layers, of 100 and of 50",
+}
+TITLES = {
+    "captured": "captured",
+    "eager": "as written",
+    "pyro": "stock Pyro SVI",
+    "hand": "hand-written PyTorch",
+    "pythae": "pythae",
+    "numpyro": "NumPyro, jitted",
+}
+GOALS = {"pyro": 0.5, "hand": 0.7, "numpyro": 1.0}
+PACKAGES = {
+    "numpyro": ["numpyro", "jax[cpu]"],
+    # its other requirements are torch, which the main environment has, and what Python has had since 3.7
+    "pythae": ["cloudpickle", "imageio", "numpy", "pydantic>=2", "scikit-learn", "scipy", "tqdm"],
+}
+HERE = Path(__file__).parent
 
-Run = Callable[[], Any]
-
-
-def rows() -> torch.Tensor:
-    """Pixels as blurred as digits are: most near 0, some near 1; speed does not depend on more."""
-    noise = torch.Generator().manual_seed(0)
-    return (torch.rand(ROWS, PIXELS, generator=noise).pow(3) * 255).to(torch.uint8)
-
-
-def batches(size: int) -> Callable[[], torch.Tensor]:
-    """The indices of one batch after another, in a shuffled order, for ever."""
-    noise = torch.Generator().manual_seed(1)
-
-    def forever() -> Any:
-        while True:
-            chunks = torch.randperm(ROWS, generator=noise).split(size)
-            yield from (chunk for chunk in chunks if len(chunk) == size)
-
-    return forever().__next__
-
-
-def make_pair(network: str) -> pv.Pair:
-    hidden, latent_dim = NETWORKS[network]
-    torch.manual_seed(0)
-    decoder = nets.MLPDecoder(latent_dim, (PIXELS,), hidden)
-    encoder = nets.MLPEncoder((PIXELS,), latent_dim, hidden)
-    return pv.Pair(models.VAE(likelihoods.Bernoulli(1), decoder, latent_dim), guides.MeanField(encoder))
-
-
-def ours(network: str, size: int, num_particles: int, capture: bool) -> Run:
-    pair = make_pair(network)
-    estimator = estimators.ELBO() if num_particles == 1 else estimators.IWAE(num_particles)
-    optimizer = torch.optim.Adam(pair.parameters(), lr=1e-3, fused=True)
-    step = Step(pair, estimator, optimizer, capture=capture)
-    split = data.Split(data.rows.ResidentRows(rows()), divisor=255.0, dynamic=True)
-    following = batches(size)
-    return lambda: step.on(split, following())
+Times = dict[str, list[float]]
 
 
-def stock_pyro(network: str, size: int, num_particles: int) -> Run:
-    pair = make_pair(network)
-    loss = (
-        Trace_ELBO()
-        if num_particles == 1
-        else RenyiELBO(alpha=0.0, num_particles=num_particles, vectorize_particles=True, max_plate_nesting=1)
-    )
-    svi = SVI(*pair.pyro(), pyro.optim.Adam({"lr": 1e-3}), loss)
-    pixels, following = rows(), batches(size)
-    return lambda: svi.step(torch.bernoulli(pixels[following()].float() / 255))
+def environment(name: str, folder: Path) -> Path:
+    """The Python of a contender's environment, which is made where it is not there."""
+    python = folder / name / "bin" / "python"
+    if name not in PACKAGES:
+        return Path(sys.executable)
+    if not python.exists():
+        venv.create(folder / name, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES[name]], check=True)
+        if name == "pythae":
+            subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "pythae"], check=True)
+            packages = next((folder / name).glob("lib/python*/site-packages"))
+            here = Path(torch.__file__).parents[1]
+            (packages / "main_environment.pth").write_text(f"{here}\n")
+    return python
 
 
-class HandWritten(nn.Module):
-    """What one writes without a library."""
+class Contender:
+    """A process that makes steps when it is asked to."""
 
-    def __init__(self, network: str) -> None:
-        super().__init__()
-        hidden, latent_dim = NETWORKS[network]
-
-        def layers(*sizes: int) -> nn.Sequential:
-            parts: list[nn.Module] = []
-            for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
-                parts += [nn.Tanh()] if number else []
-                parts.append(nn.Linear(inputs, outputs))
-            return nn.Sequential(*parts)
-
-        self.encoder = layers(PIXELS, *hidden, 2 * latent_dim)
-        self.decoder = layers(latent_dim, *hidden, PIXELS)
-
-    def forward(self, x: torch.Tensor, num_particles: int) -> torch.Tensor:
-        """Minus the importance-weighted bound: for one particle the ELBO."""
-        loc, log_scale = self.encoder(x).chunk(2, -1)
-        noise = torch.randn(num_particles, *loc.shape)
-        z = loc + log_scale.exp() * noise
-        logits = self.decoder(z)
-        likelihood = -functional.binary_cross_entropy_with_logits(
-            logits, x.expand_as(logits), reduction="none"
-        ).sum(-1)
-        ratio = (0.5 * noise.square() - 0.5 * z.square() + log_scale).sum(-1)
-        log_weight = likelihood + ratio
-        return -(log_weight.logsumexp(0) - math.log(num_particles)).mean()
-
-
-def hand_written(network: str, size: int, num_particles: int) -> Run:
-    torch.manual_seed(0)
-    net = HandWritten(network)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-    pixels, following = rows(), batches(size)
-
-    def step() -> float:
-        x = torch.bernoulli(pixels[following()].float() / 255)
-        optimizer.zero_grad()
-        loss = net(x, num_particles)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
-
-
-class Other:
-    """A contender in an environment of its own: `step_time_<name>.py`, asked for so many steps at a time."""
-
-    def __init__(self, name: str, folder: Path, threads: int) -> None:
-        self.python = folder / name / "bin" / "python"
-        if not self.python.exists():
-            venv.create(folder / name, with_pip=True)
-            subprocess.run([self.python, "-m", "pip", "install", "-q", *PACKAGES[name]], check=True)
-        script = Path(__file__).with_name(f"step_time_{name}.py")
+    def __init__(self, name: str, options: argparse.Namespace, cache: Path) -> None:
+        self.name = name
+        script = HERE / (f"step_time_{name}.py" if name in PACKAGES else "step_time_torch.py")
+        python = environment(name, options.environments)
+        # Inductor's cache is empty at first, so that compiling is part of the time to the first step
+        settings = {"OMP_NUM_THREADS": str(options.threads), "TORCHINDUCTOR_CACHE_DIR": str(cache)}
         self.process = subprocess.Popen(
-            [self.python, script, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [python, script, name, str(options.threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | settings,
         )
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -164,104 +113,161 @@ class Other:
             if line.startswith("{"):
                 answer: dict[str, Any] = json.loads(line)
                 return answer
-        raise RuntimeError(f"{self.python} ended without an answer to {question}")
+        raise RuntimeError(f"{self.name} ended without an answer to {question}")
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
 
 
-def turn(run: Run, seconds: float) -> float:
-    """Median milliseconds of the steps that fit into so many seconds, five at least."""
-    times: list[float] = []
-    started = time.perf_counter()
-    while len(times) < 5 or time.perf_counter() - started < seconds:
-        before = time.perf_counter()
-        run()
-        times.append(1e3 * (time.perf_counter() - before))
-    return statistics.median(times)
-
-
-def measure(network: str, size: int, num_particles: int, options: argparse.Namespace, others: dict) -> dict:
-    """Every contender's milliseconds a step at one point of the grid, and their ratios."""
-    made: dict[str, Callable[[], Run]] = {
-        "captured": lambda: ours(network, size, num_particles, True),
-        "eager": lambda: ours(network, size, num_particles, False),
-        "stock Pyro SVI": lambda: stock_pyro(network, size, num_particles),
-        "hand-written PyTorch": lambda: hand_written(network, size, num_particles),
-    }
-    runs: dict[str, Callable[[float], float]] = {}
-    first, memory = {}, {}
-    hidden, latent_dim = NETWORKS[network]
-    point = {"hidden": hidden, "latent_dim": latent_dim, "batch": size, "num_particles": num_particles}
-    for name, make in made.items():
-        before = time.perf_counter()
-        run = make()
-        run()
-        first[name] = time.perf_counter() - before
-        memory[name] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        runs[name] = lambda seconds, run=run: turn(run, seconds)
-    for name, other in others.items():
-        answer = other.ask({"make": point})
-        first[name], memory[name] = answer["first"], answer["memory"]
-        runs[name] = lambda seconds, other=other: other.ask({"seconds": seconds})["milliseconds"]
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(options.repeats):
-        for name, run_for in runs.items():
-            times[name].append(run_for(options.seconds))
+def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Every contender's milliseconds a step at one point of the grid, and what goes with them."""
+    point = GRID[name]
+    names = [each for each in options.contenders if point["kind"] != "two layers" or each != "pythae"]
+    cache = Path(tempfile.mkdtemp(prefix="step_time_"))
+    contenders: dict[str, Contender] = {}
+    try:
+        first: dict[str, float] = {}
+        for each in names:
+            contenders[each] = Contender(each, options, cache)
+            first[each] = contenders[each].ask({"make": point})["first"]
+            if each == "captured":
+                again = Contender(each, options, cache)
+                first["captured, compiled before"] = again.ask({"make": point})["first"]
+                again.close()
+        for contender in contenders.values():
+            contender.ask({"seconds": options.seconds})  # warm up
+        times: Times = {each: [] for each in names}
+        for _ in range(options.repeats):
+            for each in names:
+                times[each].append(contenders[each].ask({"seconds": options.seconds})["milliseconds"])
+        memory = {each: contenders[each].ask({"memory": True}) for each in names}
+        profile = contenders["captured"].ask({"profile": True})["profile"]
+    finally:
+        for contender in contenders.values():
+            contender.close()
+        shutil.rmtree(cache, ignore_errors=True)
     ratios = {
-        f"captured / {name}": statistics.median(a / b for a, b in zip(times["captured"], times[name]))
-        for name in runs
-        if name != "captured"
+        each: statistics.median(a / b for a, b in zip(times["captured"], times[each], strict=True))
+        for each in names
+        if each != "captured"
     }
+    missed = [
+        f"{each} {ratios[each]:.2f} > {goal}"
+        for each, goal in GOALS.items()
+        if each in ratios and ratios[each] > goal
+    ]
     return {
-        "network": network,
-        "batch": size,
-        "num_particles": num_particles,
-        "milliseconds a step": {name: statistics.median(each) for name, each in times.items()},
-        "ratios": ratios,
-        "seconds to the first step": first,
-        "peak memory so far, MiB": memory,
-        "all turns": times,
+        **point,
+        "milliseconds a step": {each: round(statistics.median(times[each]), 3) for each in names},
+        "captured / each": {each: round(ratio, 3) for each, ratio in ratios.items()},
+        "goals missed": missed,
+        "seconds to the first step": {each: round(seconds, 2) for each, seconds in first.items()},
+        "peak memory, MiB": {each: round(memory[each]["peak"]) for each in names},
+        "peak memory above the imports', MiB": {
+            each: round(memory[each]["peak"] - memory[each]["imported"]) for each in names
+        },
+        "captured: milliseconds by operator, under the profiler": profile,
+        "all turns": {each: [round(ms, 4) for ms in turns] for each, turns in times.items()},
     }
+
+
+def machine(options: argparse.Namespace) -> dict[str, Any]:
+    """Where this was measured."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [
+            line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
+        ]
+        processor = f"{models[0]}, {torch.backends.cpu.get_cpu_capability()}" if models else processor
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "pyro": pyro.__version__}
+    for name, packages in {"numpyro": ["numpyro", "jax"], "pythae": ["pythae"]}.items():
+        if name in options.contenders:
+            code = f"from importlib.metadata import version\nprint(*map(version, {packages!r}))"
+            found = subprocess.run(
+                [environment(name, options.environments), "-c", code],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            versions |= dict(zip(packages, found.stdout.split(), strict=True))
+    return {"processor": processor, "threads": options.threads, "versions": versions}
+
+
+def table(report: dict[str, Any]) -> str:
+    """The results in Markdown."""
+    heads = [TITLES[each] for each in TITLES]
+    lines = [
+        f"| net, batch, K | {' | '.join(heads)} | captured / Pyro, hand-written, NumPyro | first step, s |",
+        f"|---|{'---|' * (len(heads) + 2)}",
+    ]
+    memory = ["", "| net, batch, K | " + " | ".join(heads) + " |", f"|---|{'---|' * len(heads)}"]
+    for name in GRID:
+        if name not in report["grid"]:
+            continue
+        found = report["grid"][name]
+        net, size, particles = name.split()
+        times, ratios = found["milliseconds a step"], found["captured / each"]
+        cells = [f"{times[each]:.1f}" if each in times else "" for each in TITLES]
+        shares = ", ".join(f"{ratios[each]:.2f}" if each in ratios else "-" for each in GOALS)
+        first = found["seconds to the first step"]
+        start = f"{first['captured']:.0f} ({first['captured, compiled before']:.0f} again)"
+        if "numpyro" in first:
+            start += f"; NumPyro {first['numpyro']:.0f}"
+        label = f"{net}, {size}, {particles}"
+        lines.append(f"| {label} | {' | '.join(cells)} | {shares} | {start} |")
+        taken = found["peak memory above the imports', MiB"]
+        memory.append(f"| {label} | " + " | ".join(str(taken.get(each, "")) for each in TITLES) + " |")
+    where = report["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+    notes = [
+        f"Median milliseconds of a step on {where['processor']}, {where['threads']} threads; {versions}.",
+        "",
+    ]
+    return "\n".join([*notes, *lines, "", "Peak memory above that of the imports, MiB:", *memory])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--points", nargs="+", default=list(GRID), choices=list(GRID), metavar="POINT")
+    parser.add_argument("--contenders", nargs="+", default=list(TITLES), choices=list(TITLES))
+    parser.add_argument("--again", action="store_true", help="measure points that have a result too")
     parser.add_argument("--repeats", type=int, default=9, help="turns of each contender")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of a turn")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of a turn")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--points", type=int, default=len(GRID), help="of the grid, to try the script")
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
-    parser.add_argument("--others", nargs="*", default=[], choices=list(PACKAGES))
     parser.add_argument("--environments", type=Path, default=Path.home() / ".cache" / "ppl_vae_bench")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/step_time.json"))
+    parser.add_argument(
+        "--table", action="store_true", help="print the results as a table, and measure nothing"
+    )
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    others = {name: Other(name, options.environments, options.threads) for name in options.others}
-    points = []
-    for network in options.networks:
-        for size, num_particles in GRID[: options.points]:
-            pyro.clear_param_store()
-            with pyro.validation_enabled(False):
-                points.append(measure(network, size, num_particles, options, others))
-            print(json.dumps({k: v for k, v in points[-1].items() if k != "all turns"}), file=sys.stderr)
-    report = {
-        "settings": {
-            "optimizer": "Adam, 1e-3",
-            "data": f"{ROWS} rows of {PIXELS} bytes, binarised afresh at every step",
-            "objective": "ELBO for one particle, the importance-weighted bound for more",
-            "turns of each contender": options.repeats,
-            "seconds a turn": options.seconds,
-        },
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "threads": options.threads,
-            "torch": torch.__version__,
-            "pyro": pyro.__version__,
-        },
-        "grid": points,
+    report = json.loads(options.out.read_text()) if options.out.exists() else {"grid": {}}
+    if options.table:
+        print(table(report))
+        return
+    report["settings"] = {
+        "nets": NETS,
+        "objective": "ELBO for one particle, the importance-weighted bound for more",
+        "optimizer": "Adam, 1e-3",
+        "data": "bytes in memory, indexed and binarised afresh at every step",
+        "turns of each contender": options.repeats,
+        "seconds a turn": options.seconds,
+        "ratios": "medians over neighbouring turns",
+        "goals for captured / each": GOALS,
     }
-    text = json.dumps(report, indent=2)
-    atomic_write(options.out, lambda path: path.write_text(text + "\n"))
+    report["machine"] = machine(options)
+    for name in options.points:
+        if name in report["grid"] and not options.again:
+            continue
+        report["grid"][name] = found = measure(name, options)
+        shown = {key: found[key] for key in ("milliseconds a step", "captured / each", "goals missed")}
+        print(name, json.dumps(shown), file=sys.stderr)
+        text = json.dumps(report, indent=2)
+        atomic_write(options.out, lambda path, text=text: path.write_text(text + "\n"))
 
 
 if __name__ == "__main__":

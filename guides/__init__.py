@@ -3,7 +3,49 @@
 if not __name__.startswith("ppl_vae."):
     raise ImportError("import this folder as ppl_vae.guides: 'import guides' would load a second copy")
 
+from ppl_vae.guides.bottom_up import BottomUp
+from ppl_vae.guides.conditional import Conditional
+from ppl_vae.guides.deterministic import Deterministic
+from ppl_vae.guides.exponential import Exponential
 from ppl_vae.guides.full_rank import FullRank
+from ppl_vae.guides.gamma import Gamma
+from ppl_vae.guides.global_mean_field import GlobalMeanField
+from ppl_vae.guides.gumbel import Gumbel
+from ppl_vae.guides.iaf import IAF
+from ppl_vae.guides.laplace import Laplace
+from ppl_vae.guides.log_normal import LogNormal
+from ppl_vae.guides.low_rank import LowRank
 from ppl_vae.guides.mean_field import MeanField
+from ppl_vae.guides.planar import Planar
+from ppl_vae.guides.power_spherical import PowerSpherical
+from ppl_vae.guides.semi_amortised import SemiAmortised
+from ppl_vae.guides.semi_supervised import SemiSupervised
+from ppl_vae.guides.spline import Spline
+from ppl_vae.guides.student_t import StudentT
+from ppl_vae.guides.sylvester import HouseholderSylvester, Sylvester
+from ppl_vae.guides.top_down import TopDown
 
-__all__ = ["FullRank", "MeanField"]
+__all__ = [
+    "IAF",
+    "BottomUp",
+    "Conditional",
+    "Deterministic",
+    "Exponential",
+    "FullRank",
+    "Gamma",
+    "GlobalMeanField",
+    "Gumbel",
+    "HouseholderSylvester",
+    "Laplace",
+    "LogNormal",
+    "LowRank",
+    "MeanField",
+    "Planar",
+    "PowerSpherical",
+    "SemiAmortised",
+    "SemiSupervised",
+    "Spline",
+    "StudentT",
+    "Sylvester",
+    "TopDown",
+]

@@ -3,7 +3,22 @@
 if not __name__.startswith("ppl_vae."):
     raise ImportError("import this folder as ppl_vae.models: 'import models' would load a second copy")
 
+from ppl_vae.models.autoencoder import Autoencoder
+from ppl_vae.models.bayesian_decoder_vae import BayesianDecoderVAE
+from ppl_vae.models.conditional_vae import ConditionalVAE
+from ppl_vae.models.factor_analysis import FactorAnalysis
+from ppl_vae.models.ladder_vae import LadderVAE
 from ppl_vae.models.linear_gaussian import LinearGaussian
+from ppl_vae.models.semi_supervised_vae import SemiSupervisedVAE
 from ppl_vae.models.vae import VAE
 
-__all__ = ["VAE", "LinearGaussian"]
+__all__ = [
+    "VAE",
+    "Autoencoder",
+    "BayesianDecoderVAE",
+    "ConditionalVAE",
+    "FactorAnalysis",
+    "LadderVAE",
+    "LinearGaussian",
+    "SemiSupervisedVAE",
+]

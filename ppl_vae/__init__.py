@@ -9,8 +9,10 @@ from ppl_vae.queries import decode, encode, interpolate, reconstruct, sample, tr
 from ppl_vae.run_folder import RunError
 from ppl_vae.runs import load
 from ppl_vae.sites import PairError
+from ppl_vae.svi import SVI
 
 __all__ = [
+    "SVI",
     "Pair",
     "PairError",
     "Particles",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,22 @@ import numpy as np
 import xarray
 from numpy.typing import NDArray
 
-with warnings.catch_warnings():
-    # ArviZ 0.23 announces its refactoring on every import
-    warnings.simplefilter("ignore")
-    import arviz
-
 MIN_PARTICLES_FOR_K_HAT = 30
 """The tail is the largest fifth of a small sample: with fewer, ArviZ 1.x does not fit it."""
 
 LOG_TINY = math.log(np.finfo(np.float64).tiny)
 
 ENGINE = "h5netcdf"
+
+
+@cache
+def _arviz() -> Any:
+    """ArviZ, imported when first needed: with its plots it takes as long as torch."""
+    with warnings.catch_warnings():
+        # ArviZ 0.23 announces its refactoring on every import
+        warnings.simplefilter("ignore")
+        import arviz
+    return arviz
 
 
 def k_hat(log_weight: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -63,14 +69,15 @@ def k_hat(log_weight: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         result[has_tail & ~fitted] = np.inf
         if fitted.any():
             # ArviZ 1.x answers nan, and 0.x inf, to a tail that is far from a Pareto distribution's
-            shape = _pareto_shape(log_weight[fitted].astype(np.float64))
+            shape = _pareto_shape()(log_weight[fitted].astype(np.float64))
             result[fitted] = np.nan_to_num(shape, nan=np.inf, posinf=np.inf)
     return result
 
 
-def _find_pareto_shape() -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    if int(arviz.__version__.split(".")[0]) < 1:
-        return lambda log_weight: arviz.psislw(log_weight)[1]
+@cache
+def _pareto_shape() -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    if int(_arviz().__version__.split(".")[0]) < 1:
+        return lambda log_weight: _arviz().psislw(log_weight)[1]
 
     from arviz_stats.base import array_stats  # type: ignore[import-not-found,unused-ignore]
 
@@ -78,13 +85,10 @@ def _find_pareto_shape() -> Callable[[NDArray[np.float64]], NDArray[np.float64]]
     return lambda log_weight: array_stats.psislw(-log_weight)[1]
 
 
-_pareto_shape = _find_pareto_shape()
-
-
 def to_inference_data(groups: Mapping[str, xarray.Dataset]) -> Any:
     """Datasets by group as an `arviz.InferenceData` (ArviZ 0.x) or an `xarray.DataTree` (1.x)."""
-    if int(arviz.__version__.split(".")[0]) < 1:
-        return arviz.InferenceData(**groups)
+    if int(_arviz().__version__.split(".")[0]) < 1:
+        return _arviz().InferenceData(**groups)
     return xarray.DataTree.from_dict(dict(groups))
 
 
@@ -103,7 +107,7 @@ def load_inference_data(path: str | Path) -> Any:
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}")
     try:
-        inference_data = arviz.from_netcdf(str(path), engine=ENGINE)
+        inference_data = _arviz().from_netcdf(str(path), engine=ENGINE)
         loaded = inference_data.load()
     except Exception as error:
         # h5netcdf, h5py and xarray each have their own words for a broken file

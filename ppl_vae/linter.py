@@ -33,8 +33,8 @@ def check_estimator_for(pair: Pair, batch: Tensor | Sequence[Tensor], estimator:
         PairError: naming the sites, the reason and estimators that are valid, for: a site that is not
             reparameterised under an estimator that needs it to be; `RenyiELBO(alpha=0)` with a
             discrete guide, and under subsampling, with global latents or without a plate; latents
-            outside the `data` plate under a bound per datum; a scale or mask on one program only under
-            `TraceMeanField_ELBO`; `poutine.scale` on a latent site under an importance-weighted bound;
+            outside the `data` plate under a bound per datum; a scale or mask on one program only, or
+            sites in another order, under `TraceMeanField_ELBO`; `poutine.scale` on a latent site under an importance-weighted bound;
             an enumerated site under anything but `TraceEnum_ELBO`.
     """
     sites = read_sites(pair, batch)
@@ -71,11 +71,11 @@ def _reasons(sites: Sites, estimator: PyroELBO) -> Iterator[str]:
         for kind, rule in _PYROS.items():
             if isinstance(estimator, kind):
                 yield from rule(sites, estimator)
-    sums_over = (pyro.infer.TraceEnum_ELBO, pyro.infer.TraceTMC_ELBO)
+    sums_over = (pyro.infer.TraceEnum_ELBO, pyro.infer.TraceTMC_ELBO, estimators.EnumeratedELBO)
     if sites.enumerated and not isinstance(estimator, sums_over):
         yield (
             f"sites {list(sites.enumerated)} are marked for enumeration, and only pyro.infer.TraceEnum_ELBO "
-            f"sums over their values. Use it, or take the mark off (infer={{'enumerate': ...}}, config_enumerate)"
+            f"and estimators.EnumeratedELBO sum over their values. Use one, or take the mark off (infer={{'enumerate': ...}}, config_enumerate)"
         )
 
 
@@ -123,6 +123,11 @@ def _renyi(sites: Sites, estimator: Any) -> Iterator[str]:
 def _mean_field(sites: Sites, _: Any) -> Iterator[str]:
     if sites.discrete:
         yield f"sites {list(sites.discrete)} of the guide are not reparameterised, which it takes for granted"
+    if sites.out_of_order:
+        yield (
+            f"the guide draws the sites {list(sites.out_of_order)} in another order than the model, and its closed "
+            f"form of the KL takes the order to be the same"
+        )
     if sites.scaled_in_one:
         yield (
             f"sites {list(sites.scaled_in_one)} have a scale or mask in one program that they do not have in the "
@@ -183,7 +188,7 @@ _COMMON: tuple[Callable[[], PyroELBO], ...] = (
 
 def _valid(sites: Sites) -> list[str]:
     if sites.enumerated:
-        return ["pyro.infer.TraceEnum_ELBO"]
+        return ["estimators.EnumeratedELBO", "pyro.infer.TraceEnum_ELBO"]
     made = [make() for make in _COMMON]
     # VIMCO and DisARM are the plain bounds again where nothing is discrete
     special = ("VIMCO", "DisARM", "TraceEnum_ELBO") if not sites.discrete else ("TraceEnum_ELBO",)

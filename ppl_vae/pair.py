@@ -87,13 +87,19 @@ class Pair(nn.Module):
         """
         if self._programs is None:
             name = f"pair{next(_numbers)}"
+            # by identity: a parameter that both programs have, such as a VampPrior's encoder, has one name
+            names: dict[int, str] = {}
+            for role, program in (("model", self.model), ("guide", self.guide)):
+                for parameter_name, parameter in program.named_parameters():
+                    names.setdefault(id(parameter), f"{name}.{role}$$${parameter_name}")
 
             def registered(role: str, program: nn.Module) -> Callable[..., Any]:
                 # pyro.module warns about frozen parameters; a frozen program has nothing to register
                 def run(*batch: Any, **kwargs: Any) -> Any:
                     for parameter_name, parameter in program.named_parameters():
                         if parameter.requires_grad:
-                            pyro.param(f"{name}.{role}$$${parameter_name}", parameter)
+                            own = f"{name}.{role}$$${parameter_name}"
+                            pyro.param(names.get(id(parameter), own), parameter)
                     return program(*batch, **kwargs)
 
                 return run

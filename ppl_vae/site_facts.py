@@ -30,6 +30,7 @@ class Sites:
         scaled: latent, with a user's `poutine.scale` in either program, and that scale in words.
         scaled_in_one: those whose scale or mask is not the same in the two programs.
         subsampling: N/B of the `data` plate.
+        out_of_order: latent sites that the guide draws in another order than the model does.
     """
 
     discrete: tuple[str, ...]
@@ -40,6 +41,7 @@ class Sites:
     scaled: dict[str, str]
     scaled_in_one: tuple[str, ...]
     subsampling: float
+    out_of_order: tuple[str, ...] = ()
 
 
 def read_sites(pair: Pair, batch: Tensor | Sequence[Tensor]) -> Sites:
@@ -77,6 +79,7 @@ def read_sites(pair: Pair, batch: Tensor | Sequence[Tensor]) -> Sites:
         scaled=scaled,
         scaled_in_one=tuple(name for name in shared if not _treated_alike(drawn[name], latent[name])),
         subsampling=max([float(frame.full_size or frame.size) / frame.size for frame in frames], default=1.0),
+        out_of_order=() if shared == [name for name in drawn if name in latent] else tuple(shared),
     )
 
 

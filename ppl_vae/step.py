@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyro
 import torch
-from lightning_fabric import Fabric
 from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
 from pyro.infer import TraceTailAdaptive_ELBO
 from torch import Tensor, nn
 
 from ppl_vae.capture import CapturedStep, CaptureError
+from ppl_vae.capture.rounding import MatmulPrecision
 from ppl_vae.data import Split
 from ppl_vae.estimators import ELBO, Estimator
 from ppl_vae.isolation import questioning
@@ -22,6 +22,9 @@ from ppl_vae.kl import KLSchedule, Penalty
 from ppl_vae.pair import Pair
 from ppl_vae.particles import Particles
 from ppl_vae.sites import data_frame
+
+if TYPE_CHECKING:  # importing it takes as long as torch
+    from lightning_fabric import Fabric
 
 Terms = dict[str, Tensor]
 Capture = bool | Literal["auto"]
@@ -90,7 +93,9 @@ class Objective(nn.Module):
     def _loss_and_grads(self, batch: tuple[Tensor, ...]) -> Tensor:
         scale = (self._scale or 1.0) * len(batch[0])
         loss = self.estimator.loss_and_grads(*self.pair.pyro(), *batch)
-        if isinstance(loss, tuple):  # ReweightedWakeSleep's: the wake-theta loss, which is a bound, and wake-phi's
+        if isinstance(
+            loss, tuple
+        ):  # ReweightedWakeSleep's: the wake-theta loss, which is a bound, and wake-phi's
             loss = loss[0]
         elif isinstance(self.estimator, TraceTailAdaptive_ELBO):  # it reports infinity: the ELBO stands in
             loss = ELBO(self.estimator.num_particles).loss(self.pair.model, self.pair.guide, *batch)
@@ -115,6 +120,7 @@ class Step:
         capture: run the step as one compiled graph (`ppl_vae.capture`). What cannot be captured runs as
             written after one warning, "auto", or is an error, True.
         capture_size: the one batch size that is captured; None captures each, and compiles for each.
+        matmul_precision: of a captured step's matrix products, see `CapturedStep`.
 
     Raises:
         CaptureError: with `capture=True`, here or from a step: names the site or the line and the reason.
@@ -132,6 +138,7 @@ class Step:
         kl: KLSchedule | None = None,
         capture: Capture = False,
         capture_size: int | None = None,
+        matmul_precision: MatmulPrecision = "float32",
     ) -> None:
         self.pair = pair
         self._kl = kl
@@ -148,6 +155,7 @@ class Step:
         self._count = 0
         self.capture: Capture = capture
         self.capture_size = capture_size
+        self.matmul_precision: MatmulPrecision = matmul_precision
         self.captured: CapturedStep | None = None
         if capture:
             self._start_capture()
@@ -198,7 +206,11 @@ class Step:
             if self._fabric is not None:
                 raise CaptureError("a training on several devices synchronises its gradients within the step")
             self.captured = CapturedStep(
-                self._objective, self._optimizer, clip_norm=self.clip_norm, check_finite=self.check_finite
+                self._objective,
+                self._optimizer,
+                clip_norm=self.clip_norm,
+                check_finite=self.check_finite,
+                matmul_precision=self.matmul_precision,
             )
         except CaptureError as error:
             self._give_up(error)

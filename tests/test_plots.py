@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib
@@ -22,6 +22,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from ppl_vae import plots
+from ppl_vae.evaluate import Holes
 from ppl_vae.queries import Draws, Traversal
 
 
@@ -177,6 +178,66 @@ def test_latent_map_colours_by_label() -> None:
     drawn(continuous)
 
 
+def hole_result(count: int = 300) -> Holes:
+    """Codes on the right, a prior over both sides; a prior's draw at z[0] < 0 is in a hole."""
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randn(count, 2, generator=generator) + torch.tensor([3.0, 0.0])
+    draws = 3 * torch.randn(count, 2, generator=generator)
+    axis = torch.linspace(-8, 8, 60)
+    x, y = torch.meshgrid(axis, axis, indexing="ij")
+    return Holes(
+        site="z", dims=(1, 4), share=0.5, standard_error=0.01, num_data=count // 3, level=0.01,
+        codes=codes, datum=torch.arange(count) % (count // 3), draws=draws, in_hole=draws[:, 0] < 0,
+        grid=(axis, axis), log_prior=-(x**2 + y**2) / 18, log_aggregate=-((x - 3) ** 2 + y**2) / 2, threshold=-4.6,
+    )  # fmt: skip
+
+
+def test_holes_marks_the_draws_that_miss_the_codes() -> None:
+    result = hole_result(900)
+    ax = plots.holes(result)
+    drawn(ax)
+    assert legend(ax) == ["prior p(z)", "codes of data", "holds 99% of codes", "prior draw in a hole"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("z[1]", "z[4]")
+    assert ax.get_title() == "50.0% of the prior's draws fall in holes"
+    crosses = np.asarray(ax.collections[-1].get_offsets())
+    assert len(crosses) == int(result.in_hole[:500].sum())
+    assert (crosses[:, 0] < 0).all()
+    assert ax.get_xlim() == (-8, 8)
+    labelled = plots.holes(result, labels=torch.arange(300) % 3)
+    drawn(labelled)
+    assert legend(labelled)[1:4] == ["0", "1", "2"]
+    groups = [np.asarray(g.get_offsets()) for g in labelled.collections if len(g.get_offsets()) == 300]
+    assert len(groups) == 3
+    np.testing.assert_allclose(groups[1], result.codes[result.datum % 3 == 1])
+    flat = plots.holes(replace(result, threshold=-1e9))
+    assert "holds 99% of codes" not in legend(flat)
+    drawn(flat)
+
+
+def test_tsne_stands_side_by_side(x: Tensor) -> None:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(90) % 3
+    clusters = 20 * torch.eye(3)[y] + torch.randn(90, 3, generator=generator)
+    noise = torch.randn(90, 5, generator=generator)
+    codes = {"clusters": Draws({}, {}, {"z": clusters}), "noise": noise}
+    axes = plots.tsne(codes, y, perplexity=10)
+    drawn(axes[0])
+    assert [ax.get_title() for ax in axes] == ["clusters", "noise"]
+    assert axes[0].get_legend() is None
+    assert legend(axes[1]) == ["0", "1", "2"]
+    spread = []
+    for ax in axes:
+        points = [np.asarray(group.get_offsets()) for group in ax.collections]
+        assert [len(each) for each in points] == [30, 30, 30]
+        within = np.mean([each.var(0).sum() for each in points])
+        spread.append(within / np.concatenate(points).var(0).sum())
+    assert spread[0] < 0.3 < 0.8 < spread[1]  # neighbours stay neighbours, and noise stays noise
+    _, two = plt.subplots(1, 2)
+    again = plots.tsne(codes, y, list(two), perplexity=10, limit=40)
+    assert again == list(two)
+    assert sum(len(group.get_offsets()) for group in two[0].collections) == 40
+
+
 @dataclass(frozen=True)
 class Result:
     k_hat: Tensor
@@ -204,12 +265,13 @@ def everything(x: Tensor) -> list[Callable[[Axes | None], Axes]]:
         lambda ax: plots.training_curves(history(), ax=ax),
         lambda ax: plots.latent_map(x.flatten(1)[:40], ax=ax),
         lambda ax: plots.k_hat(torch.rand(20), ax=ax),
+        lambda ax: plots.holes(hole_result(), ax=ax),
     ]
 
 
 def test_all_draw_on_axes_that_exist_and_show_nothing(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plt, "show", lambda *_, **__: pytest.fail("a plot was shown"))
-    figure, axes = plt.subplots(2, 4, figsize=(14, 7), layout="constrained")
+    figure, axes = plt.subplots(3, 3, figsize=(14, 10), layout="constrained")
     for ax, plot in zip(axes.flat, everything(x), strict=True):
         assert plot(ax) is ax
         assert ax.has_data()
@@ -232,6 +294,11 @@ MISTAKES: list[tuple[Callable[[Tensor], Any], str]] = [
     (lambda x: plots.latent_map(x[:, 0, 0, :1]), r"\(N, d\) with d >= 2, got shape \(1797, 1\)"),
     (lambda x: plots.latent_map(x.flatten(1), labels=[1, 2]), r"labels must be \(1797,\)"),
     (lambda x: plots.k_hat(x), r"k_hat must be \(N,\)"),
+    (lambda x: plots.holes(hole_result(), labels=[1, 2]), r"labels must be \(100,\)"),
+    (lambda x: plots.tsne({"a": x[:9].flatten(1), "b": x[:8].flatten(1)}), r"same N each, got shapes \{'a'"),
+    (lambda x: plots.tsne({"a": x[:20].flatten(1)}), "perplexity=30 needs more than so many data, got 20"),
+    (lambda x: plots.tsne({"a": x.flatten(1)}, labels=[1]), r"labels must be \(1797,\)"),
+    (lambda x: plots.tsne({"a": x.flatten(1)}, axes=[]), "1 sets of codes need as many axes, got 0"),
 ]
 
 

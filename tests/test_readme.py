@@ -21,7 +21,7 @@ import pytest
 from torch import nn
 
 import ppl_vae.kl
-from ppl_vae import estimators, evaluate, guides, likelihoods, models, nets, plots, queries
+from ppl_vae import estimators, evaluate, guides, likelihoods, models, nets, plots, priors, queries
 from ppl_vae.cli import COMMANDS, OK, main
 from ppl_vae.data.named import NAMED
 from ppl_vae.estimators import Estimator
@@ -60,12 +60,6 @@ def kl_treatments() -> Lines:
             yield name, first_sentence(thing)
 
 
-def plotting() -> Lines:
-    for name, thing in sorted(vars(plots).items()):
-        if inspect.isfunction(thing) and thing.__module__ == plots.__name__ and not name.startswith("_"):
-            yield name, first_sentence(thing)
-
-
 def first_sentence(thing: object) -> str:
     paragraph = inspect.getdoc(thing).split("\n\n")[0]
     return " ".join(paragraph.split())
@@ -76,6 +70,7 @@ def table() -> str:
     kinds: dict[str, Lines] = {
         "model (`models`)": subclasses(models, nn.Module),
         "guide (`guides`)": subclasses(guides, nn.Module),
+        "prior (`priors`)": subclasses(priors, nn.Module),
         "net (`nets`)": subclasses(nets, nn.Module),
         "likelihood (`likelihoods`)": subclasses(likelihoods, nn.Module),
         "estimator (`estimators`)": subclasses(estimators, Estimator),
@@ -83,7 +78,7 @@ def table() -> str:
         "data (`data.load`)": ((name, known.summary) for name, known in NAMED.items()),
         "question (`pv`)": functions(queries),
         "evaluation (`evaluate`)": functions(evaluate),
-        "picture (`plots`)": plotting(),
+        "picture (`plots`)": functions(plots),
     }
     rows = ["| kind | name | what it is |", "|---|---|---|"]
     for kind, lines in kinds.items():

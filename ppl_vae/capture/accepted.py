@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyro.infer import RenyiELBO
+from pyro.infer import RenyiELBO, TraceEnum_ELBO
 from torch import Tensor
 
 from ppl_vae.capture.errors import CaptureError
-from ppl_vae.estimators import Estimator, Renyi
+from ppl_vae.estimators import EnumeratedELBO, Estimator, Renyi
 from ppl_vae.kl import Penalty
+from ppl_vae.sites import PairError
 
 
 def equal_of(estimator: Any) -> Any:
     """Our equal of an estimator that turns tensors into numbers; the estimator itself elsewhere."""
     if type(estimator) is RenyiELBO and estimator.vectorize_particles:
         return Renyi(estimator.alpha, estimator.num_particles)
+    if type(estimator) is TraceEnum_ELBO:  # its Dice picks out the weights that are not zero, by value
+        return EnumeratedELBO(estimator.num_particles)
     return estimator
 
 
@@ -38,7 +41,14 @@ def check_equality(given: Any, equal: Any, pair: Any, data: tuple[Tensor, ...]) 
     """Raise CaptureError where `equal` does not do on this pair what `given` does."""
     if equal is given:
         return
-    particles = equal.draw(pair.model, pair.guide, *data)
+    try:
+        particles = equal.draw(pair.model, pair.guide, *data)
+    except PairError as error:
+        raise CaptureError(
+            f"{type(given).__name__} can be captured where it equals our {type(equal).__name__}, but {error}"
+        ) from error
+    if isinstance(equal, EnumeratedELBO):
+        return
     if particles.scale != 1.0 or particles.non_reparameterised:
         raise CaptureError(
             f"{type(given).__name__} equals our {type(equal).__name__}, which can be captured, only for "

@@ -15,7 +15,9 @@ from ppl_vae.capture.accepted import check_equality, check_objective, equal_of
 from ppl_vae.capture.errors import CaptureError
 from ppl_vae.capture.graph import Backend, Compiled, compile_graph, trace
 from ppl_vae.capture.inputs import Inputs
+from ppl_vae.capture.moves import Moved
 from ppl_vae.capture.numerics import without_denormals
+from ppl_vae.capture.rounding import MatmulPrecision
 from ppl_vae.capture.updates import clip
 from ppl_vae.data import Split
 from ppl_vae.data.rows import ResidentRows
@@ -53,8 +55,9 @@ class CapturedStep:
         clip_norm: the largest norm of the pair's gradient; None does not clip.
         check_finite: leave parameters and optimizer as they are where the loss is not finite.
         backend: "inductor", or "graph", which does not compile.
-        same_noise: the random numbers of the eager step. Inductor's own are faster on a GPU and slower on a
-            CPU; None, the default, takes the faster.
+        same_noise: the random numbers of the eager step; else those of `capture.noise` on a CPU and Inductor's
+            own on a GPU, which are faster and follow torch's seed too.
+        matmul_precision: "bf16" rounds the factors of matrix products and convolutions, see `capture.rounding`.
 
     Raises:
         CaptureError: from the calls, for what cannot be captured; nothing has changed then.
@@ -72,7 +75,8 @@ class CapturedStep:
         clip_norm: float | None = None,
         check_finite: bool = True,
         backend: Backend = "inductor",
-        same_noise: bool | None = None,
+        same_noise: bool = False,
+        matmul_precision: MatmulPrecision = "float32",
     ) -> None:
         self.objective = objective
         self.optimizer = optimizer
@@ -80,11 +84,12 @@ class CapturedStep:
         self.check_finite = check_finite
         self.backend: Backend = backend
         self.same_noise = same_noise
+        self.matmul_precision: MatmulPrecision = matmul_precision
         self._given = objective.estimator
         self.estimator = equal_of(objective.estimator)
         self.names: tuple[str, ...] = ()
         self.seconds = 0.0
-        self._graphs: dict[tuple[Any, ...], Compiled] = {}
+        self._graphs: dict[tuple[Any, ...], tuple[Compiled, Moved]] = {}
         self._layouts: dict[tuple[Any, ...], int] = {}
         self._layout = -1
         self._inputs: Inputs | None = None
@@ -129,8 +134,10 @@ class CapturedStep:
         compiled = self._graphs.get((*batch.key, self._layout, *self._inputs.guard()))
         if compiled is None:
             compiled = self._capture(batch, self._inputs)
+        graph, moved = compiled
         with torch.no_grad(), without_denormals():
-            loss: Tensor = compiled(*self._inputs.tensors, *batch.tensors)[0]
+            loss: Tensor = graph(*self._inputs.tensors, *batch.tensors)[0]
+        self._inputs.moves.advance(moved)
         return loss
 
     def _note_layout(self) -> None:
@@ -138,30 +145,37 @@ class CapturedStep:
         assert self._inputs is not None
         self._layout = self._layouts.setdefault(self._inputs.layout, len(self._layouts))
 
-    def _capture(self, batch: _Batch, inputs: Inputs) -> Compiled:
+    def _capture(self, batch: _Batch, inputs: Inputs) -> tuple[Compiled, Moved]:
         started = time.perf_counter()
         self._warm_up(batch, inputs)
         inputs.look()  # a first run may have made tensors
         self._note_layout()
         everything = [*inputs.tensors, *batch.tensors]
-        graph = trace(lambda tensors: self._step(tensors, batch, inputs), everything, inputs.device)
-        same_noise = inputs.device.type == "cpu" if self.same_noise is None else self.same_noise
-        compiled = compile_graph(graph, everything, self.backend, same_noise)
-        self._graphs[*batch.key, self._layout, *inputs.guard()] = compiled
+        moved = Moved()
+
+        def step(tensors: list[Tensor]) -> list[Tensor]:
+            nonlocal moved
+            loss, moved = self._step(tensors, batch, inputs)
+            return [loss]
+
+        graph = trace(step, everything, inputs.device, same_noise=self.same_noise)
+        compiled = compile_graph(graph, everything, self.backend, self.same_noise, self.matmul_precision)
+        made = self._graphs[*batch.key, self._layout, *inputs.guard()] = compiled, moved
         self.seconds += time.perf_counter() - started
-        return compiled
+        return made
 
     def _warm_up(self, batch: _Batch, inputs: Inputs) -> None:
         """One run on real tensors, for what programs and estimators find out at their first; no trace is left."""
         pair = self.objective.pair
         with inputs.slots.unchanged(), questioning(pair, 0, pair.device), self._estimator_put():
             data = batch.make(batch.tensors)
+            with torch.enable_grad():  # Pyro's TraceEnum_ELBO refuses a loss without
+                check_equality(self._given, self.estimator, pair, data)
             self.objective(*data)
-            check_equality(self._given, self.estimator, pair, data)
 
-    def _step(self, tensors: list[Tensor], batch: _Batch, inputs: Inputs) -> list[Tensor]:
+    def _step(self, tensors: list[Tensor], batch: _Batch, inputs: Inputs) -> tuple[Tensor, Moved]:
         """The step as it is traced: its inputs change in place, and the loss comes back."""
-        held, stand, data = inputs.unpack(tensors)
+        held, state, sums, data = inputs.unpack(tensors)
         inside = list(held)
         for place, tensor in enumerate(inputs.slots.tensors):
             if isinstance(tensor, nn.Parameter) and tensor.requires_grad:
@@ -178,13 +192,15 @@ class CapturedStep:
             clipped = {inputs.place[id(each)] for each in self.objective.parameters()}
             if self.clip_norm is not None:
                 gradients |= clip({k: g for k, g in gradients.items() if k in clipped}, self.clip_norm)
-            new = inputs.updates(held, gradients, stand)
-            new.append((stand.sums, stand.sums + _padded(terms, stand.sums)))
+            new, numbers, moved = inputs.moves.updates(held, gradients, state)
+            new.append((sums, sums + _padded(terms, sums)))
             fine = loss.isfinite()
             for old, value in new:
                 old.copy_(torch.where(fine, value, old) if self.check_finite else value)
+            for old, value in numbers:  # in any case, since Python's move on too
+                old.copy_(value)
         self.names = tuple(terms)
-        return [loss.detach()]
+        return loss.detach(), moved
 
     @contextmanager
     def _estimator_put(self) -> Iterator[None]:

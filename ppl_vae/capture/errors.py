@@ -34,6 +34,8 @@ class SiteWatch(Messenger):
 
 def explain(error: Exception, watch: SiteWatch) -> CaptureError:
     """A CaptureError that names the site or the line where tracing failed, and the reason."""
+    if isinstance(error, CaptureError):
+        return CaptureError(str(error))
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(_MACHINERY)]
     frame = (own or frames)[-1]
@@ -44,10 +46,12 @@ def explain(error: Exception, watch: SiteWatch) -> CaptureError:
 
 def _reason(error: Exception) -> str:
     kind, text = type(error).__name__, str(error)
-    if kind.startswith(("DataDependent", "GuardOnDataDependent")):
+    if kind.startswith(("DataDependent", "GuardOnDataDependent")) or "SymInt" in text:
         return "the program looks at the values of a tensor, and a captured step knows its shape alone"
     if kind.startswith("DynamicOutputShape"):
         return "the shape of a result depends on the values of a tensor"
+    if "ProvenanceTensor" in text:
+        return "TraceGraph_ELBO follows discrete draws by a kind of tensor that cannot be traced"
     if "convert all Tensors to FakeTensors" in text:
         return (
             "a tensor that is no parameter, buffer or attribute of the pair or the estimator takes part; make "

@@ -16,7 +16,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from ppl_vae.capture.errors import CaptureError, SiteWatch, explain
 from ppl_vae.capture.matmul import choose_routes
+from ppl_vae.capture.memory import keep_memory
+from ppl_vae.capture.noise import Noise
 from ppl_vae.capture.numerics import decompositions
+from ppl_vae.capture.rounding import MatmulPrecision, has_products, in_bfloat16, round_factors
+from ppl_vae.capture.threads import without_denormals_anywhere
 
 WORTH_STEPS = 20_000
 
@@ -25,8 +29,20 @@ Function = Callable[[list[Tensor]], list[Tensor]]
 Compiled = Callable[..., Sequence[Tensor]]
 
 
-def trace(function: Function, inputs: Sequence[Tensor], device: torch.device) -> fx.GraphModule:
+aten = torch.ops.aten
+
+
+def trace(
+    function: Function, inputs: Sequence[Tensor], device: torch.device, *, same_noise: bool = True
+) -> fx.GraphModule:
     """The operations that `function` does with tensors like `inputs`, changes to them included.
+
+    Args:
+        function: from a list of tensors to one.
+        inputs: tensors like those that it will be called with.
+        device: where it runs.
+        same_noise: torch's random operators as they are; else on a CPU those of `Noise`, several times
+            as fast.
 
     Raises:
         CaptureError: where the function needs more than the shapes, types and devices of tensors.
@@ -41,7 +57,10 @@ def trace(function: Function, inputs: Sequence[Tensor], device: torch.device) ->
     try:
         with without_value_checks(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            make = make_fx(watched, tracing_mode="fake", decomposition_table=decompositions(device))
+            table = decompositions(device)
+            if not same_noise and device.type == "cpu":
+                table |= Noise(device).decompositions()
+            make = make_fx(watched, tracing_mode="fake", decomposition_table=table)
             graph: fx.GraphModule = make(*plain)
     except Exception as error:
         raise explain(error, watch) from error
@@ -53,7 +72,11 @@ def trace(function: Function, inputs: Sequence[Tensor], device: torch.device) ->
 
 
 def compile_graph(
-    graph: fx.GraphModule, inputs: Sequence[Tensor], backend: Backend, same_noise: bool
+    graph: fx.GraphModule,
+    inputs: Sequence[Tensor],
+    backend: Backend,
+    same_noise: bool,
+    matmul_precision: MatmulPrecision = "float32",
 ) -> Compiled:
     """A function of the inputs, one argument each.
 
@@ -61,24 +84,36 @@ def compile_graph(
         graph: from `trace`.
         inputs: tensors to compile for; on a CPU they serve to time the matrix products.
         backend: "inductor" compiles; "graph" runs the traced operations one by one.
-        same_noise: draw with torch's own generators, as the eager step does; Inductor's random
-            numbers are faster, as good, and others.
+        same_noise: on a GPU, draw with torch's own generators, as the eager step does; Inductor's random
+            numbers are faster, as good, and others. On a CPU, `trace` has seen to it.
+        matmul_precision: of the factors of matrix products and convolutions, see `rounding`.
 
     Raises:
-        CaptureError: without a C++ compiler, or where Inductor fails.
+        CaptureError: without a C++ compiler, where Inductor fails, or for another precision than float32
+            elsewhere than on a CPU.
     """
+    device = next((tensor.device for tensor in inputs if tensor.device.type != "cpu"), torch.device("cpu"))
+    if matmul_precision == "bf16":
+        if device.type != "cpu":
+            raise CaptureError(
+                "matmul_precision='bf16' is for a CPU; elsewhere fit(precision='bf16') runs the nets in bfloat16"
+            )
+        if not has_products():
+            round_factors(graph)
     if backend == "graph":
         return graph
-    device = next((tensor.device for tensor in inputs if tensor.device.type != "cpu"), torch.device("cpu"))
     if device.type == "cpu":
         require_compiler()
+        keep_memory()
+        unfuse_biases(graph)
         choose_routes(graph)
     from torch._inductor import config
     from torch._inductor.compile_fx import compile_fx
 
     plain = [tensor.detach() for tensor in inputs]
+    torchs_noise = same_noise or device.type == "cpu"
     try:
-        with torch.no_grad(), warnings.catch_warnings(), config.patch(fallback_random=same_noise):
+        with torch.no_grad(), warnings.catch_warnings(), config.patch(fallback_random=torchs_noise):
             warnings.simplefilter("ignore")
             compiled: Any = compile_fx(graph, plain)
     except Exception as error:
@@ -86,7 +121,31 @@ def compile_graph(
         raise CaptureError(
             f"Inductor could not compile the step: {type(error).__name__}: {text[0] if text else ''}"
         ) from error
-    return cast(Compiled, compiled)
+    if matmul_precision == "bf16" and has_products():
+        compiled = in_bfloat16(compiled)
+    return without_denormals_anywhere(compiled) if device.type == "cpu" else cast(Compiled, compiled)
+
+
+def unfuse_biases(graph: fx.GraphModule) -> None:
+    """Biases of linear layers added by the kernel that reads the product, where that costs nothing, in place.
+
+    ATen's product with a bias first copies the bias into every row of the result.
+    """
+    for node in graph.graph.find_nodes(op="call_function", target=aten.addmm.default):
+        bias, x, matrix = node.args
+        if node.kwargs or node.meta["val"].device.type != "cpu" or bias.meta["val"].dim() != 1:
+            continue
+        with graph.graph.inserting_before(node):
+            product = graph.graph.call_function(aten.mm.default, (x, matrix))
+            product.meta.update(node.meta)
+            # less the negative, since Inductor would make one operator of a product and a sum again
+            negative = graph.graph.call_function(aten.neg.default, (bias,))
+            negative.meta["val"] = bias.meta["val"]
+            total = graph.graph.call_function(aten.sub.Tensor, (product, negative))
+            total.meta.update(node.meta)
+        node.replace_all_uses_with(total)
+        graph.graph.erase_node(node)
+    graph.recompile()
 
 
 def require_compiler() -> None:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 class Slot:
     """One place: `owner[key]`."""
 
-    owner: dict[str, Any]
-    key: str
+    owner: Any
+    key: Any
 
     def get(self) -> Tensor:
         tensor: Tensor = self.owner[self.key]
@@ -42,25 +42,37 @@ class Slots:
     """
 
     def __init__(self, modules: Iterable[nn.Module], objects: Iterable[Any]) -> None:
+        self._find(
+            (owner, key, value, (place, key))
+            for place, owner in enumerate(_owners(modules, objects))
+            for key, value in owner.items()
+            if isinstance(value, Tensor)
+        )
+
+    @classmethod
+    def at(cls, places: Iterable[tuple[Any, Any, Tensor]]) -> Slots:
+        """The slots at given places, (owner, key, tensor) each, where `owner[key]` is the tensor."""
+        slots = cls.__new__(cls)
+        slots._find((owner, key, value, (str(key),)) for owner, key, value in places)
+        return slots
+
+    def _find(self, places: Iterable[tuple[Any, Any, Tensor, tuple[Any, ...]]]) -> None:
         self.tensors: list[Tensor] = []
         self.places: list[list[Slot]] = []
         number: dict[int, int] = {}
         pattern = []
-        for place, owner in enumerate(_owners(modules, objects)):
-            for key, value in owner.items():
-                if not isinstance(value, Tensor):
-                    continue
-                if id(value) not in number:
-                    number[id(value)] = len(self.tensors)
-                    self.tensors.append(value)
-                    self.places.append([])
-                self.places[number[id(value)]].append(Slot(owner, key))
-                pattern.append((place, key, number[id(value)]))
+        for owner, key, value, name in places:
+            if id(value) not in number:
+                number[id(value)] = len(self.tensors)
+                self.tensors.append(value)
+                self.places.append([])
+            self.places[number[id(value)]].append(Slot(owner, key))
+            pattern.append((*name, number[id(value)]))
         self.pattern = tuple(pattern)
         self._flat = [
             (slot.owner, slot.key, tensor)
-            for tensor, places in zip(self.tensors, self.places, strict=True)
-            for slot in places
+            for tensor, slots in zip(self.tensors, self.places, strict=True)
+            for slot in slots
         ]
 
     def current(self) -> bool:

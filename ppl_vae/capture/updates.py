@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from pyro.optim.clipped_adam import ClippedAdam
 from torch import Tensor
 
 from ppl_vae.capture.errors import CaptureError
@@ -49,6 +50,9 @@ def _initialise(kind: type, group: Mapping[str, Any], parameter: Tensor, state: 
         if state.get(name) is not None:
             continue
         if name == "step":
+            if kind in COUNTING:
+                state[name] = 0
+                continue
             beside = group.get("fused") or group.get("capturable")
             fused = bool(group.get("fused"))
             wide = not fused and torch.get_default_dtype() == torch.float64
@@ -58,13 +62,20 @@ def _initialise(kind: type, group: Mapping[str, Any], parameter: Tensor, state: 
             state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
 
 
+def counts_in_python(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether the optimizer counts its steps, and decays its learning rate, in Python numbers."""
+    return type(optimizer) in COUNTING
+
+
 def state_of(
     optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]
-) -> Iterator[tuple[dict[str, Any], str]]:
-    """Where the state of the parameters stands: (owner, key), in a fixed order."""
+) -> Iterator[tuple[Tensor, dict[str, Any], str]]:
+    """Where the parameters' tensors of state stand: (parameter, owner, key), in a fixed order."""
     for parameter in parameters:
         state = optimizer.state[parameter]
-        yield from ((state, name) for name in STATE[type(optimizer)] if state.get(name) is not None)
+        for name in STATE[type(optimizer)]:
+            if isinstance(state.get(name), Tensor) and not (name == "step" and counts_in_python(optimizer)):
+                yield parameter, state, name
 
 
 def options_of(group: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -137,15 +148,33 @@ def _sgd(
     return [(parameter, parameter - rate.to(parameter.dtype) * gradient), *new]
 
 
+def _clipped_adam(
+    parameter: Tensor, gradient: Tensor, state: State, rate: Tensor, step: Tensor, group: Mapping[str, Any]
+) -> New:
+    beta1, beta2 = group["betas"]
+    gradient = gradient.clamp(-group["clip_norm"], group["clip_norm"])
+    if group["weight_decay"]:
+        gradient = gradient + group["weight_decay"] * parameter
+    mean = beta1 * state["exp_avg"] + (1 - beta1) * gradient
+    about = gradient - mean if group["centered_variance"] else gradient
+    square = beta2 * state["exp_avg_sq"] + (1 - beta2) * about * about
+    size = rate * group["lrd"] * (1 - _power(beta2, step)).sqrt() / (1 - _power(beta1, step))
+    moved = parameter - size.to(parameter.dtype) * mean / (square.sqrt() + group["eps"])
+    return [(parameter, moved), (state["exp_avg"], mean), (state["exp_avg_sq"], square)]
+
+
 UPDATES: dict[type, Update] = {
     torch.optim.Adam: _adam,
     torch.optim.AdamW: _adam,
     torch.optim.Adamax: _adamax,
     torch.optim.SGD: _sgd,
+    ClippedAdam: _clipped_adam,
 }
 STATE: dict[type, tuple[str, ...]] = {
     torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),
     torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"),
     torch.optim.Adamax: ("step", "exp_avg", "exp_inf"),
     torch.optim.SGD: ("momentum_buffer",),
+    ClippedAdam: ("step", "exp_avg", "exp_avg_sq"),
 }
+COUNTING = (ClippedAdam,)

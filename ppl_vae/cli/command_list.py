@@ -10,7 +10,7 @@ from types import ModuleType
 from torch import nn
 
 import ppl_vae.kl
-from ppl_vae import estimators, guides, likelihoods, models, nets
+from ppl_vae import estimators, guides, likelihoods, models, nets, priors
 from ppl_vae.cli import OK
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.data.named import NAMED
@@ -43,6 +43,7 @@ def _first_line(thing: object) -> str:
 KINDS: dict[str, Callable[[], Lines]] = {
     "models": lambda: _classes(models),
     "guides": lambda: _classes(guides),
+    "priors": lambda: _classes(priors),
     "nets": lambda: (
         (name, line) for name, line in _classes(nets) if issubclass(getattr(nets, name), nn.Module)
     ),

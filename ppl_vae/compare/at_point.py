@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ppl_vae.capture.function import Capture
 from ppl_vae.compare.cost import cost
 from ppl_vae.compare.factories import Estimators, Family, families
 from ppl_vae.compare.gradients import PARTS, GradientSampler
@@ -35,6 +36,7 @@ def at_point(
     num_data: int = 8,
     seed: int = 0,
     check: bool = True,
+    capture: Capture = "auto",
     progress: bool = True,
 ) -> AtPoint:
     r"""Compare estimators at the parameters that a pair has, without training it.
@@ -70,9 +72,13 @@ def at_point(
         num_data: rows of a split or data set to take.
         seed: of all draws; the caller's random numbers are left as they were.
         check: refuse estimators that are not valid for the pair.
+        capture: compute the draws with compiled graphs (`ppl_vae.capture`), one for each estimator and K, from the
+            same random numbers: the result is that of False to rounding. "auto" does so where the draws are
+            enough to repay the compilation, some seconds each, and says in a warning when it cannot; True always.
         progress: show a progress bar.
 
     Raises:
+        CaptureError: with `capture=True`, for a pair or an estimator that cannot be captured.
         PairError: for an estimator that is not valid for the pair; names the site and valid ones.
         ValueError: for a number out of range, or no estimators.
 
@@ -99,18 +105,18 @@ def at_point(
     if check:
         for family, size in cells:
             check_estimator_for(pair, batch, family.make(size))
-    evidence = evidence_of(pair, batch, evidence_particles, max(10, draws // 10), seed)
+    evidence = evidence_of(pair, batch, evidence_particles, max(10, draws // 10), seed, capture)
     measured: list[Cell] = []
-    references = References(pair, batch, reference_draws, seed)
+    references = References(pair, batch, reference_draws, seed, capture)
     last = None
     with tqdm(cells, unit="bound", disable=not progress, leave=False) as bar:
         for family, size in bar:
             bar.set_postfix_str(f"{family.name}, K = {size}")
             if size != last:  # they are large, and only of use to estimators of the same K
-                references, last = References(pair, batch, reference_draws, seed + 17 * size + 1), size
-            measured.append(
-                _measure(pair, family, size, batch, draws, seed + 17 * size, references, evidence)
-            )
+                references = References(pair, batch, reference_draws, seed + 17 * size + 1, capture)
+                last = size
+            sampler = GradientSampler(pair, family.make(size), batch, capture)
+            measured.append(_measure(sampler, family, size, draws, seed + 17 * size, references, evidence))
     return AtPoint.of(
         measured,
         {
@@ -128,20 +134,17 @@ def at_point(
 
 
 def _measure(
-    pair: Pair,
+    sampler: GradientSampler,
     family: Family,
     size: int,
-    batch: tuple[Tensor, ...],
     draws: int,
     seed: int,
     references: References,
     evidence: Evidence,
 ) -> Cell:
-    estimator = family.make(size)
-    sampler = GradientSampler(pair, estimator, batch)
     bounds, moments = sample_moments(sampler, draws, seed)
     reference = references.of(sampler.estimator)
-    seconds, memory = cost(pair, family.make(size), batch)
+    seconds, memory = cost(sampler.pair, family.make(size), sampler.batch)
     bound = bounds.mean().item() if bool(bounds.isfinite().all()) else math.nan
     error = (bounds.std() / math.sqrt(draws)).item()
     values: dict[str, float] = {

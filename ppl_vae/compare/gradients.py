@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pyro
 import torch
@@ -13,9 +14,9 @@ from pyro.infer import ELBO as PyroELBO
 from torch import Tensor
 from torch.func import grad, vmap
 
-from ppl_vae.capture.accepted import check_equality, check_objective, equal_of
 from ppl_vae.capture.errors import CaptureError
-from ppl_vae.capture.function import CapturedFunction
+from ppl_vae.capture.function import Capture, CapturedFunction, check_capture
+from ppl_vae.compare.captured import captured_draw, flat, worth_capturing
 from ppl_vae.compare.functional import FreshNoise, bound_and_values
 from ppl_vae.estimators import Estimator
 from ppl_vae.isolation import eval_mode, random_numbers
@@ -28,7 +29,7 @@ ELEMENTS = {"cpu": 2**20}
 ELEMENTS_ELSEWHERE = 2**24
 GRADIENTS = 2**22
 PARTS = ("model", "guide")
-Capture = bool | Literal["auto"]
+PARTS = ("model", "guide")
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,7 @@ class GradientSampler:
         estimator: a copy of it is used.
         batch: what the programs are called with.
         capture: compute the draws with a compiled graph (`ppl_vae.capture`), from the same random numbers.
-            "auto" does so for draws in a loop, where they are enough to repay the compilation: a map has
-            little left to save.
+            "auto" does so where the draws are enough to repay the compilation: counted, not timed.
 
     Raises:
         CaptureError: from `draw` with `capture=True`, for a pair or an estimator that cannot be captured.
@@ -100,13 +100,13 @@ class GradientSampler:
     def __init__(
         self, pair: Pair, estimator: PyroELBO, batch: tuple[Tensor, ...], capture: Capture = False
     ) -> None:
-        if capture not in (True, False, "auto"):
-            raise ValueError(f"capture must be True, False or 'auto', got {capture!r}")
+        check_capture(capture)
         self.pair = pair
-        self.capture = capture
+        self.capture: Capture = capture
         self.estimator = copy.deepcopy(estimator)
         self.batch = batch
         self.layout = layout_of(pair)
+        self._compiled: CapturedFunction | None = None
         self._run = self._looped
         self.why_not = "it is Pyro's own"
         if isinstance(self.estimator, Estimator):
@@ -122,17 +122,54 @@ class GradientSampler:
     def draw(self, count: int, seed: int) -> Iterator[Draws]:
         """`count` draws, some at a time; the caller's random numbers are left as they were."""
         with eval_mode(self.pair), pyro.validation_enabled(False):
-            for number, size in enumerate(_pieces(count, self._chunk())):
+            pieces = _pieces(count, self._chunk())
+            captured = self._captured(count)
+            for number, size in enumerate(pieces):
                 # pieces have seeds of their own, so that a loop and a map stay in step
                 with random_numbers(seed + 1_000_003 * number, self.pair.device):
-                    yield self._run(size)
+                    if captured is None or (self.vectorised and size < pieces[0]):
+                        yield self._run(size)
+                    elif self.vectorised:
+                        yield Draws(*captured(self.batch, size))
+                    else:
+                        bounds, rows = zip(*[captured(self.batch) for _ in range(size)], strict=True)
+                        yield Draws(torch.stack(bounds), torch.stack(rows))
+
+    def _captured(self, count: int) -> CapturedFunction | None:
+        """What computes `count` draws in place of the programs as they are written; None where nothing does."""
+        elements = self._elements() if self.vectorised else None
+        auto = self.capture == "auto"
+        if not self.capture or (auto and not worth_capturing(count, elements, self.pair.device)):
+            return None
+        if self._compiled is None:
+            try:
+                if self.vectorised:
+                    modules = [self.pair, self.estimator.auxiliary]  # type: ignore[attr-defined]
+                    self._compiled = CapturedFunction(self._map, modules, [self.estimator], required=not auto)
+                else:
+                    self._compiled = captured_draw(
+                        self.pair, self.estimator, self.batch, self._parameters, required=not auto
+                    )
+            except CaptureError as error:
+                if not auto:
+                    raise
+                self.capture = False
+                warnings.warn(f"draws as written, since it cannot be captured: {error}", stacklevel=3)
+        return self._compiled
+
+    def _parameters(self) -> list[Tensor]:
+        """Those of the layout, as they stand in the pair now: in a graph that is made, others do."""
+        named = dict(self.pair.named_parameters())
+        return [named[name] for name in self.layout.names]
 
     def _chunk(self) -> int:
         """Draws at a time; equal for all estimators of one K, or they would not share their noise."""
-        particles = max(1, int(self.estimator.num_particles))
-        largest = max([tensor.numel() for tensor in self.batch])
         elements = ELEMENTS.get(self.pair.device.type, ELEMENTS_ELSEWHERE)
-        return max(1, min(1024, elements // (particles * largest), GRADIENTS // self.layout.total))
+        return max(1, min(1024, elements // self._elements(), GRADIENTS // self.layout.total))
+
+    def _elements(self) -> int:
+        """Numbers in one term of the log-weights of one draw."""
+        return max(1, int(self.estimator.num_particles)) * max([tensor.numel() for tensor in self.batch])
 
     def _trial(self) -> str:
         """Why draws cannot be mapped; empty when they can."""
@@ -164,19 +201,22 @@ class GradientSampler:
         return bool((found[0] - found[1]).abs().max() <= tolerance * found[1].abs().max().clamp_min(1.0))
 
     def _mapped(self, size: int) -> Draws:
-        parameters = {n: p.detach() for n, p in zip(self.layout.names, self.layout.parameters, strict=True)}
+        return Draws(*self._map(self.batch, size))
+
+    def _map(self, batch: Sequence[Tensor], size: int) -> list[Tensor]:
+        names = self.layout.names
+        parameters = {name: p.detach() for name, p in zip(names, self._parameters(), strict=True)}
 
         def one(parameters: dict[str, Tensor], _: Tensor) -> tuple[dict[str, Tensor], Tensor]:
             def bound(values: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-                return bound_and_values(self.pair, self.estimator, values, self.batch)  # type: ignore[arg-type]
+                return bound_and_values(self.pair, self.estimator, values, tuple(batch))  # type: ignore[arg-type]
 
             return grad(bound, has_aux=True)(parameters)
 
         mapped: Callable[..., Any] = vmap(one, in_dims=(None, 0), randomness="different")
         with FreshNoise():
             gradients, bounds = mapped(parameters, torch.zeros(size, device=self.pair.device))
-        flat = torch.cat([gradients[name].reshape(size, -1) for name in self.layout.names], 1)
-        return Draws(bounds, flat)
+        return [bounds, torch.cat([gradients[name].reshape(size, -1) for name in names], 1)]
 
     def _looped(self, size: int) -> Draws:
         bounds, rows = [], []
@@ -191,14 +231,7 @@ class GradientSampler:
                     loss.backward()
                 # Pyro's ReweightedWakeSleep gives the model's loss and the guide's
                 bounds.append(-loss.detach().flatten()[0])
-                rows.append(
-                    torch.cat(
-                        [
-                            torch.zeros_like(p).flatten() if p.grad is None else -p.grad.flatten()
-                            for p in self.layout.parameters
-                        ]
-                    )
-                )
+                rows.append(flat(self.layout.parameters, [p.grad for p in self.layout.parameters]))
         finally:
             for parameter, gradient in zip(self.layout.parameters, kept, strict=True):
                 parameter.grad = gradient

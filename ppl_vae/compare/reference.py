@@ -13,6 +13,7 @@ from pyro.infer import ELBO as PyroELBO
 from torch import Tensor
 
 from ppl_vae import evaluate
+from ppl_vae.capture.function import Capture
 from ppl_vae.compare.gradients import GradientSampler, layout_of
 from ppl_vae.compare.moments import Moments
 from ppl_vae.estimators import ELBO, IWAE, VIMCO, DReG, Estimator, MeanFieldELBO, Renyi
@@ -42,12 +43,20 @@ class Evidence:
     gradient_source: str
 
 
-def evidence_of(pair: Pair, batch: tuple[Tensor, ...], num_particles: int, draws: int, seed: int) -> Evidence:
+def evidence_of(
+    pair: Pair,
+    batch: tuple[Tensor, ...],
+    num_particles: int,
+    draws: int,
+    seed: int,
+    capture: Capture = False,
+) -> Evidence:
     """The exact evidence where the model has `log_evidence(*batch)`, (B,), else by importance sampling.
 
     Args:
         num_particles: K of the importance sampling.
         draws: gradients of the IWAE with that K to be averaged, where there is no exact one.
+        capture: see `GradientSampler`.
     """
     layout = layout_of(pair)
     model = [p for name, p in zip(layout.names, layout.parameters) if name.startswith("model.")]
@@ -61,10 +70,12 @@ def evidence_of(pair: Pair, batch: tuple[Tensor, ...], num_particles: int, draws
         flat = [torch.zeros_like(p) if g is None else g for p, g in zip(model, gradients, strict=True)]
         gradient = torch.cat([g.flatten() for g in flat]).double() if flat else torch.zeros(0).double()
         return Evidence(value.item(), 0.0, "exact", gradient, None, "exact")
-    estimate = evaluate.log_likelihood(pair, batch, num_particles, seed=seed + 1, progress=False)
+    estimate = evaluate.log_likelihood(
+        pair, batch, num_particles, seed=seed + 1, progress=False, capture=capture
+    )
     source = f"importance sampling, K = {num_particles:,}"
     size = min(num_particles, 1000)
-    moments = sample_moments(GradientSampler(pair, IWAE(size), batch), draws, seed + 2)[1]
+    moments = sample_moments(GradientSampler(pair, IWAE(size), batch, capture), draws, seed + 2)[1]
     moments = moments.part(layout.part("model"))
     error = estimate.monte_carlo_standard_error
     return Evidence(
@@ -87,10 +98,14 @@ class References:
         pair, batch: where the gradients are taken.
         draws: how many; 0 for no references.
         seed: of the draws, which are independent of those that are compared.
+        capture: see `GradientSampler`.
     """
 
-    def __init__(self, pair: Pair, batch: tuple[Tensor, ...], draws: int, seed: int) -> None:
+    def __init__(
+        self, pair: Pair, batch: tuple[Tensor, ...], draws: int, seed: int, capture: Capture = False
+    ) -> None:
         self.pair, self.batch, self.draws, self.seed = pair, batch, draws, seed
+        self.capture: Capture = capture
         self._known: dict[str, Reference] = {}
 
     def of(self, estimator: PyroELBO) -> Reference | None:
@@ -100,9 +115,8 @@ class References:
             return None
         key = repr(unbiased)
         if key not in self._known:
-            moments = sample_moments(GradientSampler(self.pair, unbiased, self.batch), self.draws, self.seed)[
-                1
-            ]
+            sampler = GradientSampler(self.pair, unbiased, self.batch, self.capture)
+            moments = sample_moments(sampler, self.draws, self.seed)[1]
             self._known[key] = Reference(moments, f"{key}, mean of {self.draws:,} draws")
         return self._known[key]
 

@@ -22,6 +22,11 @@ def generator(seed: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0]))
 
 
+def numpy_generator(seed: int, stream: int) -> np.random.Generator:
+    """The same of numpy's, for distributions that torch cannot draw from a generator."""
+    return np.random.default_rng(_sequence(seed, stream))
+
+
 def fix(rows: Rows, divisor: float, seed: int, stream: int) -> Rows:
     """`rows` / `divisor` binarised once: uint8 in {0, 1}, the same on every device."""
     if isinstance(rows, StreamedRows):

@@ -24,7 +24,7 @@ from ppl_vae.data.split import Split
 Binarise = Literal["auto", "dynamic", "fixed"] | None
 
 # Each use of the seed has random numbers of its own: the test bits do not depend on valid_fraction.
-DIVIDE, TRAIN, VALID, TEST = range(4)
+DIVIDE, TRAIN, VALID, TEST, DRAW = range(5)
 
 VALID_FRACTION = 0.1
 TEST_FRACTION = 0.2
@@ -39,6 +39,7 @@ class DataSet:
         train: what a pair learns from.
         valid: what a run is stopped or chosen by.
         test: what is reported.
+        factor_names: what the columns of the parts' `factors` are, where the data has known factors.
 
     Raises:
         DataError: the parts' event shapes differ.
@@ -48,6 +49,7 @@ class DataSet:
     train: Split
     valid: Split
     test: Split
+    factor_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shapes = {part: getattr(self, part).shape for part in ("train", "valid", "test")}
@@ -71,14 +73,16 @@ class DataSet:
 
 
 class Part(NamedTuple):
-    """Rows as stored, with their labels or None."""
+    """Rows as stored, with their labels and known factors `(N, F)`, or None."""
 
     rows: Rows
     y: Tensor | None
+    factors: Tensor | None = None
 
     def select(self, index: Tensor) -> Part:
         """Only the rows at `index`."""
-        return Part(self.rows.select(index), None if self.y is None else self.y[index])
+        y, factors = (None if known is None else known[index] for known in (self.y, self.factors))
+        return Part(self.rows.select(index), y, factors)
 
 
 class Loaded(NamedTuple):
@@ -90,6 +94,7 @@ class Loaded(NamedTuple):
     divisor: float = 1.0
     binarise: Binarise = None  # what "auto" means
     last_rows_valid: int | None = None  # the literature's validation part: the last rows of train
+    factor_names: tuple[str, ...] = ()
 
 
 def from_tensors(
@@ -150,7 +155,7 @@ def assemble(
     mode = loaded.binarise if binarise == "auto" else binarise
     if loaded.divisor == 1.0 and all(part.rows.dtype == torch.uint8 for part in parts):
         mode = None  # bits already
-    splits = []
+    splits: list[Split] = []
     for part, stream in zip(parts, (TRAIN, VALID, TEST)):
         rows, divisor = part.rows, loaded.divisor
         dynamic = mode == "dynamic" and stream == TRAIN
@@ -158,8 +163,9 @@ def assemble(
             rows = check_binarisable(rows, name)
             if not dynamic:
                 rows, divisor = fix(rows, divisor, seed, stream), 1.0
-        splits.append(Split(rows, part.y, divisor, dynamic, labels))
-    return DataSet(name, *splits)
+        splits.append(Split(rows, part.y, divisor, dynamic, labels, part.factors))
+    train, valid, test = splits
+    return DataSet(name, train, valid, test, loaded.factor_names)
 
 
 def check_binarisable(rows: Rows, name: str) -> Rows:

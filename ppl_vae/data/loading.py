@@ -6,12 +6,14 @@ import difflib
 import os
 from pathlib import Path
 
-from ppl_vae.data.dataset import Binarise, DataSet, Loaded, assemble
+from ppl_vae.data.binarise import numpy_generator
+from ppl_vae.data.checks import check_seed
+from ppl_vae.data.dataset import DRAW, Binarise, DataSet, Loaded, assemble
 from ppl_vae.data.errors import DataError, MissingDataError
 from ppl_vae.data.files import read_csv, read_npy, read_npz
 from ppl_vae.data.image_folder import read_folder
 from ppl_vae.data.layout import height_and_width
-from ppl_vae.data.named import NAMED
+from ppl_vae.data.named import NAMED, Drawn
 
 FILES = (".npz", ".npy", ".csv")
 
@@ -27,10 +29,13 @@ def load(
     root: str | Path | None = None,
     image_size: int | tuple[int, int] | None = None,
     memory_limit: int = 4 * 2**30,
+    num_data: int | None = None,
 ) -> DataSet:
     """Train, valid and test of a known data set, or of a file or folder of yours.
 
-    Names: digits (bundled, 8 x 8), mnist, static_mnist, fashion_mnist, kmnist, omniglot, cifar10, svhn.
+    Names: digits (bundled, 8 x 8), mnist, static_mnist, fashion_mnist, kmnist, omniglot, cifar10, svhn,
+    patches (bundled, colour), and those that are drawn by the seed, `num_data` of them, their factors
+    known (`Split.factors`): sprites, linear_gaussian, pinwheel, counts.
     Paths: `.npz` (arrays train [valid, test] or x [y]), `.npy`, `.csv` (a row is a datum), or a folder
     of png and jpg files, whose subfolders are the labels. A name wins over a path: for a folder called
     digits, write ./digits.
@@ -51,14 +56,15 @@ def load(
         name_or_path: a name from the list, or a path.
         binarise: "dynamic", "fixed", None (grey values), or "auto": dynamic for the known grey sets,
             None for colour and for your files.
-        seed: divides the rows and draws fixed bits.
+        seed: divides the rows, draws fixed bits, and draws the data of sets that are drawn.
         valid_fraction: share for validation; 0.1 by default.
         test_fraction: share for the test; 0.2 by default.
         labels: batches are `(x, y)` instead of `(x,)`.
         root: where known sets are found or downloaded to: else the variable PPL_VAE_DATA, else
             ~/.cache/ppl_vae.
-        image_size: pixels, or (height, width), of known image sets and folders.
+        image_size: pixels, or (height, width), of known image sets and folders; patches are cut to it.
         memory_limit: bytes; a larger `.npy` is not read but mapped, and streamed.
+        num_data: rows of a set that is drawn, all parts together.
 
     Raises:
         MissingDataError: nothing is there.
@@ -76,11 +82,34 @@ def load(
     size = None if image_size is None else height_and_width(image_size)
     key = str(name_or_path).lower().replace("-", "_")
     if key in NAMED:
-        name, loaded = key, NAMED[key].read(data_root(root), size)
+        name, loaded = key, _named(key, root, size, num_data, seed)
+    elif num_data is not None:
+        raise DataError(
+            f"num_data={num_data}: {name_or_path} is not drawn; take its first rows with .take(n)"
+        )
     else:
         path = Path(name_or_path).expanduser()
         name, loaded = path.stem or str(path), _read_path(path, size, memory_limit)
     return assemble(name, loaded, binarise, seed, valid_fraction, test_fraction, labels)
+
+
+def _named(
+    name: str, root: str | Path | None, size: tuple[int, int] | None, num_data: int | None, seed: int
+) -> Loaded:
+    known = NAMED[name]
+    if isinstance(known, Drawn):
+        check_seed(seed)
+        number = known.num_data if num_data is None else num_data
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise DataError(f"num_data={number!r}: give a positive whole number of rows")
+        return known.draw(number, numpy_generator(seed, DRAW), size)
+    if num_data is not None:
+        drawn = [each for each, kind in NAMED.items() if isinstance(kind, Drawn)]
+        raise DataError(
+            f"num_data={num_data}: {name} is not drawn but read; take its first rows with "
+            f".train.take(n). Drawn are {', '.join(drawn)}"
+        )
+    return known.read(data_root(root), size)
 
 
 def data_root(root: str | Path | None = None) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_vae.data import patches, sprites, synthetic
 from ppl_vae.data.dataset import Loaded
 from ppl_vae.data.errors import DataError, MissingDataError
 from ppl_vae.data.files import read_npz, tensor_part
@@ -30,6 +31,20 @@ class Named(NamedTuple):
 
     read: Callable[[Path, Size], Loaded]
     summary: str
+
+
+class Drawn(NamedTuple):
+    """A data set known by name that is drawn by the seed, as many data as are wanted.
+
+    Args:
+        draw: (num_data, random numbers, size) -> what was drawn.
+        summary: one line for lists.
+        num_data: how many there are if nobody says.
+    """
+
+    draw: Callable[[int, np.random.Generator, Size], Loaded]
+    summary: str
+    num_data: int
 
 
 def _digits(root: Path, size: Size) -> Loaded:
@@ -103,7 +118,7 @@ def _static_mnist(root: Path, size: Size) -> Loaded:
     return read_npz(path)
 
 
-NAMED: dict[str, Named] = {
+NAMED: dict[str, Named | Drawn] = {
     "digits": Named(_digits, "1,797 grey 8 x 8 digits, bundled"),
     "mnist": Named(_mnist_like("MNIST"), "70,000 grey 28 x 28 digits"),
     "static_mnist": Named(_static_mnist, "MNIST in the fixed binarisation of the literature"),
@@ -112,6 +127,19 @@ NAMED: dict[str, Named] = {
     "omniglot": Named(_omniglot, "32,460 grey characters of 50 alphabets, at 28 x 28"),
     "cifar10": Named(_cifar10, "60,000 colour 32 x 32 photographs in 10 classes"),
     "svhn": Named(_svhn, "99,289 colour 32 x 32 house numbers"),
+    "patches": Named(
+        lambda root, size: patches.read(size), "8,480 colour 8 x 8 patches of two photographs, bundled"
+    ),
+    "sprites": Drawn(
+        sprites.draw, "any number of 32 x 32 squares, ellipses and hearts, five factors known", 10_000
+    ),
+    "linear_gaussian": Drawn(
+        synthetic.linear_gaussian, "any number of vectors (10,) from a normal latent (3,), known", 5_000
+    ),
+    "pinwheel": Drawn(synthetic.pinwheel, "any number of points in the plane, in five curved arms", 5_000),
+    "counts": Drawn(
+        synthetic.counts, "any number of count vectors (50,) from a latent (2,) in four groups, known", 5_000
+    ),
 }
 
 

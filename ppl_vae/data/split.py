@@ -32,9 +32,11 @@ class Split:
         divisor: what stored values are divided by: 255 for uint8 images.
         dynamic: binarise afresh at every batch.
         with_labels: a batch is `(x, y)` instead of `(x,)`.
+        factors: what each datum was made from, where that is known, `(N, F)` float32, or None. A batch
+            does not hold them; `DataSet.factor_names` says what the columns are.
 
     Raises:
-        DataError: no rows, or labels of another length, or `with_labels` without labels.
+        DataError: no rows, or labels or factors of another length, or `with_labels` without labels.
 
     >>> import torch
     >>> from ppl_vae.data import Split
@@ -52,12 +54,14 @@ class Split:
     divisor: float = 1.0
     dynamic: bool = False
     with_labels: bool = False
+    factors: Tensor | None = None
 
     def __post_init__(self) -> None:
         if len(self.rows) == 0:
             raise DataError("a split is empty; give it at least one row")
-        if self.y is not None and len(self.y) != len(self.rows):
-            raise DataError(f"{len(self.y)} labels for {len(self.rows)} rows; give one for each")
+        for what, known in (("labels", self.y), ("factors", self.factors)):
+            if known is not None and len(known) != len(self.rows):
+                raise DataError(f"{len(known)} {what} for {len(self.rows)} rows; give one for each")
         if self.with_labels and self.y is None:
             raise DataError("labels=True, and the data has no labels; give them or leave it out")
 
@@ -214,8 +218,8 @@ class Split:
                 f"a split takes a slice or a LongTensor (N,), not {rows!r}; for one row: split[5:6]"
             )
         index = index.to(self._home)
-        y = None if self.y is None else self.y[index]
-        return replace(self, rows=self.rows.select(index), y=y)
+        y, factors = (None if known is None else known[index] for known in (self.y, self.factors))
+        return replace(self, rows=self.rows.select(index), y=y, factors=factors)
 
     def take(self, n: int) -> Split:
         """The first `n` rows (all, where there are fewer)."""
@@ -232,7 +236,8 @@ class Split:
         target = torch.empty(0, device=device).device  # "cuda" names its index, as tensors do
         rows = self.rows.to(target)
         home = target if isinstance(rows, ResidentRows) else torch.device("cpu")
-        return replace(self, rows=rows, y=None if self.y is None else self.y.to(home))
+        y, factors = (None if known is None else known.to(home) for known in (self.y, self.factors))
+        return replace(self, rows=rows, y=y, factors=factors)
 
     def in_memory(self) -> Split:
         """The split with its rows read once into memory, for a folder or a map that does fit.

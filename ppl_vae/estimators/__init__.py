@@ -5,6 +5,7 @@ from ppl_vae.estimators.base import Estimator
 from ppl_vae.estimators.chi_square import CUBO
 from ppl_vae.estimators.debiased import JVI, SUMO
 from ppl_vae.estimators.elbo import ELBO, MeanFieldELBO
+from ppl_vae.estimators.enumerated import EnumeratedELBO
 from ppl_vae.estimators.facts import Facts
 from ppl_vae.estimators.grouped import CIWAE, MIWAE, PIWAE
 from ppl_vae.estimators.importance import IWAE, Renyi
@@ -29,6 +30,7 @@ __all__ = [
     "VIMCO",
     "DReG",
     "DisARM",
+    "EnumeratedELBO",
     "Estimator",
     "Facts",
     "MeanFieldELBO",

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ppl_vae.evaluate.batches import Data, plan, size_of, to_data
+from ppl_vae.evaluate.point_mass import refuse_point_mass
 from ppl_vae.pair import Pair
 from ppl_vae.particles import Particles, draw
 from ppl_vae.sites import PairError
@@ -38,16 +39,31 @@ class Batch:
             PairError: a pair that breaks the contract, or a NaN among the terms of the log-weights.
         """
         for number, size in enumerate(self.chunks):
-            # each batch's data is checked once, as the caller has set it; again would only cost time
-            with nullcontext() if number == 0 else pyro.validation_enabled(False):
-                particles = draw(self.pair.model, self.pair.guide, self.tensors, num_particles=size)
-            if particles.batch_size != len(self):
-                raise PairError(
-                    f"a batch of {len(self)} data gave log-weights for {particles.batch_size}: the plate "
-                    f"'data' must hold each datum of the batch once, `pyro.plate('data', len(x), dim=-1)`"
-                )
-            yield particles
-            self.bar.update(size * len(self))
+            yield self.draw(size, check=number == 0)
+            self.done(size)
+
+    def draw(self, size: int, check: bool = True) -> Particles:
+        """`size` particles.
+
+        Args:
+            check: each batch's data is checked once, as the caller has set it; again would only cost time.
+
+        Raises:
+            PairError: a pair that breaks the contract.
+        """
+        with nullcontext() if check else pyro.validation_enabled(False):
+            particles = draw(self.pair.model, self.pair.guide, self.tensors, num_particles=size)
+            refuse_point_mass(particles, "this evaluation")
+        if particles.batch_size != len(self):
+            raise PairError(
+                f"a batch of {len(self)} data gave log-weights for {particles.batch_size}: the plate "
+                f"'data' must hold each datum of the batch once, `pyro.plate('data', len(x), dim=-1)`"
+            )
+        return particles
+
+    def done(self, size: int) -> None:
+        """Count `size` particles in the progress bar."""
+        self.bar.update(size * len(self))
 
 
 def batches(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ppl_vae.capture.function import Capture
 from ppl_vae.evaluate.active_units import ActiveUnits, active_units
 from ppl_vae.evaluate.bounds import Bounds, bounds
 from ppl_vae.evaluate.log_likelihood import LogLikelihood, log_likelihood
@@ -35,6 +36,7 @@ def summary(
     chunk: int | None = None,
     seed: int | None = 0,
     progress: bool = True,
+    capture: Capture = "auto",
 ) -> Summary:
     """The ELBO with its terms, the log-likelihood with its diagnostics, and the active units.
 
@@ -47,14 +49,23 @@ def summary(
         chunk: particles at a time, at most.
         seed: of the draws; the caller's random numbers stay as they were. None draws from those.
         progress: show progress bars.
+        capture: compute the log-likelihood with a compiled graph; see `log_likelihood`.
 
     Raises:
+        CaptureError: as `log_likelihood`.
         PairError, ValueError: as `bounds`, `log_likelihood` and `active_units`.
     """
     return Summary(
         bounds(pair, data, batch_size=batch_size, seed=seed, progress=progress),
         log_likelihood(
-            pair, data, num_particles, batch_size=batch_size, chunk=chunk, seed=seed, progress=progress
+            pair,
+            data,
+            num_particles,
+            batch_size=batch_size,
+            chunk=chunk,
+            seed=seed,
+            progress=progress,
+            capture=capture,
         ),
         active_units(pair, data, threshold, batch_size=batch_size, seed=seed, progress=progress),
     )

@@ -21,7 +21,7 @@ def laid_out(tensor: Tensor, site: Site, lead: tuple[int, ...] = (), plate_dim: 
             shape += lead
         elif size != 1 or dim in framed:
             shape.append(size)
-    return tensor.expand(batch_shape + event_shape).reshape(*shape, *event_shape)
+    return tensor.expand(batch_shape + event_shape).reshape((*shape, *event_shape))
 
 
 def core_shape(site: Site) -> list[int | None]:

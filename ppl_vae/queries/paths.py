@@ -13,6 +13,7 @@ from ppl_vae.pair import Pair
 from ppl_vae.queries.arguments import Batch, as_tensors, check_count, check_site
 from ppl_vae.queries.draws import Draws, Traversal
 from ppl_vae.queries.handlers import centre, is_discrete
+from ppl_vae.queries.inputs import Inputs
 from ppl_vae.queries.layout import laid_out
 from ppl_vae.queries.questions import decode
 from ppl_vae.sites import Site
@@ -27,6 +28,7 @@ def interpolate(
     site: str | None = None,
     *,
     free: Sequence[str] = (),
+    inputs: Inputs | None = None,
     given: Sequence[str] = (),
     seed: int | None = None,
 ) -> Draws:
@@ -43,6 +45,7 @@ def interpolate(
         site: the latent site that moves, the others staying at x0's mean; all of them by default.
         free: latent sites to leave to the model, drawn given the others: those that hang on `site`
             in a hierarchy.
+        inputs: the model's arguments by name, as in `sample`; x0's by default. The guide sees each end's own.
         given: observed sites to hold at x0's data.
 
     Raises:
@@ -71,7 +74,7 @@ def interpolate(
                 path[name] = torch.stack([here if 2 * i < steps - 1 else there for i in range(steps)])
             else:
                 path[name] = _path(here, there, steps, method, len(at["fn"].event_shape))
-        return decode(pair, path, like=first, given=given)
+        return decode(pair, path, inputs=inputs, like=first, given=given)
 
 
 def traverse(
@@ -84,6 +87,7 @@ def traverse(
     span: float = 3.0,
     steps: int = 7,
     free: Sequence[str] = (),
+    inputs: Inputs | None = None,
     given: Sequence[str] = (),
     seed: int | None = None,
 ) -> Traversal:
@@ -97,6 +101,7 @@ def traverse(
         dims: dimensions of the site's flattened event; all of them by default.
         values: what the dimension is set to; `steps` values from -span to span by default.
         free: latent sites to leave to the model, as in `interpolate`.
+        inputs: the model's arguments by name, as in `sample`; those of x by default.
         given: observed sites to hold at the data.
 
     Raises:
@@ -131,7 +136,7 @@ def traverse(
         for row, dim in enumerate(chosen):
             grid[row, ..., dim] = moved
         latents[site] = grid.reshape(len(chosen), len(positions), *base.shape)
-        draws = decode(pair, latents, like=batch, given=given)
+        draws = decode(pair, latents, inputs=inputs, like=batch, given=given)
         return Traversal(draws.latents, draws.values, draws.means, site, chosen, positions)
 
 

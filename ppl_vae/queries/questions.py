@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
+from ppl_vae.improper import is_improper
 from ppl_vae.isolation import questioning
 from ppl_vae.pair import Pair
 from ppl_vae.queries.arguments import Batch, as_tensors, check_count, check_site, rows
@@ -23,30 +24,45 @@ from ppl_vae.queries.handlers import (
     run,
     sample_sites,
 )
+from ppl_vae.queries.inputs import Inputs, held, put, require_choice
 from ppl_vae.queries.layout import common_shape, laid_out, placed
 from ppl_vae.sites import check_sites_match
 
 
 def sample(
-    pair: Pair, n: int, *, like: Batch | None = None, given: Sequence[str] = (), seed: int | None = None
+    pair: Pair,
+    n: int,
+    *,
+    inputs: Inputs | None = None,
+    like: Batch | None = None,
+    given: Sequence[str] = (),
+    seed: int | None = None,
 ) -> Draws:
     r"""Draw n data from the model alone, z ~ p(z), x ~ p(x | z); a latent outside `data` is drawn once.
 
     Args:
         n: how many; the draws are (n, ...).
-        like: a batch whose rows, repeated up to n, stand for the programs' inputs that are not
-            sites (the label of a conditional model). Zeros in the shape of the data by default.
+        inputs: values of the model's arguments by name, one for all or (n, ...): of a conditional model,
+            `sample(pair, 10, inputs={"y": 3})` draws ten threes and `inputs={"y": torch.arange(10)}` one
+            of each. An argument that is an observed site's data holds that site.
+        like: a batch whose rows, repeated up to n, stand for the arguments not in `inputs`. Zeros in
+            the shape of the data by default.
         given: observed sites of `like` to hold rather than draw: `sample(pair, 10, like=(x, y),
             given=["y"])` draws x for the given labels.
 
     Raises:
         ValueError: when n < 1, when the pair has not seen data and `like` is missing, when a site in
-            `given` is not observed.
+            `given` is not observed, for unknown or misshapen `inputs`, for an argument that is no
+            site's data and is in neither `inputs` nor `like`, and for a model without a prior.
     """
     check_count("n", n)
     with questioning(pair, seed, pair.device):
-        batch = rows(pair, n, like, given)
-        return read(run(pair.model, batch, Uncondition(given)), given)
+        batch = put(pair, rows(pair, n, like, _of_like(given, inputs)), inputs)
+        if like is None:
+            require_choice(pair, batch, inputs)
+        trace = run(pair.model, batch, Uncondition(held(given, inputs)))
+        _refuse_improper(trace)
+        return read(trace, given, inputs)
 
 
 def encode(pair: Pair, *batch: Tensor, num_samples: int = 1, seed: int | None = None) -> Draws:
@@ -85,6 +101,7 @@ def reconstruct(
     pair: Pair,
     *batch: Tensor,
     num_samples: int = 1,
+    inputs: Inputs | None = None,
     given: Sequence[str] = (),
     seed: int | None = None,
 ) -> Draws:
@@ -95,6 +112,8 @@ def reconstruct(
 
     Args:
         num_samples: reconstructions of each datum: (n, ...) for 1, else (num_samples, n, ...).
+        inputs: as in `sample`, for the model alone: the guide sees the batch's own. So `reconstruct(pair,
+            x, y, inputs={"y": 3})` draws threes in the style of x.
         given: observed sites to hold at their data rather than draw, a label for instance.
 
     Raises:
@@ -108,10 +127,10 @@ def reconstruct(
         for name, site in list(guide_trace.nodes.items()):
             if site["type"] == "sample" and site["is_observed"]:
                 guide_trace.remove_node(name)  # replay refuses what the guide did not draw
-        model = repeated(Uncondition(given)(pair.model), num_samples, plate_dim)
-        model_trace = run(poutine.replay(model, trace=guide_trace), tensors)
+        model = repeated(Uncondition(held(given, inputs))(pair.model), num_samples, plate_dim)
+        model_trace = run(poutine.replay(model, trace=guide_trace), put(pair, tensors, inputs))
         lead = (num_samples,) if num_samples > 1 else ()
-        draws = read(model_trace, given, lead, plate_dim)
+        draws = read(model_trace, given, inputs, lead, plate_dim)
         for name in draws.values:
             model_trace.nodes[name]["is_observed"] = True
         check_sites_match(model_trace, guide_trace)
@@ -122,6 +141,7 @@ def decode(
     pair: Pair,
     latents: Tensor | Mapping[str, Tensor],
     *,
+    inputs: Inputs | None = None,
     like: Batch | None = None,
     given: Sequence[str] = (),
     seed: int | None = None,
@@ -132,14 +152,16 @@ def decode(
         latents: by site, or a tensor when there is one latent site: (n, *event), or with any
             further dims to the left, which the result then has too. A site without
             them is shared.
-        like, given: as in `sample`.
+        inputs, like, given: as in `sample`.
 
     Raises:
-        ValueError: for an unknown site and a wrong shape, naming the sites and the expected shape.
+        ValueError: for an unknown site and a wrong shape, naming the sites and the expected shape; for
+            `inputs` as `sample`.
     """
     with questioning(pair, seed, pair.device):
-        first = rows(pair, 1, like, given)
-        sites = latent_sites(run(pair.model, first, Uncondition(given)), given)
+        sites = latent_sites(
+            run(pair.model, rows(pair, 1, like, _of_like(given, inputs)), Uncondition(given)), given
+        )
         if not isinstance(latents, Mapping):
             if len(sites) != 1:
                 raise ValueError(
@@ -153,25 +175,42 @@ def decode(
             tensor = torch.as_tensor(value, device=pair.device)
             chosen[name] = tensor.to(pair.dtype) if tensor.is_floating_point() else tensor
         lead, n = common_shape(chosen, sites)
-        batch = rows(pair, n or (1 if like is None else len(as_tensors(pair, like)[0])), like, given)
+        batch = rows(
+            pair, n or (1 if like is None else len(as_tensors(pair, like)[0])), like, _of_like(given, inputs)
+        )
+        batch = put(pair, batch, inputs)
+        if like is None:
+            require_choice(pair, batch, inputs)
         plate_dim = find_plate_dim(pair, batch) if lead else None
         count = lead.numel()
         data = {name: placed(value, sites[name], count, plate_dim) for name, value in chosen.items()}
-        model = repeated(Uncondition(given)(pair.model), count, plate_dim)
-        return read(run(poutine.condition(model, data=data), batch), given, tuple(lead), plate_dim)
+        model = repeated(Uncondition(held(given, inputs))(pair.model), count, plate_dim)
+        trace = run(poutine.condition(model, data=data), batch)
+        _refuse_improper(trace, chosen)
+        return read(trace, given, inputs, tuple(lead), plate_dim)
 
 
 def read(
-    trace: Trace, given: Sequence[str], lead: tuple[int, ...] = (), plate_dim: int | None = None
+    trace: Trace,
+    given: Sequence[str],
+    inputs: Inputs | None = None,
+    lead: tuple[int, ...] = (),
+    plate_dim: int | None = None,
 ) -> Draws:
-    """What a run of the unconditioned model drew; `given` are the observed sites that it did not draw."""
+    """What a run of the unconditioned model drew; the observed sites `held` are those that it did not draw."""
+    not_drawn = held(given, inputs)
     observed = [
         name
         for name, site in sample_sites(trace).items()
-        if site["infer"].get("was_observed") or (name in given and site["is_observed"])
+        if site["infer"].get("was_observed") or (name in not_drawn and site["is_observed"])
     ]
     if unknown := [name for name in given if name not in observed]:
         raise ValueError(f"given must name observed sites {observed}, got {unknown}")
+    if latent := [name for name in sample_sites(trace) if name in (inputs or {}) and name not in observed]:
+        raise ValueError(
+            f"inputs names {latent}, which the model draws, so its argument does not matter: choose it by "
+            f"decode(pair, {{{latent[0]!r}: ...}})"
+        )
     latents, values, means = {}, {}, {}
     for name, site in sample_sites(trace).items():
         value = laid_out(site["value"], site, lead, plate_dim)
@@ -182,3 +221,16 @@ def read(
         else:
             latents[name] = value
     return Draws(latents, values, means)
+
+
+def _of_like(given: Sequence[str], inputs: Inputs | None) -> list[str]:
+    return [name for name in given if name not in (inputs or {})]
+
+
+def _refuse_improper(trace: Trace, chosen: Container[str] = ()) -> None:
+    drawn = [name for name, site in sample_sites(trace).items() if name not in chosen]
+    if improper := [name for name in drawn if is_improper(trace.nodes[name]["fn"])]:
+        raise ValueError(
+            f"the model has no prior over {improper}, so nothing can be drawn from it: give latents, "
+            f"decode(pair, z), or use a model with a prior, such as models.VAE"
+        )

@@ -180,7 +180,7 @@ def test_what_an_estimator_learns():
         optimizer = torch.optim.Adam([*program.parameters(), *estimator.auxiliary.parameters()], lr=1e-2)
         step = Step(program, estimator, optimizer, clip_norm=0.5, capture=capture)
         if capture:
-            step.captured.backend = "graph"
+            step.captured.backend, step.captured.same_noise = "graph", True
         torch.manual_seed(5)
         with pyro.validation_enabled(False):
             runs.append([step(x).item() for _ in range(STEPS)])

@@ -28,7 +28,9 @@ def test_the_standard_error_is_the_spread_of_the_slopes(correction):
     generator = np.random.default_rng(0)
     exact = np.array(LADDER, dtype=float) ** 0.5
     found = [
-        fit_slope(LADDER, exact * (1 + 0.02 * generator.standard_normal(len(LADDER))), 0.02 * exact, correction)
+        fit_slope(
+            LADDER, exact * (1 + 0.02 * generator.standard_normal(len(LADDER))), 0.02 * exact, correction
+        )
         for _ in range(400)
     ]
     spread = np.std([each.slope for each in found])

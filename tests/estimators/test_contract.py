@@ -28,6 +28,7 @@ def baseline():
 EVERY = [
     (estimators.ELBO(2), estimators.ELBO(4)),
     (estimators.MeanFieldELBO(2), None),
+    (estimators.EnumeratedELBO(2), estimators.EnumeratedELBO(4)),
     (estimators.IWAE(3), estimators.IWAE(8)),
     (estimators.Renyi(0.5, 3), estimators.Renyi(0.5, 8)),
     (estimators.Renyi(-1.0, 3), estimators.Renyi(-1.0, 8)),

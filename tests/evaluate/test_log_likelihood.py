@@ -326,8 +326,8 @@ def test_memory_does_not_grow_with_the_particles():
 def test_diagnostics_are_those_of_the_log_weights(double, monkeypatch):
     pair, x, kept = make_pair(perturb=0.1), torch.randn(7, 5), []
 
-    def recording(batch):
-        kept.append(log_weights(batch))
+    def recording(*arguments):
+        kept.append(log_weights(*arguments))
         return kept[-1]
 
     # the function of the same name hides the module

@@ -1,0 +1,202 @@
+"""CapturedProgram: the step, or the evaluation, of a pyro.infer.SVI as compiled graphs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import pyro
+import torch
+from pyro.infer import SVI as PyroSVI
+from torch import Tensor
+
+from ppl_vae.capture.calls import Call, Numbers, changing
+from ppl_vae.capture.errors import CaptureError
+from ppl_vae.capture.graph import Backend, Compiled, compile_graph, trace
+from ppl_vae.capture.moves import Moved
+from ppl_vae.capture.numerics import without_denormals
+from ppl_vae.capture.pyro_step import Kind, PyroStep, Traced
+from ppl_vae.capture.surroundings import no_random_numbers_outside
+
+Loss = Tensor | tuple[Tensor, ...]
+
+MAX_VALUES = 16
+"""More graphs than these, for the same shapes, show that a number keeps changing and should be a tensor."""
+MAX_MISSES = 2
+"""A parameter may be new in the store so many times running, before the next graph."""
+
+
+class _Graph(NamedTuple):
+    run: Compiled
+    moved: Moved
+    kind: type | None  # of the tuple that the loss is
+
+
+@dataclass
+class _Shape:
+    """What is known of calls of one shape.
+
+    Attributes:
+        count: of the first ones, that Pyro's own step ran.
+        used: for each value of the other arguments, the parameters that Pyro's own step used.
+        misses: how often running one of them was not there, or had no optimizer.
+        runs: since, by all that a graph takes for granted; with the numbers among it.
+    """
+
+    count: int = 0
+    used: dict[Numbers, frozenset[str]] = field(default_factory=dict)
+    misses: int = 0
+    runs: dict[Hashable, int] = field(default_factory=dict)
+    numbers: list[Numbers] = field(default_factory=list)
+
+
+class CapturedProgram:
+    """What `svi.step`, or `svi.evaluate_loss`, does, as graphs of tensor operations that are compiled.
+
+    Traced is Pyro's own code, the loss's `loss_and_grads` with its backward passes, so whatever loss can
+    be traced has its own mathematics. Parameters stay in Pyro's store and the optimizers' state with
+    the optimizers: both are read and changed where they are. A graph is made for each shape of the
+    arguments' tensors, each value of the other arguments, and each value of the numbers that the
+    programs can reach (see `Reach`).
+
+    Args:
+        svi: whose programs, optimizer and loss.
+        kind: which of its methods.
+        backend: "inductor", or "graph", which does not compile.
+        same_noise: as of `CapturedStep`.
+
+    Attributes:
+        seconds: spent on capturing and compiling so far.
+    """
+
+    def __init__(
+        self, svi: PyroSVI, kind: Kind, *, backend: Backend = "inductor", same_noise: bool = False
+    ) -> None:
+        self._svi = svi
+        self.kind: Kind = kind
+        self.backend: Backend = backend
+        self.same_noise = same_noise
+        self.seconds = 0.0
+        self._shapes: dict[Hashable, _Shape] = {}
+        self._graphs: dict[Hashable, _Graph] = {}
+        self._layouts: dict[Hashable, int] = {}
+        self._layout = -1
+        self._names: list[str] = []
+        self._step: PyroStep | None = None
+
+    @property
+    def graphs(self) -> int:
+        """How many graphs there are."""
+        return len(self._graphs)
+
+    def note(self, call: Call, names: Iterable[str]) -> None:
+        """The parameters that Pyro's own step has used for a call."""
+        self._shapes[call.shapes].used[call.numbers] = frozenset(names)
+        if self._there() != self._names:
+            self._step = None
+
+    def run(self, call: Call, after: int = 0) -> Loss | None:
+        """The loss, before the parameters are moved; None where Pyro's own step is to be run instead.
+
+        Args:
+            call: the arguments.
+            after: so many calls of a shape, and a tenth of them with the same numbers, are left to Pyro's own
+                step besides the first.
+
+        Raises:
+            CaptureError: for what cannot be captured; nothing has changed then.
+        """
+        shape = self._shapes.setdefault(call.shapes, _Shape())
+        if shape.count <= after:
+            shape.count += 1
+            return None
+        if call.numbers not in shape.used:
+            _check_changing([*shape.used, call.numbers])
+            return None
+        step = self._follow()
+        if step is None:
+            self._miss(shape, call)
+            return None
+        key = (call.shapes, call.numbers, self._layout, step.guard())
+        graph = self._graphs.get(key)
+        if graph is None:
+            if not shape.used[call.numbers] <= set(self._names):
+                self._miss(shape, call)
+                return None
+            if not self._due(key, shape, call, step, after // 10):
+                return None
+            graph = self._graphs[key] = self._capture(call, step)
+        shape.misses = 0
+        with torch.no_grad(), without_denormals():
+            losses = graph.run(*step.tensors, *call.tensors)
+        if step.moves is not None:
+            step.moves.advance(graph.moved)
+        return losses[0] if graph.kind is None else graph.kind(losses)
+
+    def _follow(self) -> PyroStep | None:
+        """Everything as it stands now; None where no parameter is there."""
+        if self._step is None or not self._step.current():
+            self._step, self._names = None, self._there()
+            if self.kind == "step" and not self._names:
+                return None
+            step = PyroStep(self._svi, self.kind, self._names)
+            # a number in its place, since it is looked up at every step
+            self._layout = self._layouts.setdefault(step.layout, len(self._layouts))
+            self._step = step
+        if self._step.moves is not None:
+            self._step.moves.follow()
+        return self._step
+
+    def _there(self) -> list[str]:
+        """The parameters in the store; for a step, those that have an optimizer."""
+        store, optim = pyro.get_param_store()._params, self._svi.optim
+        used = [names for shape in self._shapes.values() for names in shape.used.values()]
+        return [
+            name
+            for name in dict.fromkeys(name for names in used for name in sorted(names))
+            if name in store and (self.kind != "step" or store[name] in optim.optim_objs)
+        ]
+
+    def _miss(self, shape: _Shape, call: Call) -> None:
+        """Leave a call to Pyro's own step, which makes what is missing; CaptureError where it does not."""
+        shape.misses += 1
+        if shape.misses > MAX_MISSES:
+            missing = shape.used[call.numbers] - set(self._names)
+            raise CaptureError(f"parameter {min(missing)!r} is another tensor after every step")
+
+    def _due(self, key: Hashable, shape: _Shape, call: Call, step: PyroStep, after: int) -> bool:
+        """Whether the time for a graph has come; CaptureError where number after number would need one."""
+        if key not in shape.runs:
+            shape.numbers.append((*call.numbers, *step.numbers))
+            _check_changing(shape.numbers)
+        shape.runs[key] = shape.runs.get(key, 0) + 1
+        return shape.runs[key] > after
+
+    def _capture(self, call: Call, step: PyroStep) -> _Graph:
+        started = time.perf_counter()
+        step.check()
+        everything = [*step.tensors, *call.tensors]
+        device = everything[0].device if everything else torch.device("cpu")
+        found: list[Traced] = []
+
+        def traced(tensors: list[Tensor]) -> list[Tensor]:
+            found.append(step.traced(call, tensors))
+            return found[-1].losses
+
+        with no_random_numbers_outside():
+            graph = trace(traced, everything, device, same_noise=self.same_noise)
+        compiled = compile_graph(graph, everything, self.backend, self.same_noise)
+        self.seconds += time.perf_counter() - started
+        return _Graph(compiled, found[-1].moved, found[-1].kind)
+
+
+def _check_changing(numbers: Sequence[Numbers]) -> None:
+    """Raise CaptureError where graph after graph would be made for numbers that keep changing."""
+    if len(numbers) > MAX_VALUES:
+        names = changing(numbers) or ["what an optimizer may do"]
+        raise CaptureError(
+            f"{', '.join(names)} keeps changing, and each value would need a graph of its own: make it a "
+            f"0-d tensor"
+        )

@@ -1,0 +1,30 @@
+"""Plots: each takes a result, or the arrays in it, draws on Axes and returns them.
+
+Nothing here trains, shows or saves: `plots.images(x).figure.savefig("x.png")` does. Every function takes
+`ax=` to draw on Axes that exist; otherwise it makes a figure of a fitting size with `plt.subplots`.
+
+>>> import matplotlib.pyplot as plt, torch
+>>> from ppl_vae import plots
+>>> ax = plots.images(torch.rand(12, 1, 8, 8), columns=6)
+>>> ax.figure.savefig("images.png")  # doctest: +SKIP
+>>> plt.close(ax.figure)
+"""
+
+from ppl_vae.plots.curves import training_curves
+from ppl_vae.plots.grids import images, interpolation, reconstructions, samples, traversal
+from ppl_vae.plots.latent import latent_map, tsne
+from ppl_vae.plots.prior import holes
+from ppl_vae.plots.weights import k_hat
+
+__all__ = [
+    "holes",
+    "images",
+    "interpolation",
+    "k_hat",
+    "latent_map",
+    "reconstructions",
+    "samples",
+    "training_curves",
+    "traversal",
+    "tsne",
+]

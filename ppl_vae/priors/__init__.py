@@ -1,0 +1,28 @@
+"""Priors: modules whose `forward()` gives p(z), a Pyro distribution over one datum's latent vector.
+
+A prior has `latent_dim` and takes the place `prior=` of `models.VAE`. What is learned in it is
+trained, saved and loaded with the pair.
+"""
+
+from ppl_vae.priors.families import Exponential, Gamma, Gumbel, Laplace, LogNormal, Sphere, StudentT
+from ppl_vae.priors.flow import Flow
+from ppl_vae.priors.mixture import MixtureOfGaussians
+from ppl_vae.priors.normal import DiagonalNormal, StandardNormal
+from ppl_vae.priors.normal_mixture import NormalMixture
+from ppl_vae.priors.vamp import VampPrior
+
+__all__ = [
+    "DiagonalNormal",
+    "Exponential",
+    "Flow",
+    "Gamma",
+    "Gumbel",
+    "Laplace",
+    "LogNormal",
+    "MixtureOfGaussians",
+    "NormalMixture",
+    "Sphere",
+    "StandardNormal",
+    "StudentT",
+    "VampPrior",
+]

@@ -1,0 +1,160 @@
+"""A captured function gives what the function as written gives, with all that changed since."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+from ppl_vae.capture import CaptureError
+from ppl_vae.capture.function import CapturedFunction, can_compile, check_capture
+from ppl_vae.isolation import eval_mode
+from ppl_vae.particles import draw
+from tests.capture.helpers import images, vae
+
+
+def log_weight_of(pair, **options):
+    """(function as written, captured): from an image batch and K to the log-weights."""
+
+    def function(tensors, size):
+        with torch.no_grad(), pyro.validation_enabled(False):
+            return [draw(pair.model, pair.guide, tuple(tensors), num_particles=size).log_weight]
+
+    return function, CapturedFunction(function, [pair], **{"backend": "graph", "required": True} | options)
+
+
+def seeded(function, *arguments):
+    torch.manual_seed(11)
+    return function(*arguments)[0]
+
+
+def test_the_results_and_the_noise_are_those_of_the_function():
+    function, captured = log_weight_of(vae(torch.float64))
+    x = images(dtype=torch.float64)
+    first = seeded(captured, (x,), 5)
+    torch.testing.assert_close(first, seeded(function, (x,), 5), rtol=1e-10, atol=1e-10)
+    again = captured((x,), 5)[0]
+    assert not torch.equal(first, again), "fresh noise"
+    torch.manual_seed(11)
+    function((x,), 5)
+    torch.testing.assert_close(again, function((x,), 5)[0], rtol=1e-10, atol=1e-10)
+    assert not first.requires_grad
+    assert captured.seconds > 0
+
+
+def test_each_shape_and_number_has_a_graph():
+    function, captured = log_weight_of(vae())
+    for x, size in ((images(8), 5), (images(3), 5), (images(8), 2), (1 - images(8), 5)):
+        torch.testing.assert_close(seeded(captured, (x,), size), seeded(function, (x,), size))
+    assert captured.num_graphs == 3
+
+
+def test_changed_weights_modes_and_tensors_are_seen():
+    pair, x = vae(dropout=0.5), images()
+    function, captured = log_weight_of(pair)
+
+    def check(graphs):
+        torch.testing.assert_close(seeded(captured, (x,), 3), seeded(function, (x,), 3))
+        assert captured.num_graphs == graphs
+
+    check(1)
+    with torch.no_grad():
+        pair.model.decoder.output_bias.add_(1)
+    check(1)
+    pair.load_state_dict(copy.deepcopy(pair.state_dict()))
+    check(1)
+    pair.model.decoder.output_bias.data = pair.model.decoder.output_bias.data - 0.5
+    check(1)
+    with eval_mode(pair):
+        check(2)
+    check(2)
+    pair.model.requires_grad_(False)
+    check(3)
+    pair.double()
+    x = x.double()
+    check(4)
+
+
+class Counting(nn.Module):
+    """Counts its calls in a buffer, in place and by assignment."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.total = torch.zeros(())
+
+    def forward(self, tensors):
+        self.calls += 1
+        self.total = self.total + tensors[0].sum()
+        return [self.calls * tensors[0]]
+
+
+def test_what_a_function_remembers_is_remembered_once_for_each_call():
+    counting = Counting()
+    captured = CapturedFunction(counting, [counting], backend="graph", required=True)
+    for call in (1, 2, 3):
+        torch.testing.assert_close(captured([torch.ones(2)])[0], torch.full((2,), float(call)))
+    assert counting.calls == 3
+    assert counting.total == 6
+
+
+def test_gradients_can_be_taken_inside():
+    net = nn.Linear(3, 1)
+
+    def function(tensors):
+        with torch.enable_grad():
+            loss = net(tensors[0]).square().sum()
+            return list(torch.autograd.grad(loss, list(net.parameters())))
+
+    captured = CapturedFunction(function, [net], backend="graph", required=True)
+    x = torch.randn(5, 3)
+    for one, two in zip(captured([x]), function([x]), strict=True):
+        torch.testing.assert_close(one, two)
+        assert not one.requires_grad
+
+
+class Angle(nn.Module):
+    def forward(self, tensors):
+        return [pyro.sample("angle", dist.VonMises(tensors[0], 1.0))]
+
+
+def test_what_cannot_be_captured_runs_as_written_after_one_warning():
+    program, x = Angle(), torch.zeros(4)
+    captured = CapturedFunction(program, [program], backend="graph")
+    with pytest.warns(UserWarning, match=r"cannot be captured: site 'angle' \(VonMises\)") as caught:
+        first = seeded(captured, [x])
+    assert len(caught) == 1
+    torch.testing.assert_close(first, seeded(program, [x]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        captured([x])
+    assert "angle" in captured.why_not
+    with pytest.raises(CaptureError, match="angle"):
+        CapturedFunction(program, [program], required=True)([x])
+
+
+def test_errors_of_the_program_stay_what_they_are():
+    net = nn.Linear(3, 1)
+    captured = CapturedFunction(lambda tensors: [net(tensors[0])], [net], required=True)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        captured([torch.zeros(2, 4)])
+
+
+def test_a_tensor_of_nobody_is_refused():
+    hidden = torch.ones(())
+    captured = CapturedFunction(lambda tensors: [tensors[0] * hidden], [], required=True)
+    with pytest.raises(CaptureError, match="no parameter, buffer or attribute"):
+        captured([torch.zeros(2)])
+
+
+def test_choices_are_checked(monkeypatch):
+    with pytest.raises(ValueError, match="capture must be True, False or 'auto', got 'always'"):
+        check_capture("always")
+    assert not can_compile(torch.device("mps"))
+    monkeypatch.setattr("shutil.which", lambda *arguments, **options: None)
+    assert not can_compile(torch.device("cpu"))

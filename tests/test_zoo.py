@@ -1,0 +1,211 @@
+"""One contract over every pair of the zoo: questions, estimators, a run's folder, the captured step, the GPU."""
+
+from __future__ import annotations
+
+import pyro
+import pytest
+import torch
+from pyro.infer import RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
+from torch import nn
+
+import ppl_vae as pv
+from ppl_vae import data, estimators, guides, models, priors
+from ppl_vae.capture import CaptureError
+from ppl_vae.estimators.enumerated import EnumeratedELBO
+from ppl_vae.linter import check_estimator_for
+from ppl_vae.sites import PairError
+from ppl_vae.step import Objective
+from ppl_vae.testing import check_pair
+from tests.capture.helpers import assert_same_steps, captured_step, sgd
+from tests.zoo import BATCH, CASES, CONTRIBUTING, with_table
+
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+
+ESTIMATORS = [
+    estimators.ELBO(2),
+    estimators.MeanFieldELBO(),
+    EnumeratedELBO(),
+    estimators.IWAE(3),
+    estimators.Renyi(0.5, 3),
+    estimators.STL(2),
+    estimators.DReG(2),
+    estimators.PIWAE(2, 2),
+    estimators.CIWAE(0.3, 2),
+    estimators.TVO(4, 3),
+    estimators.CUBO(2.0, 3),
+    estimators.JVI(1, 3),
+    estimators.SUMO(2, 10),
+    estimators.VIMCO(3),
+    estimators.ScoreFunction(2),
+    estimators.DisARM(),
+    estimators.ReweightedWakeSleep(3),
+    Trace_ELBO(num_particles=2, vectorize_particles=True, max_plate_nesting=1),
+    TraceMeanField_ELBO(max_plate_nesting=1),
+    RenyiELBO(alpha=0.5, num_particles=2, vectorize_particles=True, max_plate_nesting=1),
+    TraceEnum_ELBO(max_plate_nesting=1),
+]
+
+
+def ready(case, dtype=torch.float32):
+    """The pair in eval mode, as it is after a training, and a batch of its data."""
+    pair, batch = case.pair(dtype).eval(), case.batch(dtype)
+    pair.remember(batch)
+    return pair, batch
+
+
+@every_case
+def test_the_pair_keeps_the_contract(case):
+    pair, batch = ready(case)
+    report = check_pair(pair, *batch, allow_global=True)
+    assert report.observed_sites == {"x": case.shape}
+    assert case.site in report.latent_sites
+
+
+@every_case
+def test_all_questions(case):
+    pair, batch = ready(case)
+    half = BATCH // 2
+    x0, x1 = ([each[part] for each in batch] for part in (slice(half), slice(half, None)))
+    extra = {"like": tuple(x0)} if case.labels else {}
+
+    code, again = pv.encode(pair, *batch, seed=0), pv.reconstruct(pair, *batch, seed=0)
+    assert again.value.shape == batch[0].shape
+    torch.testing.assert_close(again.latents[case.site], code.latents[case.site])
+
+    decoded = pv.decode(pair, again.latents, **({"like": batch} if case.labels else {}))
+    torch.testing.assert_close(decoded.mean, again.mean)
+
+    path = pv.interpolate(pair, x0, x1, steps=3, site=case.site, seed=0)
+    assert path.mean.shape == (3, half, *case.shape)
+    moved = pv.traverse(pair, x0, case.site, values=[-0.5, 0.5], seed=0)
+    assert moved.mean.shape[1:] == (2, half, *case.shape)
+    assert path.mean.isfinite().all()
+    assert moved.mean.isfinite().all()
+
+    if case.has_prior:
+        drawn = pv.sample(pair, half, seed=0, **extra)
+        assert drawn.value.shape == (half, *case.shape)
+        assert drawn.mean.isfinite().all()
+    else:
+        with pytest.raises((ValueError, NotImplementedError), match="prior"):
+            pv.sample(pair, half)
+
+
+@every_case
+def test_every_valid_estimator_gives_finite_bounds_and_gradients(case):
+    pair, batch = ready(case)
+    valid = []
+    for estimator in ESTIMATORS:
+        if isinstance(estimator, TraceEnum_ELBO) and case.detail != "summed by Pyro":
+            continue  # valid, but Pyro warns that there is nothing to enumerate
+        try:
+            check_estimator_for(pair, batch, estimator)
+        except PairError:
+            continue
+        valid.append(estimator)
+        pair.zero_grad()
+        loss, _ = Objective(pair, estimator)(*batch)
+        if loss.requires_grad:  # Pyro's RenyiELBO has been backward already
+            loss.backward()
+        assert loss.isfinite(), estimator
+        for program in (pair.model, pair.guide):
+            gradients = [p.grad for p in program.parameters() if p.grad is not None]
+            assert all(gradient.isfinite().all() for gradient in gradients), estimator
+    assert type(case.estimator) in {type(estimator) for estimator in valid}
+
+
+@every_case
+def test_saved_and_loaded(case, tmp_path):
+    pair, (x, *rest) = ready(case)
+    train = data.Split.from_tensor(x, *rest, labels=bool(rest))
+    pv.fit(
+        pair,
+        case.estimator,
+        train,
+        epochs=1,
+        batch_size=BATCH,
+        run_dir=tmp_path,
+        progress=False,
+        device="cpu",
+        capture=False,
+    )
+    loaded = pv.load(tmp_path)
+    assert loaded.state_dict().keys() == pair.state_dict().keys()
+    assert all(torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), pair.state_dict().values()))
+    for before, after in zip(
+        pv.encode(pair, x, *rest, seed=1).latents.values(),
+        pv.encode(loaded, x, *rest, seed=1).latents.values(),
+    ):
+        assert torch.equal(before, after)
+    assert len(list(loaded.parameters())) == len(list(pair.parameters()))
+
+
+@every_case
+def test_the_captured_step_equals_the_eager_one(case):
+    pair, batch = case.pair(torch.float64), case.batch(torch.float64)
+    if case.captured:
+        assert_same_steps(pair, case.estimator, [batch], sgd, steps=2)
+    else:
+        with pytest.raises(CaptureError):
+            captured_step(pair, case.estimator, sgd(pair))(*batch)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+@every_case
+def test_on_a_gpu(case, tmp_path):
+    pair, (x, *rest) = ready(case)
+    train = data.Split.from_tensor(x, *rest, labels=bool(rest))
+    run = pv.fit(
+        pair,
+        case.estimator,
+        train,
+        epochs=2,
+        batch_size=BATCH,
+        progress=False,
+        device="cuda",
+        capture=case.captured,
+    )
+    assert run.history["train_bound"].notna().all()
+    assert pv.reconstruct(pair, x, *rest, seed=0).mean.device.type == "cuda"
+
+
+def test_parameters_that_both_programs_have_stand_once_in_pyros_store():
+    pair, batch = ready(next(case for case in CASES if case.id == "VAE-MeanField-VampPrior"))
+    model, guide = pair.pyro()
+    model(*batch)
+    guide(*batch)
+    assert len(pyro.get_param_store()) == len(list(pair.parameters()))
+    pair.forget_pyro()
+    assert not list(pyro.get_param_store())
+
+
+def test_pyros_closed_form_is_refused_where_the_guide_draws_in_another_order():
+    cases = {case.guide: case for case in CASES if case.model == "LadderVAE" and case.detail == "dense"}
+    pair, batch = ready(cases["BottomUp"])
+    with pytest.raises(PairError, match=r"draws the sites \['z2', 'z1'\] in another order"):
+        check_estimator_for(pair, batch, TraceMeanField_ELBO())
+    pair, batch = ready(cases["TopDown"])
+    check_estimator_for(pair, batch, TraceMeanField_ELBO())
+
+
+def test_every_model_guide_and_prior_is_covered():
+    def named(package):
+        return {
+            name
+            for name in package.__all__
+            if isinstance(getattr(package, name), type) and issubclass(getattr(package, name), nn.Module)
+        }
+
+    assert {case.model for case in CASES} == named(models)
+    assert {case.guide for case in CASES} == named(guides)
+    assert {case.detail for case in CASES if case.model == "VAE"} - {""} == named(priors)
+
+
+def test_ids_are_distinct():
+    assert len({case.id for case in CASES}) == len(CASES)
+
+
+def test_the_table_is_what_is_covered():
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    assert with_table(text) == text, "CONTRIBUTING's table is stale: run `python -m tests.zoo`"

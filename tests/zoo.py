@@ -1,0 +1,240 @@
+"""Every pair of the zoo, small: which model goes with which guide, and how the two are made.
+
+`python -m tests.zoo` writes the table of CONTRIBUTING.md anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pyro.infer import ELBO as PyroELBO
+from pyro.infer import TraceEnum_ELBO
+from torch import Tensor, nn
+
+import ppl_vae as pv
+from ppl_vae import estimators, guides, likelihoods, models, nets, priors
+from ppl_vae.estimators.enumerated import EnumeratedELBO
+
+CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
+BEGIN, END = "<!-- zoo: ", "<!-- end of zoo -->"
+
+BATCH, LATENT, HIDDEN, CLASSES = 4, 3, (6,), 3
+IMAGE, LARGE_IMAGE, VECTOR = (1, 4, 4), (1, 8, 8), (5,)
+
+Make = Callable[[], pv.Pair]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pair, the data that it takes, and the estimator that it is trained with.
+
+    Args:
+        model, guide: the names of the classes.
+        make: a new pair.
+        detail: what sets it apart from other cases of the same two classes, such as its prior.
+        shape: the event shape of its data.
+        labels: the labels of its batch, or None.
+        estimator: a valid estimator.
+        has_prior: whether data can be drawn from the model.
+        site: the latent that is interpolated and traversed.
+        captured: whether a step with the estimator can be captured.
+    """
+
+    model: str
+    guide: str
+    make: Make
+    detail: str = ""
+    shape: tuple[int, ...] = IMAGE
+    labels: tuple[int, ...] | None = None
+    estimator: PyroELBO = field(default_factory=estimators.ELBO)
+    has_prior: bool = True
+    site: str = "z"
+    captured: bool = True
+
+    @property
+    def id(self) -> str:
+        return "-".join([self.model, self.guide, *filter(None, [self.detail.replace(" ", "_")])])
+
+    def pair(self, dtype: torch.dtype = torch.float32) -> pv.Pair:
+        """The pair, of the same weights every time; nothing in it is at the zero where it may start."""
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            pair = self.make().to(dtype)
+            with torch.no_grad():
+                for parameter in pair.parameters():
+                    parameter.add_(0.05 * torch.randn_like(parameter))
+        return pair
+
+    def batch(self, dtype: torch.dtype = torch.float32, size: int = BATCH) -> tuple[Tensor, ...]:
+        """The same data every time."""
+        generator = torch.Generator().manual_seed(1)
+        x = torch.randn(size, *self.shape, generator=generator).to(dtype)
+        if self.shape != VECTOR:
+            x = (x > 0.5).to(dtype)
+        if self.labels is None:
+            return (x,)
+        return x, torch.tensor(self.labels).repeat(size)[:size]
+
+
+def encoder(shape: tuple[int, ...] = IMAGE, latent_dim: int = LATENT) -> nets.MLPEncoder:
+    return nets.MLPEncoder(shape, latent_dim, HIDDEN)
+
+
+def decoder(extra: int = 0) -> nets.MLPDecoder:
+    return nets.MLPDecoder(LATENT + extra, IMAGE, HIDDEN)
+
+
+def vae(make_guide: Callable[..., nn.Module], make_prior: Callable[..., nn.Module] | None = None) -> pv.Pair:
+    """A VAE of images; a VampPrior and the guide share the encoder."""
+    shared = encoder()
+    prior = None if make_prior is None else make_prior(shared)
+    model = models.VAE(likelihoods.Bernoulli(), decoder(), LATENT, prior)
+    return pv.Pair(model, make_guide(shared, model))
+
+
+def of_vectors(kind: type[nn.Module], make_guide: Callable[..., nn.Module]) -> pv.Pair:
+    model = kind(LATENT, VECTOR[0])
+    return pv.Pair(model, make_guide(encoder(VECTOR), model))
+
+
+# Guides over all of R^d, for any model with the one site z: (encoder, model) -> guide
+REAL: dict[str, Callable[[nets.Encoder, nn.Module], nn.Module]] = {
+    "MeanField": lambda encoder, _: guides.MeanField(encoder),
+    "FullRank": lambda encoder, _: guides.FullRank(encoder),
+    "LowRank": lambda encoder, _: guides.LowRank(encoder, rank=2),
+    "Planar": lambda encoder, _: guides.Planar(encoder, num_transforms=2),
+    "Sylvester": lambda encoder, _: guides.Sylvester(encoder, num_transforms=2, num_columns=2),
+    "HouseholderSylvester": lambda encoder, _: guides.HouseholderSylvester(encoder, 2, 2),
+    "IAF": lambda encoder, _: guides.IAF(encoder, 2, hidden=(5,), context_dim=2),
+    "Spline": lambda encoder, _: guides.Spline(encoder, 2, bins=3, hidden=(5,), context_dim=2),
+    "SemiAmortised": lambda encoder, model: guides.SemiAmortised(
+        guides.MeanField(encoder), model, num_steps=1
+    ),
+}
+
+# Priors over all of R^d: the guide's encoder -> prior
+PRIORS: dict[str, Callable[[nets.Encoder], nn.Module]] = {
+    "StandardNormal": lambda _: priors.StandardNormal(LATENT),
+    "DiagonalNormal": lambda _: priors.DiagonalNormal(LATENT),
+    "MixtureOfGaussians": lambda _: priors.MixtureOfGaussians(LATENT, 4),
+    "VampPrior": lambda shared: priors.VampPrior(shared, 4),
+    "Flow": lambda _: priors.Flow(LATENT, transforms=2, hidden=(5,)),
+}
+
+# (prior, guide) of the other families
+FAMILIES = [
+    ("LogNormal", "LogNormal"),
+    ("Gamma", "Gamma"),
+    ("Exponential", "Exponential"),
+    ("Exponential", "Gamma"),
+    ("Gumbel", "Gumbel"),
+    ("Laplace", "Laplace"),
+    ("StudentT", "StudentT"),
+    ("Sphere", "PowerSpherical"),
+]
+
+
+def cases() -> Iterator[Case]:
+    for name, guide in REAL.items():
+        yield Case("VAE", name, lambda guide=guide: vae(guide))
+    for name, prior in PRIORS.items():
+        for guide in ("MeanField", "FullRank", "IAF"):
+            yield Case("VAE", guide, lambda guide=guide, prior=prior: vae(REAL[guide], prior), name)
+    for prior, guide in FAMILIES:
+        yield Case("VAE", guide, lambda prior=prior, guide=guide: _family(prior, guide), prior)
+    for kind in (models.LinearGaussian, models.FactorAnalysis):
+        for name, guide in REAL.items():
+            make = lambda kind=kind, guide=guide: of_vectors(kind, guide)  # noqa: E731
+            yield Case(kind.__name__, name, make, shape=VECTOR)
+    for learned in (True, False):
+        detail = "learned prior" if learned else "standard normal"
+        make = lambda learned=learned: _conditional(learned)  # noqa: E731
+        yield Case("ConditionalVAE", "Conditional", make, detail, labels=(0, 2, 1))
+    some = (0, -1, 2)
+    ours, pyros = EnumeratedELBO(), TraceEnum_ELBO(max_plate_nesting=1)
+    two = "SemiSupervisedVAE", "SemiSupervised"
+    yield Case(*two, _semi_supervised, "some labels", labels=some, estimator=ours)
+    yield Case(*two, _semi_supervised, "no labels", estimator=ours)
+    make = lambda: _semi_supervised(enumerate=True)  # noqa: E731
+    yield Case(*two, make, "summed by Pyro", labels=some, estimator=pyros, captured=False)
+    for guide in ("BottomUp", "TopDown"):
+        for detail in ("dense", "dense skip", "convolutional"):
+            shape = LARGE_IMAGE if detail == "convolutional" else IMAGE
+            make = lambda guide=guide, detail=detail: _ladder(guide, detail)  # noqa: E731
+            yield Case("LadderVAE", guide, make, detail, shape, site="z2")
+    yield Case("BayesianDecoderVAE", "GlobalMeanField", _bayesian_decoder)
+    yield Case("Autoencoder", "Deterministic", _autoencoder, has_prior=False)
+
+
+def _family(prior: str, guide: str) -> pv.Pair:
+    return vae(lambda shared, _: getattr(guides, guide)(shared), lambda _: getattr(priors, prior)(LATENT))
+
+
+def _conditional(learned: bool) -> pv.Pair:
+    model = models.ConditionalVAE(likelihoods.Bernoulli(), decoder(CLASSES), LATENT, CLASSES, learned)
+    return pv.Pair(model, guides.Conditional(encoder(), CLASSES))
+
+
+def _semi_supervised(enumerate: bool = False) -> pv.Pair:
+    model = models.SemiSupervisedVAE(likelihoods.Bernoulli(), decoder(CLASSES), LATENT, CLASSES)
+    flat = nets.shapes.Flatten(IMAGE)
+    classifier = nn.Sequential(nets.shapes.Flatten(IMAGE), nets.MLP(16, HIDDEN, CLASSES))
+    guide = guides.SemiSupervised(classifier, flat, encoder((16 + CLASSES,)), CLASSES, enumerate=enumerate)
+    return pv.Pair(model, guide)
+
+
+def _ladder(guide: str, detail: str) -> pv.Pair:
+    skip = "skip" in detail
+    likelihood = likelihoods.Bernoulli()
+    if detail == "convolutional":
+        sizes: dict[str, Any] = {"channels": 2, "num_features": 4, "hidden": ((4,),)}
+        build, shape = "convolutional", LARGE_IMAGE
+    else:
+        sizes, build, shape = {"hidden": (HIDDEN, (4,))}, "dense", IMAGE
+    model = getattr(models.LadderVAE, build)(likelihood, shape, latent_dims=(3, 2), skip=skip, **sizes)
+    if guide == "BottomUp":
+        return pv.Pair(model, getattr(guides.BottomUp, build)(shape, latent_dims=(3, 2), **sizes))
+    made = getattr(guides.TopDown, build)(shape, model.layers, latent_dims=(3, 2), skip=skip, **sizes)
+    return pv.Pair(model, made)
+
+
+def _bayesian_decoder() -> pv.Pair:
+    model = models.BayesianDecoderVAE(likelihoods.Bernoulli(), IMAGE, LATENT, data_size=20, hidden=HIDDEN)
+    return pv.Pair(model, guides.GlobalMeanField(encoder(), model.weight_shapes, data_size=20))
+
+
+def _autoencoder() -> pv.Pair:
+    model = models.Autoencoder(likelihoods.Bernoulli(), decoder(), LATENT)
+    return pv.Pair(model, guides.Deterministic(encoder()))
+
+
+CASES = tuple(cases())
+
+
+def table(known: Sequence[Case] = CASES) -> str:
+    """Which combinations the contract test covers."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for case in known:
+        rows.setdefault((case.model, case.detail), []).append(f"`{case.guide}`")
+    lines = ["| model | with | guides |", "|---|---|---|"]
+    last = ""
+    for (model, detail), names in rows.items():
+        lines.append(f"| {'' if model == last else f'`{model}`'} | {detail} | {', '.join(names)} |")
+        last = model
+    return "\n".join(lines)
+
+
+def with_table(text: str) -> str:
+    """CONTRIBUTING's text with a fresh table between its two marks."""
+    before, _, rest = text.partition(BEGIN)
+    mark, _, rest = rest.partition("\n")
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{mark}\n{table()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    CONTRIBUTING.write_text(with_table(CONTRIBUTING.read_text(encoding="utf-8")), encoding="utf-8")
