@@ -1,12 +1,12 @@
-"""All contact with zuko: imported without its change to a global of torch, and its flows as Pyro distributions."""
+"""All contact with zuko: imported when needed, without its change to a global of torch, its flows as Pyro distributions."""
 
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from typing import Any
 
 import torch
-from pyro.contrib.zuko import ZukoToPyro
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
@@ -20,15 +20,23 @@ def zuko_flows() -> Any:
         Distribution.set_default_validate_args(validates)
 
 
-class FlowDistribution(ZukoToPyro):
+def flow_distribution(flow: Any) -> Any:
     """A flow of zuko as a Pyro distribution over vectors, with the `sample` and `support` that Pyro's wrapper lacks."""
+    return _wrapper()(flow)
 
-    support = constraints.real_vector
 
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        """Reparameterised draws, (*sample_shape, *batch, d)."""
-        return self.dist.rsample(sample_shape)
+@cache
+def _wrapper() -> Any:
+    # not at the top: it imports all of pyro.contrib, whose classes then share their names with ours
+    from pyro.contrib.zuko import ZukoToPyro
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> FlowDistribution:
-        """The same flow for a larger batch shape."""
-        return FlowDistribution(self.dist.expand(torch.Size(batch_shape)))
+    class FlowDistribution(ZukoToPyro):
+        support = constraints.real_vector
+
+        def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+            return self.dist.rsample(sample_shape)
+
+        def expand(self, batch_shape: Any, _instance: Any = None) -> FlowDistribution:
+            return FlowDistribution(self.dist.expand(torch.Size(batch_shape)))
+
+    return FlowDistribution

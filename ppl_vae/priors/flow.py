@@ -8,7 +8,7 @@ import pyro.distributions as dist
 from torch import nn
 
 from ppl_vae.nets.shapes import positive_size, positive_sizes
-from ppl_vae.zuko_support import FlowDistribution, zuko_flows
+from ppl_vae.zuko_support import flow_distribution, zuko_flows
 
 Kind = Literal["spline", "affine"]
 
@@ -57,4 +57,4 @@ class Flow(nn.Module):
 
     def forward(self) -> dist.Distribution:
         """p(z): batch shape (), event shape (latent_dim,)."""
-        return FlowDistribution(self.flow())
+        return flow_distribution(self.flow())
