@@ -102,7 +102,20 @@ def main() -> None:
     parser.add_argument("--num-data", type=int, default=4, help="data points whose gradients are taken")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/snr.json"))
+    parser.add_argument(
+        "--refit", action="store_true", help="fit and draw what an earlier run has left beside --out anew"
+    )
     options = parser.parse_args()
+    if options.refit:
+        report = json.loads(options.out.read_text())
+        write(
+            AtPoint.load(options.out.with_suffix(".nc")),
+            report["settings"],
+            report["machine"],
+            report["seconds"],
+            options.out,
+        )
+        return
     pair, x = make_pair(options.seed)
     started = time.perf_counter()
     # the gradient whose signal vanishes is the one that takes more draws to be seen
@@ -121,6 +134,25 @@ def main() -> None:
     ]
     result = AtPoint(xarray.concat([each.dataset for each in found], "estimator", combine_attrs="override"))
     seconds = time.perf_counter() - started
+    settings = {
+        "dimensions": DIM,
+        "points that set the parameters": NUM_POINTS,
+        "points whose gradients are taken": options.num_data,
+        "perturbation": PERTURBATION,
+        "draws": {kind.__name__: count for kind, count in draws.items()},
+        "K": list(LADDER),
+        "seed": options.seed,
+    }
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    write(result, settings, machine, seconds, options.out)
+
+
+def write(result: AtPoint, settings: Any, machine: Any, seconds: float, out: Path) -> None:
+    """Fit the slopes, write the report, the figure and the draws' statistics, and print them."""
     slopes = []
     for (part, name), published in PUBLISHED.items():
         fitted = result.slope(name, part, correction=True)
@@ -140,28 +172,16 @@ def main() -> None:
             }
         )
     report = {
-        "settings": {
-            "dimensions": DIM,
-            "points that set the parameters": NUM_POINTS,
-            "points whose gradients are taken": options.num_data,
-            "perturbation": PERTURBATION,
-            "draws": {kind.__name__: count for kind, count in draws.items()},
-            "K": list(LADDER),
-            "seed": options.seed,
-        },
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        },
+        "settings": settings,
+        "machine": machine,
         "seconds": seconds,
         "slopes": slopes,
         "table": json.loads(result.table.to_json(orient="records")),
     }
     text = json.dumps(report, indent=2) + "\n"
-    atomic_write(options.out, lambda path: path.write_text(text))
-    figure(result, options.out.with_suffix(".png"))
-    result.save(options.out.with_suffix(".nc"))
+    atomic_write(out, lambda path: path.write_text(text))
+    figure(result, out.with_suffix(".png"))
+    result.save(out.with_suffix(".nc"))
     print(result)
     print(f"{seconds:.0f} s")
     for each in slopes:
