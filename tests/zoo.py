@@ -41,7 +41,6 @@ class Case:
         estimator: a valid estimator.
         has_prior: whether data can be drawn from the model.
         site: the latent that is interpolated and traversed.
-        captured: whether a step with the estimator can be captured.
     """
 
     model: str
@@ -53,7 +52,6 @@ class Case:
     estimator: PyroELBO = field(default_factory=estimators.ELBO)
     has_prior: bool = True
     site: str = "z"
-    captured: bool = True
 
     @property
     def id(self) -> str:
@@ -160,7 +158,7 @@ def cases() -> Iterator[Case]:
     yield Case(*two, _semi_supervised, "some labels", labels=some, estimator=ours)
     yield Case(*two, _semi_supervised, "no labels", estimator=ours)
     make = lambda: _semi_supervised(enumerate=True)  # noqa: E731
-    yield Case(*two, make, "summed by Pyro", labels=some, estimator=pyros, captured=False)
+    yield Case(*two, make, "summed by Pyro", labels=some, estimator=pyros)
     for guide in ("BottomUp", "TopDown"):
         for detail in ("dense", "dense skip", "convolutional"):
             shape = LARGE_IMAGE if detail == "convolutional" else IMAGE

@@ -36,6 +36,10 @@ def explain(error: Exception, watch: SiteWatch) -> CaptureError:
     """A CaptureError that names the site or the line where tracing failed, and the reason."""
     if isinstance(error, CaptureError):
         return CaptureError(str(error))
+    while isinstance(error, IndexError) and isinstance(
+        error.__context__, RuntimeError | torch.fx.proxy.TraceError
+    ):
+        error = error.__context__  # torch 2.8 stumbles over an error without arguments
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(_MACHINERY)]
     frame = (own or frames)[-1]

@@ -86,7 +86,9 @@ def snr(
             ax.plot(along, [fitted.at(k) for k in along], color=style["color"], linewidth=1.2, alpha=0.7)
         # a bar that would reach zero has no place on a logarithmic axis
         low = np.minimum(2 * error, 0.9 * value)[seen]
-        ax.errorbar(cell.K.values[seen], value[seen], [low, 2 * error[seen]], **style, label=label)
+        bars = [low.tolist(), (2 * error[seen]).tolist()]
+        if seen.any():
+            ax.errorbar(cell.K.values[seen], value[seen], bars, **style, label=label)
         limit = np.maximum(value, 0) + 2 * error
         ax.plot(
             cell.K.values[unseen],

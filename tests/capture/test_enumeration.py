@@ -10,9 +10,9 @@ from pyro.infer import TraceEnum_ELBO
 from torch import nn
 
 import ppl_vae as pv
+from ppl_vae import estimators
 from ppl_vae.capture import CaptureError
 from ppl_vae.testing import check_pair
-from ppl_vae import estimators
 from tests.capture.helpers import captured_step, difference
 from tests.models.test_semi_supervised_vae import LABELS, make
 
@@ -46,7 +46,9 @@ def test_a_site_that_only_the_model_enumerates_is_refused():
             pass
 
     pair = pv.Pair(Model(), Guide())
-    step = captured_step(pair, TraceEnum_ELBO(max_plate_nesting=1), torch.optim.SGD(pair.parameters(), lr=1e-3))
+    step = captured_step(
+        pair, TraceEnum_ELBO(max_plate_nesting=1), torch.optim.SGD(pair.parameters(), lr=1e-3)
+    )
     with pytest.raises(CaptureError, match="EnumeratedELBO"):
         step(torch.zeros(4))
 
