@@ -171,6 +171,7 @@ def test_own_classes_by_class_path(folder, capsys):
         (["--kl", "LinearWarmup", "--kl.epochs", "2"], "LinearWarmup(epochs=2.0"),
         (["--optimizer", "torch.optim.RMSprop"], "RMSprop"),
         (["--pair.net", "conv"], "ppl_vae.nets.conv.ConvDecoder"),
+        (["--pair.likelihood", "Laplace", "--pair.likelihood.scale", "0.5"], "likelihoods.laplace.Laplace"),
         (["--pair.likelihood", "Gaussian", "--pair.likelihood.scale", "0.5"], "scale: 0.5"),
         (["--guide", "FullRank", "--guide.encoder", "MLPEncoder", "--guide.encoder.shape", "[1, 8, 8]",
           "--guide.encoder.latent_dim", "7"], "latent_dim: 7"),

@@ -14,12 +14,12 @@ from pyro.infer import ELBO as PyroELBO
 from torch import nn
 
 import ppl_vae.kl
-from ppl_vae import data, estimators, guides, likelihoods, models, nets
+from ppl_vae import data, estimators, guides, likelihoods, models, nets, priors
 from ppl_vae.cli.default_pair import make_pair
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.pair import Pair
 
-_NAMESPACES: tuple[ModuleType, ...] = (models, guides, nets, likelihoods, estimators, ppl_vae.kl)
+_NAMESPACES: tuple[ModuleType, ...] = (models, guides, priors, nets, likelihoods, estimators, ppl_vae.kl)
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -62,11 +62,9 @@ class Parser(jsonargparse.ArgumentParser):
         }
         done: list[str] = []
         for word, following in zip(words, [*words[1:], "--"]):
-            word = (
-                f"ppl_vae.kl.{word}"
-                if done and done[-1] in ("--kl", "--kl.help") and word in vars(ppl_vae.kl)
-                else word
-            )
+            home = _HOMES.get(done[-1].removesuffix(".help")) if done else None
+            if home is not None and word in vars(home):
+                word = f"{home.__name__}.{word}"
             done.append(word)
             if word in switches and following.startswith("-"):
                 done.append("true")
@@ -94,6 +92,9 @@ class Parser(jsonargparse.ArgumentParser):
         reason = re.sub(r"Problem with given class_path '([^']+)': ", r"\1: ", reason)
         return f"{where}: {reason}" if where else reason
 
+
+# where a short name is looked up: a guide, a prior and a likelihood may share theirs
+_HOMES = {"--kl": ppl_vae.kl, "--pair.likelihood": likelihoods, "--model": models, "--guide": guides}
 
 _NOISE = re.compile(
     r"^\s*(Subtypes:|Errors:|Given value|- Expected a NoneType|(- )?Expected a path but"
