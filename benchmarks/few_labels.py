@@ -62,7 +62,8 @@ class M2:
 
     `alpha` is the weight of the classification term, `repeat` the further copies of the labelled data,
     `pretrain` the epochs on the labelled data alone, `dropout` the classifier's. With `floor` p(features | y, z)
-    has a scale of its own per output, `floor` at least; at 0 it has one learned scale.
+    has a scale of its own per output, `floor` at least; at 0 it has one learned scale. With `draws`
+    the features are so many draws of M1's latents for each image, at 0 their means.
     """
 
     latent_dim: int
@@ -74,6 +75,7 @@ class M2:
     pretrain: int
     dropout: float
     floor: float = 0.0
+    draws: int = 0
     batch_size: int = 200
     learning_rate: float = 1e-3
 
@@ -147,18 +149,34 @@ def make_m2(settings: M2, shape: tuple[int, ...], mean: torch.Tensor) -> pv.Pair
     return pv.Pair(models.SemiSupervisedVAE(likelihood, decoder, settings.latent_dim, CLASSES), guide)
 
 
-def active_means(pair: pv.Pair, images: data.DataSet) -> data.DataSet:
-    """The means of M1's latents, centred, without the dimensions that do not vary with x."""
+def active_features(pair: pv.Pair, images: data.DataSet, draws: int) -> tuple[data.DataSet, list[data.Split]]:
+    """The latents of M1 that vary with x, centred: their means, and so many draws of the training images'."""
     means = latent_features(pair, images)
-    assert isinstance(means.train.rows, ResidentRows)
-    tensor = means.train.rows.tensor
-    centre, active = tensor.mean(0), tensor.var(0) > 0.01
+    centre, active = tensor_of(means.train).mean(0), tensor_of(means.train).var(0) > 0.01
 
     def part(split: data.Split) -> data.Split:
-        assert isinstance(split.rows, ResidentRows)
-        return replace(split, rows=ResidentRows((split.rows.tensor - centre)[:, active].contiguous()))
+        return replace(split, rows=ResidentRows((tensor_of(split) - centre)[:, active].contiguous()))
 
-    return replace(means, train=part(means.train), valid=part(means.valid), test=part(means.test))
+    drawn = [latent_features(pair, images.train, kind="draw", seed=seed) for seed in range(draws)]
+    parts = {name: part(getattr(means, name)) for name in ("train", "valid", "test")}
+    return replace(means, **parts), [part(split) for split in drawn]
+
+
+def tensor_of(split: data.Split) -> torch.Tensor:
+    """All rows of a split in memory."""
+    assert isinstance(split.rows, ResidentRows)
+    return split.rows.tensor
+
+
+def chosen_labels(splits: list[data.Split], seed: int, repeat: int) -> data.Split:
+    """One after another, with the labels of the same 10 data of each class in all of them."""
+    parts = [few_labels(split, 10, seed=seed, repeat=repeat) for split in splits]
+    if len(parts) == 1:
+        return parts[0]
+    y = [part.y for part in parts if part.y is not None]
+    return data.Split(
+        ResidentRows(torch.cat([tensor_of(part) for part in parts])), torch.cat(y), with_labels=True
+    )
 
 
 def accuracy(pair: pv.Pair, split: data.Split) -> float:
@@ -170,11 +188,17 @@ def accuracy(pair: pv.Pair, split: data.Split) -> float:
 
 
 def train_m2(
-    settings: M2, parts: data.DataSet, judge: data.Split, seed: int, work: Path, progress: bool
+    settings: M2,
+    parts: data.DataSet,
+    drawn: list[data.Split],
+    judge: data.Split,
+    seed: int,
+    work: Path,
+    progress: bool,
 ) -> dict[str, Any]:
     """One draw of the labels: the training, its accuracy and its time."""
     torch.manual_seed(seed)
-    train = few_labels(parts.train, 10, seed=seed, repeat=settings.repeat)
+    train = chosen_labels(drawn or [parts.train], seed, settings.repeat)
     started = time.perf_counter()
     pair = make_m2(settings, train.shape, parts.train.mean())
     estimator = EnumeratedELBO(closed_form=True)
@@ -258,18 +282,21 @@ def main() -> None:
     images = data.load("mnist", binarise="dynamic")
     m1 = M1()
     pair, m1_seconds = train_m1(m1, images, work / "m1", options["progress"])
-    features = active_means(pair, replace_dynamic(images, False))
+    plain = replace_dynamic(images, False)
     report: dict[str, Any] = {
         "published": PUBLISHED,
         "judged_on": "1,000 validation images" if options["tune"] else "10,000 test images",
         "machine": {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
-        "m1": {"settings": asdict(m1), "seconds": m1_seconds, "active_units": features.shape[0]},
+        "m1": {"settings": asdict(m1), "seconds": m1_seconds, "active_units": None},
         "methods": {},
     }
     for method in options["methods"]:
         given = {name: options[f"{method}.{name}"] for name in asdict(SETTINGS[method])}
         settings, results = M2(**given), []
-        parts = features if method == "m1+m2" else images
+        parts, drawn = images, []
+        if method == "m1+m2":
+            parts, drawn = active_features(pair, plain, settings.draws)
+            report["m1"]["active_units"] = parts.shape[0]
         judge = parts.valid.take(1000) if options["tune"] else parts.test
         for seed in options["seeds"]:
             folder = work / f"{method}-{seed}"
@@ -280,7 +307,7 @@ def main() -> None:
                     raise SystemExit(f"{kept} is of other settings: move it away, or give another --work")
                 result = stored["result"]
             else:
-                result = train_m2(settings, parts, judge, seed, folder, options["progress"])
+                result = train_m2(settings, parts, drawn, judge, seed, folder, options["progress"])
                 whole = {"result": result, "settings": asdict(settings), "judged_on": report["judged_on"]}
                 write_json(kept, whole)
             results.append(result)

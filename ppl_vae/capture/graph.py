@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ppl_vae.capture.convolutions import Convolutions
 from ppl_vae.capture.errors import CaptureError, SiteWatch, explain
 from ppl_vae.capture.matmul import choose_routes
 from ppl_vae.capture.memory import keep_memory
@@ -58,6 +59,8 @@ def trace(
         with without_value_checks(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             table = decompositions(device)
+            if device.type == "cpu":
+                table |= Convolutions().decompositions()
             if not same_noise and device.type == "cpu":
                 table |= Noise(device).decompositions()
             make = make_fx(watched, tracing_mode="fake", decomposition_table=table)
