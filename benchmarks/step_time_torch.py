@@ -75,11 +75,11 @@ def make_pair(point: Point) -> pv.Pair:
     return pv.Pair(models.VAE(likelihood, decoder, latent_dim), guides.MeanField(encoder))
 
 
-def ours(point: Point, capture: bool) -> Run:
+def ours(point: Point, capture: bool, matmul_precision: Any = "float32") -> Run:
     pair, particles = make_pair(point), point["num_particles"]
     estimator = estimators.ELBO() if particles == 1 else estimators.IWAE(particles)
     optimizer = torch.optim.Adam(pair.parameters(), lr=1e-3, fused=True)
-    step = Step(pair, estimator, optimizer, capture=capture)
+    step = Step(pair, estimator, optimizer, capture=capture, matmul_precision=matmul_precision)
     stored = data.rows.ResidentRows(torch.from_numpy(rows()).view(-1, *EVENTS[point["kind"]]))
     split, following = data.Split(stored, divisor=255.0, dynamic=True), batches(point["batch"])
     return lambda: step.on(split, torch.from_numpy(following())).item()
@@ -194,6 +194,7 @@ def profile(run: Run, steps: int = 20) -> dict[str, float]:
 
 CONTENDERS = {
     "captured": lambda point: ours(point, True),
+    "bf16": lambda point: ours(point, True, "bf16"),
     "eager": lambda point: ours(point, False),
     "pyro": stock_pyro,
     "hand": hand_written,

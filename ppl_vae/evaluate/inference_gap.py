@@ -19,6 +19,9 @@ from ppl_vae.isolation import questioning
 from ppl_vae.local import Local, read_local
 from ppl_vae.pair import Pair
 
+CHOICE_PARTICLES = 100
+"""Draws that decide between what a search found and the guide's own answer."""
+
 
 @dataclass(frozen=True, eq=False)
 class InferenceGap:
@@ -113,7 +116,8 @@ def inference_gap(
 
     q* is found for each datum by Adam on its own variational parameters, from the guide's answer on, at a
     step size that falls to zero; for a flow these are the base's parameters and the contexts that x
-    decides, while the nets behind stay. A search that ends early counts as approximation. The evidence is
+    decides, while the nets behind stay. Where the search ends below the guide's own answer, as other draws
+    tell, that answer is q*. A search that ends early counts as approximation. The evidence is
     the model's own `log_evidence(*batch)` where it has one, else importance sampling with q* as proposal.
     A search takes `num_steps * step_particles` passes of the decoder and back for each datum: a few
     hundred data tell most.
@@ -160,6 +164,7 @@ def inference_gap(
             elbo[done] = _log_weights(batch).mean(0)
             local = read_local(pair.guide, batch.tensors)
             moves = _climb(pair.model, local, batch, num_steps, step_size, step_particles)
+            moves = _kept(pair.model, local, batch, moves)
             own = replace(batch, pair=Pair(pair.model, _Posterior(local, moves)))
             log_weight = _log_weights(own)
             best[done] = log_weight.mean(0)
@@ -224,6 +229,19 @@ def _climb(
             optimizer.step()
             schedule.step()
         return tuple(move.detach() for move in moves)
+
+
+@torch.no_grad()
+def _kept(model: nn.Module, local: Local, batch: Batch, moves: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """No displacement for the data whose ELBO it lowers."""
+
+    def elbo(moves: Sequence[Tensor]) -> Tensor:
+        guide = _Posterior(local, moves)
+        drawn = particles.draw(model, guide, batch.tensors, num_particles=CHOICE_PARTICLES)
+        return drawn.log_weight.mean(0)
+
+    better = elbo(moves) >= elbo(local.zeros())
+    return tuple(move * better.view(-1, *[1] * (move.dim() - 1)) for move in moves)
 
 
 def _objective(posterior: Any) -> Callable[..., Tensor]:

@@ -80,6 +80,13 @@ class Unknowing(nn.Module):
         return self.model(x)
 
 
+def test_a_search_that_ends_below_the_guides_answer_is_not_taken():
+    pair, x = make_pair(), torch.randn(6, 5)  # the exact posterior, of which any step leads away
+    result = gap_of(pair, x, num_steps=3, step_size=50.0)
+    torch.testing.assert_close(result.best_elbo_per_datum, result.elbo_per_datum)
+    assert result.amortisation == pytest.approx(0, abs=1e-9)
+
+
 def test_an_unknown_evidence_is_estimated_with_the_best_posterior():
     pair, x = make_pair(perturb=0.15), torch.randn(6, 5)
     result = gap_of(Pair(Unknowing(pair.model), pair.guide), x)
