@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pyro.distributions as dist
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ppl_vae.nets.scale import positive_scale
 from ppl_vae.nets.shapes import positive_size
+from ppl_vae.priors.fixed import FixedPrior
 
 
-class StandardNormal(nn.Module):
+class StandardNormal(FixedPrior):
     r"""The standard normal prior, z ~ N(0, I).
 
     Args:
@@ -19,16 +20,9 @@ class StandardNormal(nn.Module):
     Kingma and Welling, Auto-Encoding Variational Bayes, arXiv:1312.6114.
     """
 
-    loc: Tensor
-
-    def __init__(self, latent_dim: int) -> None:
-        super().__init__()
-        self.latent_dim = positive_size("latent_dim", latent_dim)
-        self.register_buffer("loc", torch.zeros(latent_dim), persistent=False)
-
     def forward(self) -> dist.Distribution:
         """p(z): batch shape (), event shape (latent_dim,)."""
-        return dist.Normal(self.loc, 1.0).to_event(1)
+        return dist.Normal(self.zeros, 1.0).to_event(1)
 
 
 class DiagonalNormal(nn.Module):
