@@ -19,7 +19,7 @@ from torch import nn
 
 from ppl_vae import Pair, PairError, estimators
 from ppl_vae.estimators import ARM, IWAE, STL, DReG, MeanFieldELBO, ScoreFunction
-from ppl_vae.linter import check_estimator_for, valid_estimators
+from ppl_vae.testing.linter import check_estimator_for, valid_estimators
 from tests.oracle import make_pair
 from tests.programs import (
     BernoulliGuide,

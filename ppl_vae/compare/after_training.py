@@ -18,9 +18,9 @@ from ppl_vae.compare.job import Job, Judging, MakePair, Score, initial_pair
 from ppl_vae.compare.training_result import AfterTraining
 from ppl_vae.data import DataSet, Split, as_split
 from ppl_vae.isolation import random_numbers
-from ppl_vae.linter import check_estimator_for
-from ppl_vae.site_facts import read_sites
 from ppl_vae.sites import PairError
+from ppl_vae.testing.linter import check_estimator_for
+from ppl_vae.testing.site_facts import read_sites
 
 # what a comparison decides itself, since every run must have it alike
 _OURS = ("pair", "estimator", "data", "epochs", "seed", "run_dir", "resume", "fabric", "loggers")

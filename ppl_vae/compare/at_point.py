@@ -18,8 +18,8 @@ from ppl_vae.compare.point_result import AtPoint, Cell
 from ppl_vae.compare.reference import Evidence, References, evidence_of, sample_moments
 from ppl_vae.data import DataSet, Split, as_split
 from ppl_vae.isolation import random_numbers
-from ppl_vae.linter import check_estimator_for
 from ppl_vae.pair import Pair
+from ppl_vae.testing.linter import check_estimator_for
 
 LADDER = (1, 2, 5, 10, 20, 50)
 

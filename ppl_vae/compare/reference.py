@@ -20,7 +20,7 @@ from ppl_vae.estimators import ELBO, IWAE, VIMCO, DReG, Estimator, MeanFieldELBO
 from ppl_vae.isolation import eval_mode, questioning
 from ppl_vae.pair import Pair
 from ppl_vae.particles import log_mean_exp
-from ppl_vae.site_facts import read_sites
+from ppl_vae.testing.site_facts import read_sites
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ppl_vae import estimators, oracles
 from ppl_vae.estimators import Estimator, Facts
 from ppl_vae.particles import log_mean_exp
 from ppl_vae.testing import check_estimator
-from ppl_vae.testing_estimators import EstimatorError
+from ppl_vae.testing.estimators import EstimatorError
 
 
 def baseline():

@@ -15,11 +15,11 @@ from pyro.infer import SVI
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppl_vae import oracles
 from ppl_vae.estimators import Estimator
-from ppl_vae.oracles import Oracle
 from ppl_vae.particles import Particles
 from ppl_vae.particles import draw as draw_particles
+from ppl_vae.testing import oracles
+from ppl_vae.testing.oracles import Oracle
 
 _CHUNKS = 40
 # chunks are few, so a standard error is uncertain itself: Student's t with 39 degrees of freedom exceeds

@@ -12,8 +12,8 @@ from torch import Tensor
 from ppl_vae import estimators
 from ppl_vae.estimators import Estimator
 from ppl_vae.pair import Pair
-from ppl_vae.site_facts import Sites, read_sites
 from ppl_vae.sites import PairError
+from ppl_vae.testing.site_facts import Sites, read_sites
 
 Rule = Callable[[Sites, Any], Iterator[str]]
 

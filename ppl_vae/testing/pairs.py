@@ -19,13 +19,10 @@ from torch import Tensor, nn
 from ppl_vae import particles as particles_module
 from ppl_vae.estimators import ELBO
 from ppl_vae.isolation import eval_mode, random_numbers
-from ppl_vae.linter import check_estimator_for
 from ppl_vae.pair import Pair
 from ppl_vae.particles import Particles
 from ppl_vae.sites import PairError, check_sites_match, latent_names
-from ppl_vae.testing_estimators import EstimatorError, EstimatorReport, check_estimator
-
-__all__ = ["EstimatorError", "EstimatorReport", "PairReport", "check_estimator", "check_pair"]
+from ppl_vae.testing.linter import check_estimator_for
 
 
 @dataclass(frozen=True)
