@@ -33,7 +33,7 @@ from ppl_vae import data, estimators, guides, likelihoods, models, nets
 from ppl_vae.data.few_labels import few_labels
 from ppl_vae.data.rows import ResidentRows
 from ppl_vae.estimators.enumerated import EnumeratedELBO
-from ppl_vae.nets.shapes import Flatten
+from ppl_vae.nets.shapes import Flatten, OverImages
 from ppl_vae.queries.class_probabilities import class_probabilities
 from ppl_vae.queries.latent_features import latent_features
 from ppl_vae.run_folder import atomic_write
@@ -64,9 +64,7 @@ class M2:
     `alpha` is the weight of the classification term, `repeat` the further copies of the labelled data,
     `pretrain` the steps of the classifier alone on the labelled data, with `noise` on features or binary pixels;
     then for `held` epochs it is held while all else learns from what it says: else the classes settle on what
-    is easiest to tell apart, as thickness. `dropout` is the classifier's. With `floor` p(features | y, z)
-    has a scale of its own per output, `floor` at least; at 0 it has one learned scale. With `draws`
-    the features are so many draws of M1's latents for each image, at 0 their means.
+    is easiest to tell apart, as thickness. `dropout` is the classifier's.
     """
 
     latent_dim: int
@@ -79,18 +77,18 @@ class M2:
     held: int
     dropout: float
     noise: float = 0.3
-    floor: float = 0.0
-    draws: int = 0
     batch_size: int = 200
     learning_rate: float = 1e-3
+    matmul_precision: str = "float32"
 
 
 SETTINGS = {
     "m1+m2": M2(
-        latent_dim=10, hidden=500, classifier=400, alpha=5.0, repeat=50, epochs=30, pretrain=1500, held=8, dropout=0.2,
+        latent_dim=10, hidden=500, classifier=400, alpha=5.0, repeat=50, epochs=50, pretrain=1500, held=8, dropout=0.2,
     ),
     "m2": M2(
-        latent_dim=10, hidden=300, classifier=500, alpha=5.0, repeat=50, epochs=14, pretrain=1500, held=6, dropout=0.3,
+        latent_dim=40, hidden=250, classifier=128, alpha=5.0, repeat=50, epochs=14, pretrain=2000, held=3, dropout=0.5,
+        learning_rate=3e-3, matmul_precision="bf16",
     ),
 }  # fmt: skip
 
@@ -128,24 +126,21 @@ def train_m1(settings: M1, images: data.DataSet, work: Path, progress: bool) -> 
 
 
 def make_m2(settings: M2, shape: tuple[int, ...], mean: torch.Tensor) -> pv.Pair:
-    """M2 with one hidden layer in every net, on images or on vectors."""
+    """M2 with one hidden layer in every net, on images or on vectors; the classifier of images has three."""
     width, hidden = math.prod(shape), (settings.hidden,)
     images = len(shape) > 1
-    vectors = likelihoods.Gaussian("learned", event_dim=1)
-    if settings.floor:
-        vectors = likelihoods.Gaussian("per_output", min_scale=settings.floor, event_dim=1)
-    likelihood: Any = likelihoods.Bernoulli() if images else vectors
+    likelihood: Any = likelihoods.Bernoulli() if images else likelihoods.Gaussian("learned", event_dim=1)
     decoder = nets.MLPDecoder(settings.latent_dim + CLASSES, likelihood.raw_shape(shape), hidden, "silu")
     nets.centre_output(decoder, likelihood, mean[None])
-    layers = nets.MLP(width, (settings.classifier,), CLASSES, "silu", dropout=settings.dropout)
     if images:
         flatten = Flatten(shape)
-        classifier: nn.Module = nn.Sequential(flatten, layers)
+        classifier: nn.Module = convolutional_classifier(settings)
         # the label enters after the first layer, which so runs once for a datum and not once for a class
         features: nn.Module = nn.Sequential(flatten, nets.MLP(width, hidden, activation="silu"))
         width = settings.hidden
     else:
-        classifier, features = layers, nn.Identity()
+        classifier = nets.MLP(width, (settings.classifier,), CLASSES, "silu", dropout=settings.dropout)
+        features = nn.Identity()
     encoder = nets.MLPEncoder((width + CLASSES,), settings.latent_dim, hidden, "silu")
     guide = guides.SemiSupervised(
         classifier, features, encoder, CLASSES, alpha=settings.alpha, enumerate=False
@@ -153,34 +148,33 @@ def make_m2(settings: M2, shape: tuple[int, ...], mean: torch.Tensor) -> pv.Pair
     return pv.Pair(models.SemiSupervisedVAE(likelihood, decoder, settings.latent_dim, CLASSES), guide)
 
 
-def active_features(pair: pv.Pair, images: data.DataSet, draws: int) -> tuple[data.DataSet, list[data.Split]]:
-    """The latents of M1 that vary with x, centred: their means, and so many draws of the training images'."""
+def convolutional_classifier(settings: M2) -> nn.Sequential:
+    """Two convolutions that halve the image, and a hidden layer."""
+    layers = [nn.Conv2d(1, 16, 5, 2, 2), nn.SiLU(), nn.Dropout(settings.dropout / 2)]
+    layers += [nn.Conv2d(16, 32, 5, 2, 2), nn.SiLU()]
+    flatten = Flatten((32, 7, 7))
+    dense = [nn.Linear(flatten.num_features, settings.classifier), nn.SiLU(), nn.Dropout(settings.dropout)]
+    return nn.Sequential(
+        OverImages(nn.Sequential(*layers), SHAPE),
+        flatten,
+        nn.Dropout(settings.dropout),
+        *dense,
+        nn.Linear(settings.classifier, CLASSES),
+    )
+
+
+def active_means(pair: pv.Pair, images: data.DataSet) -> data.DataSet:
+    """The means of M1's latents, centred, without the dimensions that do not vary with x."""
     means = latent_features(pair, images)
-    centre, active = tensor_of(means.train).mean(0), tensor_of(means.train).var(0) > 0.01
+    assert isinstance(means.train.rows, ResidentRows)
+    tensor = means.train.rows.tensor
+    centre, active = tensor.mean(0), tensor.var(0) > 0.01
 
     def part(split: data.Split) -> data.Split:
-        return replace(split, rows=ResidentRows((tensor_of(split) - centre)[:, active].contiguous()))
+        assert isinstance(split.rows, ResidentRows)
+        return replace(split, rows=ResidentRows((split.rows.tensor - centre)[:, active].contiguous()))
 
-    drawn = [latent_features(pair, images.train, kind="draw", seed=seed) for seed in range(draws)]
-    parts = {name: part(getattr(means, name)) for name in ("train", "valid", "test")}
-    return replace(means, **parts), [part(split) for split in drawn]
-
-
-def tensor_of(split: data.Split) -> torch.Tensor:
-    """All rows of a split in memory."""
-    assert isinstance(split.rows, ResidentRows)
-    return split.rows.tensor
-
-
-def chosen_labels(splits: list[data.Split], seed: int, repeat: int) -> data.Split:
-    """One after another, with the labels of the same 10 data of each class in all of them."""
-    parts = [few_labels(split, 10, seed=seed, repeat=repeat) for split in splits]
-    if len(parts) == 1:
-        return parts[0]
-    y = [part.y for part in parts if part.y is not None]
-    return data.Split(
-        ResidentRows(torch.cat([tensor_of(part) for part in parts])), torch.cat(y), with_labels=True
-    )
+    return replace(means, train=part(means.train), valid=part(means.valid), test=part(means.test))
 
 
 def accuracy(pair: pv.Pair, split: data.Split) -> float:
@@ -210,7 +204,6 @@ def teach(pair: pv.Pair, train: data.Split, settings: M2) -> None:
 def train_m2(
     settings: M2,
     parts: data.DataSet,
-    drawn: list[data.Split],
     judge: data.Split,
     seed: int,
     work: Path,
@@ -218,15 +211,16 @@ def train_m2(
 ) -> dict[str, Any]:
     """One draw of the labels: the training, its accuracy and its time."""
     torch.manual_seed(seed)
-    train = chosen_labels(drawn or [parts.train], seed, settings.repeat)
+    train = few_labels(parts.train, 10, seed=seed, repeat=settings.repeat)
     started = time.perf_counter()
     pair = make_m2(settings, train.shape, parts.train.mean())
-    teach(pair, chosen_labels(drawn or [parts.train], seed, repeat=0), settings)
+    teach(pair, few_labels(parts.train, 10, seed=seed), settings)
     shared: dict[str, Any] = {
         "batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
         "seed": seed,
         "capture": True,
+        "matmul_precision": settings.matmul_precision,
         "checkpoint_every": 5,
         "resume": True,
         "progress": progress,
@@ -289,21 +283,18 @@ def main() -> None:
     images = data.load("mnist", binarise="dynamic")
     m1 = M1()
     pair, m1_seconds = train_m1(m1, images, work / "m1", options["progress"])
-    plain = replace_dynamic(images, False)
+    features = active_means(pair, replace_dynamic(images, False))
     report: dict[str, Any] = {
         "published": PUBLISHED,
         "judged_on": "10,000 validation images" if options["tune"] else "10,000 test images",
         "machine": {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
-        "m1": {"settings": asdict(m1), "seconds": m1_seconds, "active_units": None},
+        "m1": {"settings": asdict(m1), "seconds": m1_seconds, "active_units": features.shape[0]},
         "methods": {},
     }
     for method in options["methods"]:
         given = {name: options[f"{method}.{name}"] for name in asdict(SETTINGS[method])}
         settings, results = M2(**given), []
-        parts, drawn = images, []
-        if method == "m1+m2":
-            parts, drawn = active_features(pair, plain, settings.draws)
-            report["m1"]["active_units"] = parts.shape[0]
+        parts = features if method == "m1+m2" else images
         judge = parts.valid if options["tune"] else parts.test
         for seed in options["seeds"]:
             folder = work / f"{method}-{seed}"
@@ -314,7 +305,7 @@ def main() -> None:
                     raise SystemExit(f"{kept} is of other settings: move it away, or give another --work")
                 result = stored["result"]
             else:
-                result = train_m2(settings, parts, drawn, judge, seed, folder, options["progress"])
+                result = train_m2(settings, parts, judge, seed, folder, options["progress"])
                 whole = {"result": result, "settings": asdict(settings), "judged_on": report["judged_on"]}
                 write_json(kept, whole)
             results.append(result)
