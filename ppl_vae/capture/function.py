@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.capture.errors import CaptureError
-from ppl_vae.capture.graph import Backend, Compiled, compile_graph, require_compiler, trace
+from ppl_vae.capture.graph import Backend, Compiled, compile_graph, trace
+from ppl_vae.capture.inductor import require_compiler
 from ppl_vae.capture.numerics import without_denormals
 from ppl_vae.capture.slots import Slots
 from ppl_vae.isolation import random_numbers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -12,11 +11,9 @@ from typing import Any, Literal, cast
 import pyro
 import torch
 from torch import Tensor, fx
-from torch._guards import TracingContext, tracing
-from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
+from ppl_vae.capture import inductor
 from ppl_vae.capture.convolutions import Convolutions
 from ppl_vae.capture.errors import CaptureError, SiteWatch, explain
 from ppl_vae.capture.matmul import choose_routes
@@ -109,38 +106,14 @@ def compile_graph(
     if backend == "graph":
         return graph
     if device.type == "cpu":
-        require_compiler()
+        inductor.require_compiler()
         keep_memory()
         unfuse_biases(graph)
         choose_routes(graph)
-    from torch._inductor import config
-    from torch._inductor.compile_fx import compile_fx
-
-    plain = [tensor.detach() for tensor in inputs]
-    torchs_noise = same_noise or device.type == "cpu"
-    try:
-        with (
-            torch.no_grad(),
-            warnings.catch_warnings(),
-            config.patch(fallback_random=torchs_noise),
-            tracing(_static_shapes()),
-        ):
-            warnings.simplefilter("ignore")
-            compiled: Any = compile_fx(graph, plain)
-    except Exception as error:
-        text = str(error).strip().splitlines()
-        raise CaptureError(
-            f"Inductor could not compile the step: {type(error).__name__}: {text[0] if text else ''}"
-        ) from error
+    compiled: Any = inductor.compile(graph, inputs, torchs_noise=same_noise or device.type == "cpu")
     if matmul_precision == "bf16" and has_products():
         compiled = in_bfloat16(compiled)
     return without_denormals_anywhere(compiled) if device.type == "cpu" else cast(Compiled, compiled)
-
-
-def _static_shapes() -> TracingContext:
-    """What Inductor wants to have before it looks for a compiled graph on the disk, 10 s of its work saved."""
-    shapes = ShapeEnv(assume_static_by_default=True)
-    return TracingContext(FakeTensorMode(shape_env=shapes, static_shapes=True))
 
 
 def unfuse_biases(graph: fx.GraphModule) -> None:
@@ -165,15 +138,6 @@ def unfuse_biases(graph: fx.GraphModule) -> None:
     graph.recompile()
 
 
-def require_compiler() -> None:
-    """Raise CaptureError unless a C++ compiler is there, which Inductor needs on a CPU."""
-    from torch._inductor import config
-
-    wanted = config.cpp.cxx if isinstance(config.cpp.cxx, tuple | list) else (config.cpp.cxx,)
-    if not any(name and shutil.which(name) for name in wanted):
-        raise CaptureError("no C++ compiler was found, which compiling for a CPU needs: install g++ or clang")
-
-
 def worth_capturing(steps: int, device: torch.device) -> bool:
     """Whether so many steps repay the compilation, which can be done here.
 
@@ -184,7 +148,7 @@ def worth_capturing(steps: int, device: torch.device) -> bool:
         return False
     try:
         if device.type == "cpu":
-            require_compiler()
+            inductor.require_compiler()
     except CaptureError:
         return False
     return True

@@ -11,7 +11,7 @@ import ppl_vae as pv
 from ppl_vae import estimators, kl
 from ppl_vae import step as step_module
 from ppl_vae.capture import CapturedStep, CaptureError, worth_capturing
-from ppl_vae.capture.graph import require_compiler
+from ppl_vae.capture.inductor import require_compiler
 from tests.capture.helpers import (
     difference,
     images,
