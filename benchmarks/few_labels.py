@@ -84,8 +84,8 @@ class M2:
 
 SETTINGS = {
     "m1+m2": M2(
-        latent_dim=10, hidden=1000, classifier=400, alpha=5.0, repeat=50, epochs=28, pretrain=1500, held=8, dropout=0.2,
-        learning_rate=3e-3,
+        latent_dim=10, hidden=500, classifier=400, alpha=5.0, repeat=50, epochs=24, pretrain=1500, held=8, dropout=0.5,
+        noise=0.6, learning_rate=3e-3,
     ),
     "m2": M2(
         latent_dim=40, hidden=250, classifier=128, alpha=5.0, repeat=50, epochs=14, pretrain=2000, held=3, dropout=0.5,

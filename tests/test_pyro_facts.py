@@ -17,9 +17,9 @@ from pyro import poutine
 from pyro.infer import SVI, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 
-from ppl_vae import Pair, PairError, estimators, oracles
+from ppl_vae import Pair, PairError, estimators
 from ppl_vae.step import Step
-from ppl_vae.testing import check_pair
+from ppl_vae.testing import check_pair, oracles
 from tests.capture.helpers import adam, captured_step
 from tests.programs import GlobalMeanGuide, GlobalMeanModel
 

@@ -9,8 +9,9 @@ import torch
 from pyro.distributions import transforms
 from torch import nn
 
-from ppl_vae import Pair, PairError, estimators, oracles, separate
+from ppl_vae import Pair, PairError, estimators, separate
 from ppl_vae.particles import draw
+from ppl_vae.testing import oracles
 from tests.oracle import make_pair
 
 pytestmark = pytest.mark.usefixtures("double")

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from ppl_vae import Pair, PairError, estimators, oracles
+from ppl_vae import Pair, PairError, estimators
 from ppl_vae.estimators import ARM, DisARM
+from ppl_vae.testing import oracles
 
 
 def sampled(estimator, oracle, count=400):

@@ -6,8 +6,9 @@ import pyro
 import pytest
 import torch
 
-from ppl_vae import estimators, oracles
+from ppl_vae import estimators
 from ppl_vae.estimators import CUBO
+from ppl_vae.testing import oracles
 
 
 @pytest.mark.parametrize("make", [oracles.linear_gaussian, oracles.chain])

@@ -11,10 +11,10 @@ import torch
 from pyro.infer import SVI
 from torch import nn
 
-from ppl_vae import estimators, oracles
+from ppl_vae import estimators
 from ppl_vae.estimators import Estimator, Facts
 from ppl_vae.particles import log_mean_exp
-from ppl_vae.testing import check_estimator
+from ppl_vae.testing import check_estimator, oracles
 from ppl_vae.testing.estimators import EstimatorError
 
 

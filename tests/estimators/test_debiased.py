@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ppl_vae import estimators, oracles
+from ppl_vae import estimators
 from ppl_vae.estimators import IWAE, JVI, SUMO
+from ppl_vae.testing import oracles
 
 
 def particles_of(oracle, num_particles, repeats=1):

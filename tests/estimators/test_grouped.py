@@ -6,7 +6,8 @@ import pyro
 import pytest
 import torch
 
-from ppl_vae import estimators, oracles
+from ppl_vae import estimators
+from ppl_vae.testing import oracles
 
 
 def gradient(estimator, oracle, role):

@@ -9,8 +9,9 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from ppl_vae import Pair, PairError, estimators, oracles
+from ppl_vae import Pair, PairError, estimators
 from ppl_vae.estimators import STL, DReG
+from ppl_vae.testing import oracles
 from tests.programs import BernoulliGuide, BernoulliModel
 
 pytestmark = pytest.mark.usefixtures("double")

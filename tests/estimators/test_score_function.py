@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from ppl_vae import Pair, estimators, oracles
+from ppl_vae import Pair, estimators
 from ppl_vae.estimators.score_function import MovingAverage, without_each
+from ppl_vae.testing import oracles
 
 pytestmark = pytest.mark.usefixtures("double")
 

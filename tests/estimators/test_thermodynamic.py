@@ -6,8 +6,9 @@ import pyro
 import pytest
 import torch
 
-from ppl_vae import estimators, oracles
+from ppl_vae import estimators
 from ppl_vae.estimators import TVO
+from ppl_vae.testing import oracles
 
 
 def particles_of(oracle, num_particles=50):

@@ -8,8 +8,9 @@ import pyro
 import pytest
 import torch
 
-from ppl_vae import PairError, estimators, oracles
+from ppl_vae import PairError, estimators
 from ppl_vae.estimators import ReweightedWakeSleep
+from ppl_vae.testing import oracles
 
 
 def gradients(estimator, oracle, seed, repeats=500):
