@@ -61,8 +61,8 @@ def trace(
             table = decompositions(device)
             if device.type == "cpu":
                 table |= Convolutions().decompositions()
-            if not same_noise and device.type == "cpu":
-                table |= Noise(device).decompositions()
+                if not same_noise:
+                    table |= Noise(device).decompositions()
             make = make_fx(watched, tracing_mode="fake", decomposition_table=table)
             graph: fx.GraphModule = make(*plain)
     except Exception as error:

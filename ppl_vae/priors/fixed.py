@@ -25,6 +25,19 @@ class FixedPrior(nn.Module):
         self.register_buffer("zeros", torch.zeros(latent_dim), persistent=False)
 
 
+class LocationScalePrior(FixedPrior):
+    """A fixed prior that a location and a scale decide, the same for all dimensions.
+
+    Raises:
+        ValueError: for a scale that is not positive.
+    """
+
+    def __init__(self, latent_dim: int, loc: float = 0.0, scale: float = 1.0) -> None:
+        super().__init__(latent_dim)
+        self.loc = finite("loc", loc)
+        self.scale = positive("scale", scale)
+
+
 def positive(name: str, value: float) -> float:
     """The value, or ValueError unless it is a positive number."""
     if not 0 < value < math.inf:

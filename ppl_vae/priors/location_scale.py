@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pyro.distributions as dist
 
-from ppl_vae.priors.fixed import FixedPrior, finite, positive
+from ppl_vae.priors.fixed import FixedPrior, LocationScalePrior, finite, positive
 
 
-class Gumbel(FixedPrior):
+class Gumbel(LocationScalePrior):
     r"""Independent Gumbel latents, z_j ~ Gumbel(loc, scale); the guide is `guides.Gumbel`.
 
     Args:
@@ -19,17 +19,12 @@ class Gumbel(FixedPrior):
         ValueError: for a scale that is not positive.
     """
 
-    def __init__(self, latent_dim: int, loc: float = 0.0, scale: float = 1.0) -> None:
-        super().__init__(latent_dim)
-        self.loc = finite("loc", loc)
-        self.scale = positive("scale", scale)
-
     def forward(self) -> dist.Distribution:
         """p(z): batch shape (), event shape (latent_dim,)."""
         return dist.Gumbel(self.zeros + self.loc, self.zeros + self.scale).to_event(1)
 
 
-class Laplace(FixedPrior):
+class Laplace(LocationScalePrior):
     r"""Independent Laplace latents, which favour sparse codes; the guide is `guides.Laplace`.
 
     Args:
@@ -40,11 +35,6 @@ class Laplace(FixedPrior):
     Raises:
         ValueError: for a scale that is not positive.
     """
-
-    def __init__(self, latent_dim: int, loc: float = 0.0, scale: float = 1.0) -> None:
-        super().__init__(latent_dim)
-        self.loc = finite("loc", loc)
-        self.scale = positive("scale", scale)
 
     def forward(self) -> dist.Distribution:
         """p(z): batch shape (), event shape (latent_dim,)."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pyro.distributions as dist
 
-from ppl_vae.priors.fixed import FixedPrior, finite, positive
+from ppl_vae.priors.fixed import FixedPrior, LocationScalePrior, positive
 
 
-class LogNormal(FixedPrior):
+class LogNormal(LocationScalePrior):
     r"""Independent log-normal latents, log z_j ~ N(loc, scale^2); the guide is `guides.LogNormal`.
 
     Args:
@@ -21,11 +21,6 @@ class LogNormal(FixedPrior):
     >>> LogNormal(latent_dim=2)().sample().shape
     torch.Size([2])
     """
-
-    def __init__(self, latent_dim: int, loc: float = 0.0, scale: float = 1.0) -> None:
-        super().__init__(latent_dim)
-        self.loc = finite("loc", loc)
-        self.scale = positive("scale", scale)
 
     def forward(self) -> dist.Distribution:
         """p(z): batch shape (), event shape (latent_dim,)."""
