@@ -64,7 +64,7 @@ def inference_data(pair: Pair, x: Any, num_samples: int = 100, *, seed: int | No
     check_pair_type(pair)
     if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:
         raise ValueError(f"num_samples must be a positive whole number, got {num_samples!r}")
-    source = to_data(x, pair.device)
+    source = to_data(x, pair)
     (batch,) = source.batches(len(source))
     with questioning(pair, seed, pair.device):
         particles = draw(pair.model, pair.guide, batch, num_particles=num_samples)

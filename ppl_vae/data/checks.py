@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppl_vae.data.errors import DataError
+from ppl_vae.data.foreign import to_array
 
 CHUNK = 2**22  # values looked at at once: bounds the memory that a check needs
 
@@ -28,11 +29,11 @@ def to_storage(array: Any, what: str) -> Tensor:
     """`array` as the tensor to keep, `(N, *event)`: uint8, float32 or float64; checked.
 
     Raises:
-        DataError: not numeric, no rows, fewer than two dimensions, or a value that is not finite.
+        DataError: no array, not numeric, no rows, fewer than two dimensions, or a value that is not finite.
     """
+    array = to_array(array, what)
     is_tensor = isinstance(array, Tensor)
     if not is_tensor:
-        array = np.asarray(array)
         if array.dtype.kind not in "buif":
             raise DataError(
                 f"{what}: values of type {array.dtype} are not numbers; "

@@ -79,6 +79,11 @@ def load(
     (1000, 1, 8, 8) [0.0, 1.0]
     (258, 1, 8, 8) [0.0, 1.0]
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise DataError(
+            f"data.load takes the name of a data set or a path, not an object of type {type(name_or_path).__name__}: "
+            f"for an array of yours write data.from_tensors(x)"
+        )
     size = None if image_size is None else height_and_width(image_size)
     key = str(name_or_path).lower().replace("-", "_")
     if key in NAMED:

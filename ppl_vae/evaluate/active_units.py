@@ -86,7 +86,7 @@ def active_units(
     check_pair_type(pair)
     if not threshold >= 0:
         raise ValueError(f"threshold must be zero or more, got {threshold!r}")
-    source = to_data(data, pair.device)
+    source = to_data(data, pair)
     batch_size, _ = plan(source, num_particles, batch_size, num_particles, pair.device)
     if len(source) < 2 or num_particles < 2:
         raise ValueError(

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from numpy import ndarray
 from torch import Tensor
 
 from ppl_vae.data import as_split
+from ppl_vae.data.batch import to_batch
+from ppl_vae.pair import Pair
 
 # Large enough that Pyro's handlers are a few per cent of the time, small enough for the caches
 ELEMENTS = {"cpu": 2**21}
@@ -39,21 +42,26 @@ class Tensors:
         return zip(*(tensor.split(batch_size) for tensor in self.tensors))
 
 
-def to_data(data: Any, device: torch.device) -> Data:
-    """A split, a Tensor, an array or a tuple of Tensors as something that gives batches on `device`.
+def to_data(data: Any, pair: Pair) -> Data:
+    """A split, a Tensor, an array or a tuple of these as something that gives batches on the pair's device.
 
     Raises:
         ValueError: no rows, or Tensors of different lengths; for anything else, as `data.as_split`.
     """
-    if not (isinstance(data, tuple | list) and len(data) and all(isinstance(x, Tensor) for x in data)):
-        split: Data = as_split(data).to(device)
+    dtypes = [dtype for _, dtype in pair.datum_spec]
+    if isinstance(data, Tensor) and data.is_floating_point() and dtypes and dtypes[0].is_floating_point:
+        data = data.to(dtypes[0])  # a Split keeps float64, which a pair in float32 does not take
+    if not (
+        isinstance(data, tuple | list) and len(data) and all(isinstance(x, Tensor | ndarray) for x in data)
+    ):
+        split: Data = as_split(data).to(pair.device)
         return split
     shapes = [tuple(tensor.shape) for tensor in data]
     if any(not shape for shape in shapes) or len({shape[0] for shape in shapes}) != 1:
         raise ValueError(f"the data's Tensors must have one length, but their shapes are {shapes}")
     if shapes[0][0] == 0:
         raise ValueError(f"the data is empty: its Tensors have the shapes {shapes}; give at least one row")
-    return Tensors(tuple(tensor.to(device) for tensor in data))
+    return Tensors(tuple(tensor.to(pair.device) for tensor in to_batch(data, dtypes)))
 
 
 def datum_size(data: Data) -> int:

@@ -111,7 +111,7 @@ def holes(
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level!r}")
     with questioning(pair, seed, pair.device):
-        source = to_data(data, pair.device)
+        source = to_data(data, pair)
         if len(source) < 20:
             raise ValueError(f"a density needs 20 data or more, got {len(source)}")
         repeats = math.ceil(num_draws / len(source))

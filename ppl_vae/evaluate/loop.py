@@ -77,7 +77,7 @@ def batches(
     description: str,
 ) -> tuple[Data, Iterator[Batch]]:
     """The data, and its batches; run them within `isolation.questioning`."""
-    source = to_data(data, pair.device)
+    source = to_data(data, pair)
     batch_size, chunks = plan(source, num_particles, batch_size, chunk, pair.device)
 
     def run() -> Iterator[Batch]:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ppl_vae.data import DataSet, Split
+from ppl_vae.data.batch import to_batch
 from ppl_vae.pair import Pair
 
 Batch = Tensor | Sequence[Tensor]
 
 
 def as_tensors(pair: Pair, batch: Batch) -> tuple[Tensor, ...]:
-    """A batch as tensors on the pair's device, with a data dim of one length."""
-    items = (batch,) if isinstance(batch, Tensor) else tuple(batch)
-    if not items or not all(isinstance(item, Tensor) for item in items):
-        kinds = [type(item).__name__ for item in items]
-        raise ValueError(
-            f"a batch is a tensor, or the tensors that the programs take, got {kinds or 'nothing'}"
-        )
+    """A batch as tensors on the pair's device, of the types that its programs take, with a data dim of one length.
+
+    Raises:
+        ValueError: for what is no batch; for a NaN or an infinity, naming the datum.
+    """
+    items = converted(pair, batch)
     if pair.datum_spec and len(items) != len(pair.datum_spec):
         raise ValueError(f"this pair's batches are {len(pair.datum_spec)} tensors, got {len(items)}")
     for item, (shape, _) in zip(items, pair.datum_spec):
@@ -32,7 +34,22 @@ def as_tensors(pair: Pair, batch: Batch) -> tuple[Tensor, ...]:
     if len(lengths) != 1 or 0 in lengths:
         shapes = [tuple(item.shape) for item in items]
         raise ValueError(f"the tensors of a batch must have the same, positive length, got shapes {shapes}")
-    return tuple(item.to(pair.device) for item in items)
+    return items
+
+
+def converted(pair: Pair, batch: Any) -> tuple[Tensor, ...]:
+    """Tensors and arrays as a data set would give them (`data.batch.to_batch`), whatever their number."""
+    if isinstance(batch, Split | DataSet):
+        raise ValueError(
+            f"a batch is a tensor, or the tensors that the programs take, got {batch!r}: take some of its rows, "
+            f"{'data.test' if isinstance(batch, DataSet) else 'split'}[:100].tensors()"
+        )
+    items = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+    if len(items) == 1 and isinstance(items[0], Split | DataSet):
+        return converted(pair, items[0])
+    if not items:
+        raise ValueError("a batch is a tensor, or the tensors that the programs take, got nothing")
+    return tuple(item.to(pair.device) for item in to_batch(items, [dtype for _, dtype in pair.datum_spec]))
 
 
 def spelled(shape: Iterable[int | str]) -> str:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ppl_vae.isolation import questioning
 from ppl_vae.pair import Pair
-from ppl_vae.queries.arguments import check_site
+from ppl_vae.queries.arguments import check_site, converted
 from ppl_vae.queries.handlers import Centre, latent_sites, run
 
 
@@ -28,7 +28,7 @@ def class_probabilities(pair: Pair, *batch: Tensor, site: str = "y") -> Tensor:
         ValueError: for a site that the guide does not have, or whose values are not finite in number.
     """
     with questioning(pair, None, pair.device):
-        sites = latent_sites(run(pair.guide, [tensor.to(pair.device) for tensor in batch], Centre()))
+        sites = latent_sites(run(pair.guide, converted(pair, batch), Centre()))
         check_site(site, sites)
         fn = sites[site]["fn"]
         if not getattr(fn, "has_enumerate_support", False):

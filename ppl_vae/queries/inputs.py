@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.data.batch import to_batch
 from ppl_vae.isolation import random_numbers
 from ppl_vae.pair import Pair
 from ppl_vae.queries.arguments import spelled
@@ -46,7 +47,8 @@ def put(pair: Pair, batch: tuple[Tensor, ...], inputs: Inputs | None) -> tuple[T
 
 
 def _like(value: Any, given: Tensor, name: str) -> Tensor:
-    tensor = torch.as_tensor(value, device=given.device).to(given.dtype)
+    (tensor,) = to_batch([torch.as_tensor(value)], [given.dtype], [f"inputs[{name!r}]"])
+    tensor = tensor.to(given.device)
     if tensor.shape == given.shape or tensor.shape == given.shape[1:]:
         return tensor.expand(given.shape)
     event = list(given.shape[1:])

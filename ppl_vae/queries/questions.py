@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from typing import Any
 
 import torch
 from pyro import poutine
@@ -18,6 +19,7 @@ from ppl_vae.queries.handlers import (
     Centre,
     Uncondition,
     find_plate_dim,
+    is_discrete,
     latent_sites,
     mean_of,
     repeated,
@@ -26,7 +28,7 @@ from ppl_vae.queries.handlers import (
 )
 from ppl_vae.queries.inputs import Inputs, held, put, require_choice
 from ppl_vae.queries.layout import common_shape, laid_out, placed
-from ppl_vae.sites import check_sites_match
+from ppl_vae.sites import Site, check_sites_match
 
 
 def sample(
@@ -172,8 +174,7 @@ def decode(
         chosen = {}
         for name, value in latents.items():
             check_site(name, sites)
-            tensor = torch.as_tensor(value, device=pair.device)
-            chosen[name] = tensor.to(pair.dtype) if tensor.is_floating_point() else tensor
+            chosen[name] = _chosen(pair, name, value, sites[name])
         lead, n = common_shape(chosen, sites)
         batch = rows(
             pair, n or (1 if like is None else len(as_tensors(pair, like)[0])), like, _of_like(given, inputs)
@@ -221,6 +222,17 @@ def read(
         else:
             latents[name] = value
     return Draws(latents, values, means)
+
+
+def _chosen(pair: Pair, name: str, value: Any, site: Site) -> Tensor:
+    """A latent that the caller chose, as a tensor of the type of the program's."""
+    tensor = torch.as_tensor(value, device=pair.device)
+    if not bool(tensor.isfinite().all()):
+        raise ValueError(
+            f"latent site {name!r}: the chosen latents hold NaN or infinity: choose finite numbers"
+        )
+    whole = is_discrete(site["fn"]) and not tensor.is_floating_point()
+    return tensor if whole else tensor.to(pair.dtype)
 
 
 def _of_like(given: Sequence[str], inputs: Inputs | None) -> list[str]:

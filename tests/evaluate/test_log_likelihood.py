@@ -279,7 +279,7 @@ def test_a_plate_of_another_size_is_refused():
 
 
 def test_plan_covers_all_particles_in_chunks_of_bounded_size():
-    images, cpu = to_data(torch.zeros(10_000, 1, 28, 28), torch.device("cpu")), torch.device("cpu")
+    images, cpu = to_data(torch.zeros(10_000, 1, 28, 28), make_pair()), torch.device("cpu")
     batch_size, chunks = plan(images, 5000, None, None, cpu)
     assert sum(chunks) == 5000
     assert batch_size * max(chunks) * 784 <= 2**21

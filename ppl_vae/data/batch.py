@@ -1,0 +1,87 @@
+"""One batch given by hand, made of what a data set would have given: numbers of the programs' types, all finite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppl_vae.data.checks import check_finite, divisor_of, to_float32
+from ppl_vae.data.errors import DataError
+from ppl_vae.data.foreign import to_array
+
+
+def to_batch(
+    items: Sequence[Any], dtypes: Sequence[torch.dtype], names: Sequence[str] = ()
+) -> tuple[Tensor, ...]:
+    """The tensors that programs are called with, the first as `Split` makes it: uint8 is divided by 255, bits are not.
+
+    Args:
+        items: Tensors or arrays, each (n, ...).
+        dtypes: of what the programs have been called with so far, one for each; empty where that is unknown,
+            which leaves all as they are but bytes and truth values in the first.
+        names: what the errors call them.
+
+    Raises:
+        DataError: no array, complex, NaN or infinite (the row is named), a number that is not whole where whole
+            ones belong, such as a label, or bytes that may or may not be pixels.
+    """
+    tensors = []
+    for number, item in enumerate(items):
+        name = f"tensor {number} of the batch" if len(items) > 1 else "the batch"
+        name = names[number] if names else name
+        tensor = _finite(item, name)
+        if number < len(dtypes):
+            wanted = dtypes[number]
+        elif number == 0 and tensor.dtype in (torch.uint8, torch.bool):
+            wanted = torch.get_default_dtype()
+        else:
+            wanted = tensor.dtype
+        tensors.append(_converted(tensor, wanted, name, is_data=number == 0))
+    return tuple(tensors)
+
+
+def _finite(value: Any, what: str) -> Tensor:
+    array = to_array(value, what)
+    if not isinstance(array, Tensor):
+        if array.dtype.kind not in "buif":
+            raise DataError(f"{what}: values of type {array.dtype} are not numbers; convert them first")
+        array = torch.tensor(to_float32(array) if array.dtype.kind == "f" else array)
+    if array.is_complex():
+        raise DataError(f"{what}: complex values are not supported; give their real parts")
+    if array.is_floating_point() and not bool(torch.isfinite(array).all()):
+        _name_row(array, what)
+    return array
+
+
+def _converted(array: Tensor, dtype: torch.dtype, what: str, is_data: bool) -> Tensor:
+    if array.dtype == dtype:
+        return array
+    converted = array.to(dtype)
+    if dtype.is_floating_point:
+        divisor = divisor_of(array) if array.numel() else 1.0
+        if divisor != 1.0 and not is_data:
+            raise DataError(
+                f"{what}: bytes (uint8) may be pixels or counts, and the programs take {dtype} here: give "
+                f"x.float() / 255 or x.float()"
+            )
+        return converted if divisor == 1.0 else converted / divisor
+    if not torch.equal(converted.to(array.dtype), array):
+        wrong = converted.to(array.dtype) != array
+        kind = "truth values" if dtype == torch.bool else f"whole numbers ({dtype})"
+        found = array[wrong].flatten()[0].item()
+        raise DataError(
+            f"{what}: the programs take {kind} here, and it holds {found:g}: convert it, as it is meant"
+        )
+    return converted
+
+
+def _name_row(array: Tensor, what: str) -> None:
+    try:
+        check_finite(array if array.dim() else array[None], what)
+    except DataError as error:
+        raise DataError(
+            f"{error}. Where missing values are meant, the programs take a mask as a tensor of its own"
+        ) from None
