@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import numbers
 import re
@@ -13,15 +12,12 @@ from typing import Any, get_type_hints
 from torch import Tensor, nn
 
 from ppl_vae.annotations import cast_to, readable
+from ppl_vae.trust import MODULES, ConfigError, find
 
 Tree = dict[str, Any]
 
-_OWN, _TORCH = "ppl_vae", "torch.nn.modules"
+_TORCH = "torch.nn.modules"
 _CONVENTION = "store each constructor argument, unmodified, under an attribute of the same name"
-
-
-class ConfigError(ValueError):
-    """A module that no tree can describe, or a tree that no module fits; says where and the fix."""
 
 
 def describe(module: nn.Module, seen: dict[nn.Module, Tree] | None = None) -> Tree:
@@ -174,7 +170,7 @@ def _build(tree: Any, trust: tuple[str, ...], where: str, built: dict[int, nn.Mo
     if not isinstance(init_args, Mapping):
         raise ConfigError(f"{at}init_args must be a mapping of arguments, got {init_args!r:.80}")
     built[id(tree)] = None
-    cls = _find_class(tree["class_path"], trust, at)
+    cls = find(tree["class_path"], trust, MODULES, at)
     sequential = cls.__init__ is nn.Sequential.__init__  # type: ignore[misc]
     parameters = _parameters(cls)
     if unknown := [key for key in init_args if key not in parameters]:
@@ -224,48 +220,6 @@ def _construct(value: Any, trust: tuple[str, ...], where: str, built: dict[int, 
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ConfigError(f"{where}: {value!r:.80} is of type {type(value).__name__}, not a plain value")
-
-
-def _find_class(path: str, trust: tuple[str, ...], at: str) -> type[nn.Module]:
-    parts = path.split(".")
-    # a dunder part would run a second copy of a module (__init__) or a program (__main__)
-    if len(parts) < 2 or not all(map(str.isidentifier, parts)) or any(p.startswith("__") for p in parts):
-        raise ConfigError(f"{at}{path!r} is not a class path such as 'ppl_vae.models.VAE'")
-    _check_trust(path, (*trust, "torch.nn"), at)  # before the import: importing a module runs its code
-    for split in range(len(parts) - 1, 0, -1):
-        module = ".".join(parts[:split])
-        try:
-            found: Any = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name and (module == error.name or module.startswith(error.name + ".")):
-                continue
-            raise ConfigError(f"{at}importing {module} fails: {error}") from error
-        except Exception as error:
-            raise ConfigError(f"{at}importing {module} fails: {type(error).__name__}: {error}") from error
-        for part in parts[split:]:
-            found = getattr(found, part, None)
-            if not isinstance(found, type):
-                raise ConfigError(f"{at}{path} is not a class: give the class path of an nn.Module")
-        if not issubclass(found, nn.Module):
-            raise ConfigError(f"{at}{path} is not a torch.nn.Module, so it cannot be part of a pair")
-        _check_trust(f"{found.__module__}.{found.__qualname__}", trust, at)
-        return found
-    raise ConfigError(
-        f"{at}there is no module {parts[0]}: start Python in the folder of that file, or put the folder "
-        f"on PYTHONPATH"
-    )
-
-
-def _check_trust(path: str, trust: tuple[str, ...], at: str) -> None:
-    if any(path.startswith(f"{root}.") for root in (_OWN, _TORCH, *trust)):
-        return
-    top = path.split(".")[0]
-    if top in sys.stdlib_module_names or top == "torch":
-        raise ConfigError(f"{at}{path} is refused: it is no module of ppl_vae or torch.nn.modules")
-    raise ConfigError(
-        f"{at}{path} is not part of ppl_vae, and to import it runs its code: pass trust=({top!r},) if you "
-        f"trust its author"
-    )
 
 
 def _advice(value: Any) -> str:

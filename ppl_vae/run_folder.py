@@ -20,6 +20,8 @@ import yaml
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from ppl_vae.safe_yaml import read_yaml
+
 CONFIG = "config.yaml"
 WEIGHTS = "weights.safetensors"
 CHECKPOINT = "checkpoint.pt"
@@ -103,8 +105,8 @@ class RunFolder:
         """
         path = self._existing(CONFIG)
         try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+            config = read_yaml(path)
+        except (ValueError, OSError, RecursionError) as error:
             raise RunError(f"{path} is not the YAML of a run: {error}") from error
         if not isinstance(config, dict) or "ppl_vae" not in config:
             raise RunError(f"{path} is no run's configuration: it lacks the key ppl_vae, the version")

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from ppl_vae.cli.errors import UsageError, explain
+from ppl_vae.cli.words import in_words
 
 COMMANDS = {
     "train": "train a pair on data, then judge it: a run's folder with weights, metrics, pictures, summary",
@@ -74,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        _say(f"error: {explain(error)}")
+        text = explain(error)
+        _say(f"error: {in_words(text, _options(words)) if '=' in text else text}")
         return USAGE if isinstance(error, UsageError) else FAILED
 
 
@@ -99,6 +101,13 @@ def _dispatch(words: list[str]) -> int:
         sys.path.append(os.getcwd())  # last, so that a file called random.py hides nothing
     result: int = command.run(words[1:])
     return result
+
+
+def _options(words: list[str]) -> set[str]:
+    """The options of the command that failed; none where it cannot say."""
+    module = sys.modules.get(f"ppl_vae.cli.command_{words[0]}")
+    make = getattr(module, "parser", None)
+    return set() if make is None else {name for action in make()._actions for name in action.option_strings}
 
 
 def _say(message: str) -> None:

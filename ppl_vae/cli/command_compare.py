@@ -139,6 +139,7 @@ def run(words: Sequence[str]) -> int:
     print(f"{dataset!r}\ncompares in {folder}", flush=True)
     keep = chosen.clone()
     keep.config = keep.run_dir = None
+    keep.trust = []  # whom one trusts is never read from a file
     text = options.dump(keep)
     atomic_write(folder / COMMAND, lambda path: path.write_text(text, encoding="utf-8"))
     try:

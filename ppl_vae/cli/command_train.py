@@ -160,6 +160,7 @@ def _keep_command(options: Parser, chosen: jsonargparse.Namespace, folder: Path)
         return
     again = chosen.clone()
     again.config = again.run_dir = None
+    again.trust = []  # whom one trusts is never read from a file
     again.resume = False
     text = options.dump(again)
     atomic_write(folder / COMMAND, lambda path: path.write_text(text, encoding="utf-8"))

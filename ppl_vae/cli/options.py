@@ -6,6 +6,7 @@ import argparse
 import difflib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 import jsonargparse
@@ -15,6 +16,7 @@ from torch import nn
 
 import ppl_vae.kl
 from ppl_vae import data, estimators, guides, likelihoods, models, nets, priors
+from ppl_vae.cli.config_file import ConfigFile, is_import_path, plain_options
 from ppl_vae.cli.default_pair import make_pair
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.pair import Pair
@@ -23,7 +25,15 @@ _NAMESPACES: tuple[ModuleType, ...] = (models, guides, priors, nets, likelihoods
 
 
 class Parser(jsonargparse.ArgumentParser):
-    """jsonargparse's parser, less talkative; `make_parser` makes one."""
+    """jsonargparse's parser, less talkative, and careful with files; `make_parser` makes one.
+
+    Attributes:
+        trusted: the user's modules that a file of options may name.
+        named: the import paths that stand in the words themselves, and are trusted for that.
+    """
+
+    trusted: tuple[str, ...] = ()
+    named: frozenset[str] = frozenset()
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
         # jsonargparse lists every subclass of nn.Module that happens to be imported: pages of them
@@ -39,8 +49,13 @@ class Parser(jsonargparse.ArgumentParser):
         Raises:
             UsageError: for an unknown option, a value of the wrong type, a class that is not there.
         """
+        words, self.trusted = take_trust(words)
+        self.named = self._paths(words)
         try:
-            return self.parse_args(self._completed(words))
+            # the surroundings are no command line: what they name is not read
+            options = self.parse_args(self._completed(words), env=False)
+            options.trust = list(self.trusted)
+            return options
         except argparse.ArgumentError as error:
             raise UsageError(
                 f"{self._readable(error)}\n(ppl-vae {self.prog.split()[-1]} --help lists the options)"
@@ -51,6 +66,17 @@ class Parser(jsonargparse.ArgumentParser):
         instantiate = getattr(self, "instantiate", None) or self.instantiate_classes  # before 4.49
         built: jsonargparse.Namespace = instantiate(options)
         return built
+
+    def _paths(self, words: Sequence[str]) -> frozenset[str]:
+        """The import paths among the words, where a class or function is meant."""
+        plain, option = plain_options(self), ""
+        found: set[str] = set()
+        for word in words:
+            name, _, value = word.partition("=") if word.startswith("--") else (option, "", word)
+            option = name
+            if name.startswith("--") and name.removeprefix("--") not in plain and name != "--config":
+                found.update(part for part in re.split(r"[^\w.]+", value) if is_import_path(part))
+        return frozenset(found)
 
     def _completed(self, words: Sequence[str]) -> list[str]:
         """`--resume` for `--resume true`, and `--kl Beta` for `--kl ppl_vae.kl.Beta`."""
@@ -112,8 +138,54 @@ def make_parser(command: str, description: str, epilog: str = "", arguments: str
         exit_on_error=False,
         formatter_class=_Formatter,
     )
-    parser.add_argument("--config", action="config", help="a YAML file of options; --print_config writes one")
+    parser.add_argument(
+        "--config", action=ConfigFile, help="a YAML file of options; --print_config writes one"
+    )
+    parser.add_argument(
+        "--trust",
+        type=list[str],
+        default=[],
+        metavar="MODULE",
+        help="your own modules that a file may name, one or several: --trust my_file. What stands in the "
+        "command's words needs none",
+    )
     return parser
+
+
+def take_trust(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The words without `--trust`, and the modules that it names: `a`, `a b`, `a,b` or `[a, b]`.
+
+    Raises:
+        UsageError: for what is no name of a module.
+
+    >>> take_trust(["run", "--trust", "my_file", "mine.nets", "--num", "3"])
+    (['run', '--num', '3'], ('my_file', 'mine.nets'))
+    """
+    left: list[str] = []
+    trusted: list[str] = []
+    taking = False
+    for position, word in enumerate(words):
+        if word == "--trust" or word.startswith("--trust="):
+            taking, value = True, word.partition("=")[2]
+            if not value and words[position + 1 : position + 2] in ([], ["--trust"]):
+                raise UsageError("--trust needs the name of a module, such as --trust my_file")
+        elif taking and not word.startswith("-") and (words[position - 1] == "--trust" or _is_module(word)):
+            value = word
+        else:
+            left.append(word)
+            taking = False
+            continue
+        for name in filter(None, re.split(r"[\s,\[\]'\"]+", value)):
+            if name.endswith(".py"):
+                raise UsageError(f"--trust {name}: the module in that file goes by {Path(name).stem}")
+            if not all(map(str.isidentifier, name.split("."))):
+                raise UsageError(f"--trust {name}: that is no name of a module, such as my_file")
+            trusted.append(name)
+    return left, tuple(trusted)
+
+
+def _is_module(word: str) -> bool:
+    return all(map(str.isidentifier, word.split("."))) and not Path(word).exists()
 
 
 class _Formatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):

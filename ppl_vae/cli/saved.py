@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jsonargparse
-import yaml
 
 from ppl_vae import data, runs
 from ppl_vae.cli.command_train import COMMAND
@@ -14,17 +13,12 @@ from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.options import Parser
 from ppl_vae.pair import Pair
 from ppl_vae.run_folder import RunError
+from ppl_vae.safe_yaml import YamlError, read_yaml
 
 
 def add_run(parser: Parser) -> None:
     """The run's folder, whose code to trust, and where to compute."""
     parser.add_argument("run", type=Path, help="the run's folder, such as runs/digits")
-    parser.add_argument(
-        "--trust",
-        type=list[str],
-        default=[],
-        help="your own modules whose classes the run names: --trust my_file",
-    )
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, cuda:1, mps")
 
 
@@ -51,10 +45,10 @@ def data_of_run(options: jsonargparse.Namespace) -> data.DataSet:
             f"{options.run} does not say its data, since it was not made by ppl-vae train: give --data"
         )
     try:
-        kept = yaml.safe_load(path.read_text(encoding="utf-8"))
+        kept = read_yaml(path)
         load: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in kept["load"].items()
         }
         return data.load(kept["data"], **load)
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (YamlError, OSError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path} is damaged ({error}): give --data") from error
