@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -143,7 +144,8 @@ def fit(
         CaptureError: with `capture=True`, for a step that cannot be captured.
         ValueError: for an option out of range, or a treatment of the KL term that the estimator has no
             place for.
-        RunError: for a folder that holds another run, or a checkpoint of other settings.
+        RunError: for a folder that holds another run, that another process writes to, that cannot be written,
+            or whose checkpoint is damaged or of other settings, another pair or other data.
         TrainingError: when the loss stops being finite; names the step and the site.
     """
     settings = _settings(locals())
@@ -163,7 +165,7 @@ def fit(
     auxiliary = estimator.auxiliary.to(fabric.device) if isinstance(estimator, Estimator) else nn.Module()
     parameters = [p for module in (pair, auxiliary) for p in module.parameters() if p.requires_grad]
     torch_optimizer = make_optimizer(optimizer, parameters, learning_rate, weight_decay)
-    folder = _folder(run_dir, resume) if fabric.is_global_zero else None
+    folder = RunFolder(run_dir) if run_dir is not None and fabric.is_global_zero else None
     learners: dict[str, Learner] = {"estimator": auxiliary}
     if treatment is not None:
         learners["kl"] = treatment
@@ -171,8 +173,8 @@ def fit(
     on_cpu = fabric.device.type == "cpu"  # elsewhere, looking at a loss would make the device wait
     given: Tensor | tuple[Tensor, ...] = example
 
-    with random_numbers(seed + fabric.global_rank, fabric.device):
-        if folder is not None and resume and (folder.path / CHECKPOINT).exists():
+    with random_numbers(seed + fabric.global_rank, fabric.device), _owned(folder, resume):
+        if folder is not None and resume and folder.has(CHECKPOINT):
             training.resume()
         if folder is not None:  # only now: a folder whose checkpoint does not fit must stay as it was
             folder.write_config({**pair_config(pair), "fit": settings})
@@ -222,6 +224,8 @@ def fit(
                         row["capture_seconds"] = step.captured.seconds
                     if not math.isfinite(row["train_bound"]):
                         raise NotFinite(f"the epoch's mean bound is {row['train_bound']}")
+                    if not training.is_finite():
+                        raise NotFinite("the epoch's last step left parameters that are not finite")
                     last = training.epoch == epochs
                     if valid is not None and (last or training.epoch % validate_every == 0):
                         means = validate(pair, estimator, valid, seed)
@@ -235,8 +239,7 @@ def fit(
         except NotFinite as error:
             where = name_bad_site(pair, train.batch(given) if isinstance(given, Tensor) else given)
             training.restore_last_good()
-            if folder is not None:
-                folder.save_weights(pair)
+            training.save_results()
             raise TrainingError(
                 f"training stopped in step {training.step + 1}, epoch {training.epoch + 1}: {error}. Not "
                 f"finite first: {where}. The pair keeps its last good weights. Try a smaller "
@@ -248,11 +251,7 @@ def fit(
             bar.close()
             for writer in writers:
                 writer.close()
-    if training.stopped != "interrupted":
-        training.restore_best()
-    if folder is not None:
-        folder.write_metrics(training.history)
-        folder.save_weights(pair)
+        training.finish()
     return Run(
         pair.eval(),
         pd.DataFrame(training.history),
@@ -278,6 +277,8 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("matmul_precision='bf16' is for captured steps alone: give capture=True too")
     if options["resume"] and options["run_dir"] is None:
         raise ValueError("resume=True needs the run's folder: fit(..., run_dir='runs/name', resume=True)")
+    if options["run_dir"] is not None:
+        RunFolder(options["run_dir"])  # refuses what is no path
     estimator = options["estimator"]
     if not isinstance(estimator, PyroELBO):
         raise ValueError(
@@ -357,16 +358,18 @@ def _kl_schedule(
     return schedule
 
 
-def _folder(run_dir: str | Path | None, resume: bool) -> RunFolder | None:
-    if run_dir is None:
-        return None
-    folder = RunFolder(run_dir)
-    if not resume and (folder.path / CONFIG).exists():
-        raise RunError(
-            f"{folder.path} already holds a run: choose another run_dir, or continue it with resume=True"
-        )
-    folder.clean()
-    return folder
+@contextmanager
+def _owned(folder: RunFolder | None, resume: bool) -> Iterator[None]:
+    """The folder is this run's alone, and free where it does not resume."""
+    if folder is None:
+        yield
+        return
+    with folder.owned():
+        if not resume and folder.has(CONFIG):
+            raise RunError(
+                f"{folder.path} already holds a run: choose another run_dir, or continue it with resume=True"
+            )
+        yield
 
 
 def _summary(row: Row, epochs: int) -> str:

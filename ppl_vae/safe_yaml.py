@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from ppl_vae.runs.seals import problem_of
+
 MAX_BYTES = 2**20
 MAX_DEPTH = 100
 MAX_VALUES = 100_000
@@ -32,7 +34,7 @@ def read_text(path: str | Path) -> str:
     """The text of a file of options, at most `MAX_BYTES` of it.
 
     Raises:
-        YamlError: for a larger file, or one that is not UTF-8.
+        YamlError: for a larger file, one that is not UTF-8, or that does not have the checksum that it names.
         OSError: when it cannot be read.
     """
     with open(path, "rb") as file:
@@ -40,11 +42,14 @@ def read_text(path: str | Path) -> str:
     if len(content) > MAX_BYTES:
         raise YamlError(f"it is larger than {MAX_BYTES:,} bytes: no file of options is")
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise YamlError(
             f"it is not UTF-8 text ({error.reason} in byte {error.start}): save it as UTF-8"
         ) from error
+    if problem := problem_of(text):
+        raise YamlError(problem)
+    return text
 
 
 def load_yaml(text: str) -> Any:

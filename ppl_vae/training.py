@@ -75,9 +75,13 @@ class Training:
         elif self.patience is not None and self.epoch - self.best_epoch >= self.patience:
             self.stopped = "early"
 
+    def is_finite(self) -> bool:
+        """Whether every parameter of the pair is."""
+        return all(bool(parameter.isfinite().all()) for parameter in self.pair.parameters())
+
     def restore_last_good(self) -> None:
         """The weights of the last epoch's end, if those of now are no longer finite."""
-        if not all(bool(parameter.isfinite().all()) for parameter in self.pair.parameters()):
+        if not self.is_finite():
             self.pair.load_state_dict(self._last_good)
 
     def restore_best(self) -> None:
@@ -85,12 +89,26 @@ class Training:
         if self._best is not None:
             self.pair.load_state_dict(self._best)
 
+    def finish(self) -> None:
+        """The weights that are kept, in the pair and in the folder."""
+        if self.folder is not None and self.folder.is_lost():
+            self.save()  # the checkpoint is gone too
+        self.restore_last_good()
+        if self.stopped != "interrupted":
+            self.restore_best()
+        self.save_results()
+
+    def save_results(self) -> None:
+        """Write weights and metrics, each atomically."""
+        if self.folder is not None:
+            self.folder.save_results(self.pair, self.history)
+            self.folder.tell()
+
     def save(self) -> None:
-        """Write metrics, weights and a checkpoint of this moment, each atomically."""
+        """Write weights, metrics and a checkpoint of this moment, each atomically."""
         if self.folder is None:
             return
-        self.folder.write_metrics(self.history)
-        self.folder.save_weights(self.pair)
+        self.folder.save_results(self.pair, self.history)
         cuda = torch.cuda.get_rng_state(self.pair.device) if self.pair.device.type == "cuda" else None
         self.folder.save_checkpoint(
             {
@@ -110,6 +128,7 @@ class Training:
                 "routes": routes.chosen(),
             }
         )
+        self.folder.tell()
 
     def resume(self) -> None:
         """Become what the folder's checkpoint holds, random numbers included.

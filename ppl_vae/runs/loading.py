@@ -11,7 +11,9 @@ from torch import nn
 
 from ppl_vae.config import ConfigError, Tree, build, describe
 from ppl_vae.pair import Pair
-from ppl_vae.run_folder import CONFIG, WEIGHTS, RunError, RunFolder, shared_names, shortened, written_version
+from ppl_vae.runs.errors import RunError
+from ppl_vae.runs.folder import CONFIG, WEIGHTS, RunFolder, written_version
+from ppl_vae.runs.weights import shared_names, shortened
 
 
 def pair_config(pair: Pair) -> dict[str, Any]:
