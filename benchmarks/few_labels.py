@@ -175,7 +175,7 @@ def active_means(pair: pv.Pair, images: data.DataSet) -> data.DataSet:
         assert isinstance(split.rows, ResidentRows)
         return replace(split, rows=ResidentRows((split.rows.tensor - centre)[:, active].contiguous()))
 
-    return replace(means, train=part(means.train), valid=part(means.valid), test=part(means.test))
+    return replace(means, **{name: part(split) for name, split in means.parts().items()})
 
 
 def accuracy(pair: pv.Pair, split: data.Split) -> float:
@@ -296,7 +296,7 @@ def main() -> None:
         given = {name: options[f"{method}.{name}"] for name in asdict(SETTINGS[method])}
         settings, results = M2(**given), []
         parts = features if method == "m1+m2" else images
-        judge = parts.valid if options["tune"] else parts.test
+        judge = parts.part("valid" if options["tune"] else "test")
         for seed in options["seeds"]:
             folder = work / f"{method}-{seed}"
             kept = folder / "result.json"
@@ -322,8 +322,7 @@ def main() -> None:
 
 def replace_dynamic(images: data.DataSet, dynamic: bool) -> data.DataSet:
     """The same images, as they are or binarised afresh at every batch."""
-    parts = {name: replace(getattr(images, name), dynamic=dynamic) for name in ("train", "valid", "test")}
-    return replace(images, **parts)
+    return replace(images, **{name: replace(part, dynamic=dynamic) for name, part in images.parts().items()})
 
 
 if __name__ == "__main__":

@@ -191,7 +191,7 @@ def main() -> None:
 def _all_training_images(mnist: data.DataSet) -> data.Split:
     """The literature trains on all 60,000: train and valid together, binarised afresh at every batch."""
     raw = data.load("mnist", binarise=None)
-    rows = torch.cat([part.rows.tensor for part in (raw.train, raw.valid)])  # type: ignore[union-attr]
+    rows = torch.cat([part.rows.tensor for part in (raw.train, raw.part("valid"))])  # type: ignore[union-attr]
     return data.Split(data.rows.ResidentRows(rows), divisor=255.0, dynamic=True)
 
 

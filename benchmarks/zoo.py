@@ -120,8 +120,9 @@ def judge(
     row = {
         "-log p": -likelihood.value,
         "standard error": likelihood.standard_error,
-        "Monte Carlo error": likelihood.monte_carlo_standard_error,
-        "k-hat above 0.7": likelihood.share_unreliable,
+        "lower bound": likelihood.is_lower_bound,
+        "Monte Carlo error": None if likelihood.is_lower_bound else likelihood.monte_carlo_standard_error,
+        "k-hat above the limit": likelihood.share_unreliable,
         "ELBO": bounds.elbo,
         "ELBO standard error": bounds.standard_error,
         "reconstruction": bounds.reconstruction,

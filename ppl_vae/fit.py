@@ -17,7 +17,6 @@ from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from ppl_vae.capture import worth_capturing
 from ppl_vae.capture.numerics import without_denormals
@@ -31,6 +30,7 @@ from ppl_vae.optimizers import make_optimizer, make_schedule
 from ppl_vae.pair import Pair
 from ppl_vae.particles import draw
 from ppl_vae.precision import mixed_precision
+from ppl_vae.progress import show_progress
 from ppl_vae.run_folder import CHECKPOINT, CONFIG, RunError, RunFolder
 from ppl_vae.runs import pair_config
 from ppl_vae.sites import latent_names
@@ -136,7 +136,8 @@ def fit(
             bfloat16, on a CPU; sums, log-probabilities and all else are float32. It takes less time only on
             a processor that has such products (AVX512-BF16, AMX), and needs `capture=True`.
         loggers: "tensorboard", "wandb", "mlflow"; metrics.csv is always written.
-        progress: show a progress bar.
+        progress: show a progress bar; where standard error is no terminal, a line an epoch at most every
+            ten seconds.
         check: run `check_pair` first.
 
     Raises:
@@ -151,6 +152,11 @@ def fit(
     settings = _settings(locals())
     fabric = fabric or _fabric(device)
     train, valid = _parts(data, fabric)
+    if patience is not None and valid is None:
+        raise ValueError(
+            f"patience={patience} stops by the validation bound, and the data has no valid part: leave patience "
+            f"out, or give a DataSet with a valid part"
+        )
     pair.to(fabric.device)
     with random_numbers(seed, fabric.device):
         example = train.take(8).tensors()
@@ -194,9 +200,9 @@ def fit(
         )
         writers = open_loggers(loggers, folder.path if folder else None, settings)
         silent = not (progress and fabric.is_global_zero)
-        bar = tqdm(total=total, initial=training.step, disable=silent, unit="step", mininterval=0.2)
+        bar = show_progress(total, show=not silent, initial=training.step, leave=True, milestones=True)
         if step.captured is not None:
-            bar.set_postfix_str("compiling the step")
+            bar.describe("compiling the step")
         quiet = pyro.validation_enabled(False)  # check_pair has validated; a hot loop need not again
         half = mixed_precision(pair.model, pair.guide, dtype=_net_dtype(precision, fabric.device))
         try:
@@ -235,7 +241,7 @@ def fit(
                         training.save()
                     for writer in writers:
                         writer.log(row, training.epoch)
-                    bar.set_postfix_str(_summary(row, epochs))
+                    bar.line(_summary(row, epochs))
         except NotFinite as error:
             where = name_bad_site(pair, train.batch(given) if isinstance(given, Tensor) else given)
             training.restore_last_good()

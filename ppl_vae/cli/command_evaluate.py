@@ -39,7 +39,7 @@ def run(words: Sequence[str]) -> int:
     options = parser().read(words)
     pair = load_pair(options)
     dataset = data_of_run(options)
-    split = getattr(dataset, options.part)
+    split = dataset.part(options.part)
     judgement = judge(pair, split, seed=options.seed, progress=options.progress, **vars(options.evaluate))
     print(f"{options.part} data of {dataset.name}: {judgement}")
     if options.out is not None:

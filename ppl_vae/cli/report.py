@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +62,17 @@ class Judgement:
                 "log_likelihood_monte_carlo_standard_error": likelihood.monte_carlo_standard_error,
                 "num_particles": likelihood.num_particles,
                 "ess_median": float(likelihood.ess.median()),
-                "k_hat_share_above_0.7": likelihood.share_unreliable,
+                "log_likelihood_is_lower_bound": likelihood.is_lower_bound,
+                "k_hat_limit": likelihood.k_hat_limit,
+                "k_hat_share_above_limit": likelihood.share_unreliable,
                 "active_units": dict(active.count),
                 "latent_units": dict(active.total),
             }
-        return numbers
+        # JSON has no NaN: what is not known, or withheld, is null
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in numbers.items()
+        }
 
 
 def judge(pair: Pair, split: Split, *, seed: int, progress: bool, **options: Any) -> Judgement:

@@ -11,13 +11,13 @@ from typing import Any
 import joblib  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ppl_vae.compare.factories import Estimators, objects
 from ppl_vae.compare.job import Job, Judging, MakePair, Score, initial_pair
 from ppl_vae.compare.training_result import AfterTraining
 from ppl_vae.data import DataSet, Split, as_split
 from ppl_vae.isolation import random_numbers
+from ppl_vae.progress import show_progress
 from ppl_vae.sites import PairError
 from ppl_vae.testing.linter import check_estimator_for
 from ppl_vae.testing.site_facts import read_sites
@@ -184,10 +184,10 @@ def make_jobs(
 def run_jobs(jobs: Sequence[Job], *, n_jobs: int, progress: bool) -> AfterTraining:
     """Run what has not been run, several at a time, and gather the scores."""
     scores: dict[int, Score] = {}
-    with tqdm(total=len(jobs), unit="run", disable=not progress) as bar:
+    with show_progress(len(jobs), "compare", "runs", show=progress, leave=True) as bar:
         for number, score in _each(jobs, n_jobs):
             scores[number] = score
-            bar.set_postfix_str(f"{jobs[number].name}, seed {jobs[number].seed}")
+            bar.describe(f"{jobs[number].name}, seed {jobs[number].seed}")
             bar.update()
     return AfterTraining.of(jobs, [scores[number] for number in range(len(jobs))])
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ppl_vae.capture.function import Capture
 from ppl_vae.compare.cost import cost
@@ -19,6 +18,7 @@ from ppl_vae.compare.reference import Evidence, References, evidence_of, sample_
 from ppl_vae.data import DataSet, Split, as_split
 from ppl_vae.isolation import random_numbers
 from ppl_vae.pair import Pair
+from ppl_vae.progress import show_progress
 from ppl_vae.testing.linter import check_estimator_for
 
 LADDER = (1, 2, 5, 10, 20, 50)
@@ -109,14 +109,15 @@ def at_point(
     measured: list[Cell] = []
     references = References(pair, batch, reference_draws, seed, capture)
     last = None
-    with tqdm(cells, unit="bound", disable=not progress, leave=False) as bar:
-        for family, size in bar:
-            bar.set_postfix_str(f"{family.name}, K = {size}")
+    with show_progress(len(cells), "at a point", "bounds", show=progress) as bar:
+        for family, size in cells:
+            bar.describe(f"{family.name}, K = {size}")
             if size != last:  # they are large, and only of use to estimators of the same K
                 references = References(pair, batch, reference_draws, seed + 17 * size + 1, capture)
                 last = size
             sampler = GradientSampler(pair, family.make(size), batch, capture)
             measured.append(_measure(sampler, family, size, draws, seed + 17 * size, references, evidence))
+            bar.update()
     return AtPoint.of(
         measured,
         {
@@ -128,6 +129,7 @@ def at_point(
             "evidence": evidence.value,
             "evidence_standard_error": evidence.standard_error,
             "evidence_source": evidence.source,
+            "evidence_is_lower_bound": int(evidence.is_lower_bound),  # netCDF has no truth values
             "distance_source": evidence.gradient_source,
         },
     )

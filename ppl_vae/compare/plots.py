@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 
 from ppl_vae.compare.slopes import Slope
+from ppl_vae.compare.trust import lower_bounds
 
 _MARKERS = "osD^vPX*<>"
 
@@ -38,10 +39,10 @@ def bounds(dataset: xarray.Dataset, ax: Axes | None = None) -> Axes:
         )
     evidence, error = dataset.attrs["evidence"], dataset.attrs["evidence_standard_error"]
     if np.isfinite(evidence):
-        source = dataset.attrs["evidence_source"]
-        ax.axhline(
-            evidence, color="0.2", linestyle="--", linewidth=1.2, zorder=0, label=f"log p(x), {source}"
-        )
+        # a legend of one long line would leave no room for the picture
+        source = dataset.attrs["evidence_source"].replace(": ", ":\n").replace(", ", ",\n")
+        what = "at most log p(x)" if dataset.attrs.get("evidence_is_lower_bound", 0) else "log p(x)"
+        ax.axhline(evidence, color="0.2", linestyle="--", linewidth=1.2, zorder=0, label=f"{what},\n{source}")
     if error > 0:
         ax.axhspan(evidence - 2 * error, evidence + 2 * error, color="0.2", alpha=0.12, linewidth=0)
     _particles_axis(ax, dataset.K.values)
@@ -158,7 +159,8 @@ def scores(dataset: xarray.Dataset, ax: Axes | None = None) -> Axes:
 
     A dot for each seed; the mean with bars of one (thick) and two (thin) standard errors of its
     difference from the best, paired by datum and seed: estimators whose thin bars reach the best's
-    line cannot be told from it. The best one has no bar.
+    line cannot be told from it. The best one has no bar. A "!" stands where k-hat makes log p(x) a lower
+    bound and no more.
     """
     names = [str(name) for name in dataset.estimator.values]
     score = (
@@ -182,11 +184,14 @@ def scores(dataset: xarray.Dataset, ax: Axes | None = None) -> Axes:
         )
         ax.scatter([mean], [row], s=46, color=colour, zorder=4)
     ax.axvline(-score[best], color="0.3", linestyle=":", linewidth=1)
-    ax.set_yticks(range(len(order)), [names[number] for number in order])
+    bounded = lower_bounds(dataset)
+    ax.set_yticks(range(len(order)), [names[number] + " !" * bounded[number] for number in order])
     ax.set_ylim(len(order) - 0.5, -0.5)
     ax.set_xlabel(
         f"$-\\log p(x)$, nats per datum, K = {dataset.attrs['judge_particles']:,}  (left is better)"
     )
+    if any(bounded):
+        ax.set_title("! log p(x) is a lower bound only: k-hat is too high", fontsize="medium")
     ax.grid(alpha=0.3, axis="x")
     return ax
 

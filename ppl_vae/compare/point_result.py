@@ -182,17 +182,19 @@ class AtPoint:
 
     def __str__(self) -> str:
         attributes = self.dataset.attrs
+        bounded = attributes.get("evidence_is_lower_bound", 0)
         head = (
             f"at one point: {attributes['num_data']} data, {attributes['draws']:,} draws; "
-            f"log p(x) = {attributes['evidence']:.3f} nats, {attributes['evidence_source']}"
+            f"log p(x) {'≥' if bounded else '='} {attributes['evidence']:.3f} nats, {attributes['evidence_source']}"
         )
+        gap = "gap ≥" if bounded else "gap"
         table = self.table
         shown = pd.DataFrame(
             {
                 "estimator": table["estimator"],
                 "K": table["K"],
                 "bound": [plus_minus(row.bound, row.bound_standard_error) for row in table.itertuples()],
-                "gap": [plus_minus(row.gap, row.gap_standard_error) for row in table.itertuples()],
+                gap: [plus_minus(row.gap, row.gap_standard_error) for row in table.itertuples()],
             }
         )
         for part in self.dataset.part.values:

@@ -28,7 +28,8 @@ class Evidence:
     """log p(x) of a batch, the mean over its data in nats, and its gradient in the model's parameters.
 
     Attributes:
-        value, standard_error: of log p(x); the error is zero where it is exact.
+        value, standard_error: of log p(x); the error is zero where it is exact, and nan where
+            `is_lower_bound`.
         source: where they come from.
         gradient: (P_model,).
         moments: the draws that `gradient` comes from; None where it is exact.
@@ -41,6 +42,8 @@ class Evidence:
     gradient: Tensor
     moments: Moments | None
     gradient_source: str
+    is_lower_bound: bool = False
+    """k-hat does not let the estimate stand: see `evaluate.log_likelihood`."""
 
 
 def evidence_of(
@@ -78,8 +81,11 @@ def evidence_of(
     moments = sample_moments(GradientSampler(pair, IWAE(size), batch, capture), draws, seed + 2)[1]
     moments = moments.part(layout.part("model"))
     error = estimate.monte_carlo_standard_error
+    if estimate.is_lower_bound:
+        source += f": {estimate.why_lower_bound}"
+    of_gradient = f"IWAE, K = {size:,}, mean of {draws:,} draws"
     return Evidence(
-        estimate.value, error, source, moments.mean, moments, f"IWAE, K = {size:,}, mean of {draws:,} draws"
+        estimate.value, error, source, moments.mean, moments, of_gradient, estimate.is_lower_bound
     )
 
 

@@ -17,8 +17,9 @@ from matplotlib.axes import Axes
 from ppl_vae.compare import plots
 from ppl_vae.compare.job import Job, Score
 from ppl_vae.compare.storage import load_dataset, save_dataset
-from ppl_vae.evaluate.log_likelihood import K_HAT_LIMIT
+from ppl_vae.compare.trust import lower_bounds, unreliable_shares
 from ppl_vae.evaluate.table import plus_minus
+from ppl_vae.evaluate.trust import k_hat_limit
 
 _CURVES = ("step", "seconds", "train_bound", "train_elbo", "valid_bound", "valid_elbo")
 
@@ -126,10 +127,12 @@ class AfterTraining:
         """One row for each estimator, in the order given.
 
         `nll` is -log p(x); `difference` is how much higher log p(x) is than the first estimator's, and
-        `sigmas` how many standard errors that is; `k_hat_high` is the share of data with k-hat above 0.7.
+        `sigmas` how many standard errors that is; `k_hat_high` is the share of data with a k-hat above what the
+        number of particles allows, and `lower_bound` whether that makes log p(x) a lower bound and no more.
         """
         rows = []
-        for name in self.dataset.estimator.values:
+        shares, bounded = unreliable_shares(self.dataset), lower_bounds(self.dataset)
+        for name, share, is_bound in zip(self.dataset.estimator.values, shares, bounded, strict=True):
             run = self.dataset.sel(estimator=name)
             error = float(run.difference_standard_error)
             row: dict[str, Any] = {
@@ -145,10 +148,7 @@ class AfterTraining:
             for site in self.dataset.site.values:
                 row[f"kl_{site}"] = float(run.kl.sel(site=site).mean("seed"))
                 row[f"active_{site}"] = float(run.active_units.sel(site=site).mean("seed"))
-            known = run.k_hat.notnull()
-            row["k_hat_high"] = (
-                float((run.k_hat > K_HAT_LIMIT).sum() / known.sum()) if known.any() else math.nan
-            )
+            row["k_hat_high"], row["lower_bound"] = share, is_bound
             row["epochs"] = float(run.epochs.mean("seed"))
             row["seconds"] = float(run.seconds_total.mean("seed"))
             row["seeds"] = int(run.log_likelihood.notnull().sum())
@@ -190,12 +190,16 @@ class AfterTraining:
 
     def __str__(self) -> str:
         attributes = self.dataset.attrs
-        table = self.table
+        table, size = self.table, int(attributes["judge_particles"])
         shown = pd.DataFrame(
             {
                 "estimator": table["estimator"],
                 "-log p(x)": [
-                    plus_minus(row.nll, math.hypot(row.standard_error_data, _known(row.standard_error_seeds)))
+                    "≤ " * row.lower_bound
+                    + plus_minus(
+                        row.nll, math.hypot(row.standard_error_data, _known(row.standard_error_seeds))
+                    )
+                    + " !" * row.lower_bound
                     for row in table.itertuples()
                 ],
                 f"better than {table['estimator'][0]}": [
@@ -209,7 +213,7 @@ class AfterTraining:
                     for name in table
                     if name.startswith(("kl_", "active_"))
                 },
-                "k-hat > 0.7": table["k_hat_high"].map("{:.1%}".format),
+                f"k-hat > {k_hat_limit(size):.2g}": table["k_hat_high"].map("{:.1%}".format),
                 "epochs": table["epochs"].map("{:g}".format),
                 "seconds": table["seconds"].map("{:.3g}".format),
             }
@@ -222,10 +226,16 @@ class AfterTraining:
         )
         head = (
             f"after training, {attributes['budget']} each, {count} {'seed' if count == 1 else 'seeds'}; judged on "
-            f"{self.dataset.sizes['datum']:,} data with K = {attributes['judge_particles']:,}; nats per datum"
+            f"{self.dataset.sizes['datum']:,} data with K = {size:,}; nats per datum"
         )
         failed = "".join(f"\nfailed: {run}: {why}" for run, why in self.failures.items())
-        return f"{head}\n{shown.to_string(index=False)}{alone}{failed}"
+        marked = (
+            "\n! a lower bound on log p(x): k-hat is too high, or K too small for it. How much better such a run "
+            "is may change with K: raise judge_particles"
+            if table["lower_bound"].any()
+            else ""
+        )
+        return f"{head}\n{shown.to_string(index=False)}{marked}{alone}{failed}"
 
 
 def _statistics(per_datum: np.ndarray) -> dict[str, tuple[list[str], np.ndarray]]:

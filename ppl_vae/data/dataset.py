@@ -37,7 +37,7 @@ class DataSet:
     Args:
         name: what it is called in tables and runs.
         train: what a pair learns from.
-        valid: what a run is stopped or chosen by.
+        valid: what a run is stopped or chosen by; None for no such part.
         test: what is reported.
         factor_names: what the columns of the parts' `factors` are, where the data has known factors.
 
@@ -47,12 +47,12 @@ class DataSet:
 
     name: str
     train: Split
-    valid: Split
+    valid: Split | None
     test: Split
     factor_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        shapes = {part: getattr(self, part).shape for part in ("train", "valid", "test")}
+        shapes = {part: split.shape for part, split in self.parts().items()}
         if len(set(shapes.values())) > 1:
             found = ", ".join(f"{part} {shape}" for part, shape in shapes.items())
             raise DataError(f"{self.name}: the parts' event shapes differ: {found}")
@@ -64,11 +64,27 @@ class DataSet:
 
     def to(self, device: torch.device | str) -> DataSet:
         """The data set with batches on `device` (see `Split.to`)."""
-        parts = {part: getattr(self, part).to(device) for part in ("train", "valid", "test")}
+        parts: dict[str, Any] = {part: split.to(device) for part, split in self.parts().items()}
         return replace(self, **parts)
 
+    def parts(self) -> dict[str, Split]:
+        """The parts that there are, by name."""
+        named = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {part: split for part, split in named.items() if split is not None}
+
+    def part(self, name: str) -> Split:
+        """One part by its name.
+
+        Raises:
+            DataError: for a part that the data set does not have.
+        """
+        parts = self.parts()
+        if name not in parts:
+            raise DataError(f"{self.name} has no {name} part, only {', '.join(parts)}")
+        return parts[name]
+
     def __repr__(self) -> str:
-        sizes = f"train={len(self.train)}, valid={len(self.valid)}, test={len(self.test)}"
+        sizes = ", ".join(f"{part}={len(split)}" for part, split in self.parts().items())
         return f"DataSet({self.name!r}, {sizes}, shape={self.shape})"
 
 
@@ -118,7 +134,7 @@ def from_tensors(
         name: what the data set is called.
         binarise: "dynamic", "fixed" or None, as in `load`.
         seed: divides the rows, and draws fixed bits.
-        valid_fraction: share of the rows for validation; 0.1 by default.
+        valid_fraction: share of the rows for validation; 0.1 by default, 0 for none.
         test_fraction: share of the rows for the test; 0.2 by default.
         labels: batches are `(x, y)` instead of `(x,)`.
 
@@ -153,10 +169,13 @@ def assemble(
         raise DataError(f"{name}: labels=True, and the data has no labels; leave labels out")
     parts = divide(name, loaded, seed, valid_fraction, test_fraction)
     mode = loaded.binarise if binarise == "auto" else binarise
-    if loaded.divisor == 1.0 and all(part.rows.dtype == torch.uint8 for part in parts):
+    if loaded.divisor == 1.0 and all(part.rows.dtype == torch.uint8 for part in parts if part is not None):
         mode = None  # bits already
-    splits: list[Split] = []
+    splits: list[Split | None] = []
     for part, stream in zip(parts, (TRAIN, VALID, TEST)):
+        if part is None:
+            splits.append(None)
+            continue
         rows, divisor = part.rows, loaded.divisor
         dynamic = mode == "dynamic" and stream == TRAIN
         if mode is not None:
@@ -165,6 +184,8 @@ def assemble(
                 rows, divisor = fix(rows, divisor, seed, stream), 1.0
         splits.append(Split(rows, part.y, divisor, dynamic, labels, part.factors))
     train, valid, test = splits
+    assert train is not None
+    assert test is not None
     return DataSet(name, train, valid, test, loaded.factor_names)
 
 
@@ -183,18 +204,20 @@ def divide(
     seed: int,
     valid_fraction: float | None,
     test_fraction: float | None,
-) -> tuple[Part, Part, Part]:
+) -> tuple[Part, Part | None, Part]:
     """Train, valid and test; the parts that `loaded` lacks are drawn from its train part.
 
     Raises:
-        DataError: a fraction for a part that exists, outside (0, 1), or that leaves a part empty.
+        DataError: a fraction for a part that exists, outside (0, 1) but for a `valid_fraction` of 0, or that
+            leaves a part empty.
     """
     train, valid, test = loaded.train, loaded.valid, loaded.test
     for part, given, which in ((valid, valid_fraction, "valid"), (test, test_fraction, "test")):
         if given is not None and part is not None:
             raise DataError(f"{name} has a {which} part of its own: leave {which}_fraction={given} out")
-        if given is not None and not 0 < given < 1:
-            raise DataError(f"{which}_fraction={given}: give a share between 0 and 1")
+        if given is not None and not 0 < given < 1 and (given != 0 or which == "test"):
+            none = ", or 0 for none" if which == "valid" else ""
+            raise DataError(f"{which}_fraction={given}: give a share between 0 and 1{none}")
     n = len(train.rows)
     last = loaded.last_rows_valid or n
     last_rows = last < n and valid_fraction is None
@@ -209,7 +232,7 @@ def divide(
         )
     num_test, num_valid = round(share_test * n), round(share_valid * n)
     for which, part, size in (("test", test, num_test), ("valid", valid, num_valid)):
-        if part is None and size == 0:
+        if part is None and size == 0 and not (which == "valid" and valid_fraction == 0):
             raise DataError(
                 f"{name}: {n} rows leave the {which} part empty; give more rows or a larger {which}_fraction"
             )
@@ -221,7 +244,7 @@ def divide(
     in_test, in_valid, in_train = (draw.sort().values for draw in draws)
     if test is None:
         test = train.select(in_test)
-    if valid is None:
+    if valid is None and len(in_valid):
         valid = train.select(in_valid)
     return train.select(in_train) if len(in_train) < n else train, valid, test
 

@@ -57,7 +57,7 @@ def load(
         binarise: "dynamic", "fixed", None (grey values), or "auto": dynamic for the known grey sets,
             None for colour and for your files.
         seed: divides the rows, draws fixed bits, and draws the data of sets that are drawn.
-        valid_fraction: share for validation; 0.1 by default.
+        valid_fraction: share for validation; 0.1 by default, 0 for none: all of it is trained on.
         test_fraction: share for the test; 0.2 by default.
         labels: batches are `(x, y)` instead of `(x,)`.
         root: where known sets are found or downloaded to: else the variable PPL_VAE_DATA, else
@@ -90,7 +90,7 @@ def load(
         name, loaded = key, _named(key, root, size, num_data, seed)
     elif num_data is not None:
         raise DataError(
-            f"num_data={num_data}: {name_or_path} is not drawn; take its first rows with .take(n)"
+            f"num_data={num_data}: {name_or_path} is not drawn; take some of its rows with .train.take(n)"
         )
     else:
         path = Path(name_or_path).expanduser()
@@ -111,7 +111,7 @@ def _named(
     if num_data is not None:
         drawn = [each for each, kind in NAMED.items() if isinstance(kind, Drawn)]
         raise DataError(
-            f"num_data={num_data}: {name} is not drawn but read; take its first rows with "
+            f"num_data={num_data}: {name} is not drawn but read; take some of its rows with "
             f".train.take(n). Drawn are {', '.join(drawn)}"
         )
     return known.read(data_root(root), size)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data.checks import divisor_of, rows_per_chunk, to_labels, to_storage
+from ppl_vae.data.checks import check_seed, divisor_of, rows_per_chunk, to_labels, to_storage
 from ppl_vae.data.errors import DataError
 from ppl_vae.data.rows import ResidentRows, Rows
 
@@ -188,7 +188,7 @@ class Split:
                 yield self._finish(raw, index)
 
     def tensors(self, limit: int | None = None) -> tuple[Tensor, ...]:
-        """The first `limit` rows (default: all) as one batch: for small sets."""
+        """All rows, or those of `take(limit)`, as one batch: for small sets."""
         part = self if limit is None else self.take(limit)
         chunks = list(part.batches(rows_per_chunk(self.shape)))
         return chunks[0] if len(chunks) == 1 else tuple(torch.cat(each) for each in zip(*chunks))
@@ -221,11 +221,27 @@ class Split:
         y, factors = (None if known is None else known[index] for known in (self.y, self.factors))
         return replace(self, rows=self.rows.select(index), y=y, factors=factors)
 
-    def take(self, n: int) -> Split:
-        """The first `n` rows (all, where there are fewer)."""
+    def take(self, n: int, *, seed: int = 0, in_order: bool = False) -> Split:
+        """`n` rows at random, the same for the same seed; all of them, as they are, where there are no more.
+
+        A smaller `n` takes the first of a larger one's rows.
+
+        Args:
+            n: how many.
+            in_order: the first `n` as they are stored; a file's may all be of one class.
+
+        Raises:
+            DataError: for `n` below one, and a seed that is none.
+        """
+        n = operator.index(n)
         if n < 1:
             raise DataError(f"take({n}): give at least 1 row")
-        return self if n >= len(self) else self[: operator.index(n)]
+        check_seed(seed)
+        if n >= len(self):
+            return self
+        if in_order:
+            return self[:n]
+        return self[torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:n]]
 
     def to(self, device: torch.device | str) -> Split:
         """The split with batches on `device`.

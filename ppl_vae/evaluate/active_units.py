@@ -96,7 +96,7 @@ def active_units(
     noise: dict[str, RunningMoments] = {}
     with (
         questioning(pair, seed, pair.device),
-        progress_bar(len(source), "active units", " data", progress) as bar,
+        progress_bar(len(source), "active units", "data", progress) as bar,
     ):
         for batch in source.batches(batch_size):
             for name, site in _guide_sites(pair, batch, num_particles).items():

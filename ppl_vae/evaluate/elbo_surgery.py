@@ -177,7 +177,7 @@ def elbo_surgery(
             why = "; ".join(f"{site!r}: {reason}" for site, reason in refusals.reasons.items())
             raise PairError(f"elbo_surgery can split the KL of none of the latent sites: {why}")
         total = len(kept) * num_particles * len(used) * len(source)
-        with progress_bar(total, "aggregate posterior", " densities", progress) as bar:
+        with progress_bar(total, "aggregate posterior", "densities", progress) as bar:
             sites = {site: _split(found, used, len(source), bar) for site, found in kept.items()}
     elbo, reconstruction = (_estimate(torch.cat(parts)[used]) for parts in terms.values())
     return ElboSurgery(

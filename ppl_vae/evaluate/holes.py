@@ -118,7 +118,7 @@ def holes(
         codes: list[Tensor] = []
         draws: list[Tensor] = []
         means: list[Tensor] = []
-        with progress_bar(len(source), "holes", " data", progress) as bar:
+        with progress_bar(len(source), "holes", "data", progress) as bar:
             for batch in source.batches(_BATCH):
                 size = len(batch[0])
                 encoded = encode(pair, *batch, num_samples=repeats)

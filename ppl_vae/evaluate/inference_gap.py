@@ -11,10 +11,11 @@ import torch
 from pyro.distributions import TransformedDistribution
 from torch import Tensor, nn
 
-from ppl_vae import particles, separate
+from ppl_vae import arviz_support, particles, separate
 from ppl_vae.evaluate.loop import Batch, batches, check_pair_type, refuse_global_latents, refuse_nan
 from ppl_vae.evaluate.statistics import standard_error
 from ppl_vae.evaluate.table import plus_minus, rows
+from ppl_vae.evaluate.trust import share_above, why_lower_bound
 from ppl_vae.isolation import questioning
 from ppl_vae.local import Local, read_local
 from ppl_vae.pair import Pair
@@ -34,11 +35,13 @@ class InferenceGap:
     with q the guide's answer to x and q* the best of the same family for this x.
 
     Attributes:
-        evidence: the mean over the data of log p(x).
+        evidence: the mean over the data of log p(x), or of a lower bound on it: see `why_lower_bound`.
         elbo: the mean of the guide's ELBO.
         best_elbo: the mean of the ELBO with each datum's own q*.
         evidence_is_exact: whether the model knows its evidence; else it is estimated, and a little low.
         num_particles: K, draws for each ELBO and for an estimated evidence.
+        why_lower_bound: why the evidence, and with it the inference gap and the approximation gap, is a lower
+            bound and no more (k-hat is too high, see `log_likelihood`); empty where it may stand.
         evidence_per_datum, elbo_per_datum, best_elbo_per_datum: (N,), float64.
     """
 
@@ -47,6 +50,7 @@ class InferenceGap:
     best_elbo: float
     evidence_is_exact: bool
     num_particles: int
+    why_lower_bound: str
     evidence_per_datum: Tensor = field(repr=False)
     elbo_per_datum: Tensor = field(repr=False)
     best_elbo_per_datum: Tensor = field(repr=False)
@@ -75,16 +79,19 @@ class InferenceGap:
         """(name, value, remark) of each line of the table."""
         gap = self.evidence_per_datum - self.elbo_per_datum
         known = "exact" if self.evidence_is_exact else f"estimated, K = {self.num_particles:,}"
+        least = ""
+        if self.why_lower_bound:
+            known, least = f"! a lower bound, K = {self.num_particles:,}: {self.why_lower_bound}", " ≥"
         return [
-            ("log p(x)", plus_minus(self.evidence, standard_error(self.evidence_per_datum)), known),
+            (f"log p(x){least}", plus_minus(self.evidence, standard_error(self.evidence_per_datum)), known),
             (
                 "ELBO",
                 plus_minus(self.elbo, standard_error(self.elbo_per_datum)),
                 f"K = {self.num_particles:,}",
             ),
-            ("inference gap", plus_minus(float(gap.mean()), standard_error(gap)), ""),
+            (f"inference gap{least}", plus_minus(float(gap.mean()), standard_error(gap)), ""),
             (
-                "approximation gap",
+                f"approximation gap{least}",
                 plus_minus(self.approximation, self.approximation_standard_error),
                 "the family's part",
             ),
@@ -158,7 +165,7 @@ def inference_gap(
             pair, data, num_particles,
             batch_size=batch_size, chunk=chunk, progress=progress, description="inference gap",
         )  # fmt: skip
-        evidence, elbo, best = torch.empty(3, len(source), dtype=torch.float64)
+        evidence, elbo, best, k_hat = torch.empty(4, len(source), dtype=torch.float64)
         for batch in runs:
             done = slice(batch.first, batch.first + len(batch))
             elbo[done] = _log_weights(batch).mean(0)
@@ -172,12 +179,15 @@ def inference_gap(
                 evidence[done] = known(*batch.tensors).double().cpu()
             else:
                 evidence[done] = particles.log_mean_exp(log_weight)
+                k_hat[done] = torch.from_numpy(arviz_support.k_hat(log_weight.T.contiguous().numpy()))
+    share = 0.0 if callable(known) else share_above(k_hat, num_particles)
     return InferenceGap(
         evidence=float(evidence.mean()),
         elbo=float(elbo.mean()),
         best_elbo=float(best.mean()),
         evidence_is_exact=callable(known),
         num_particles=num_particles,
+        why_lower_bound=why_lower_bound(share, num_particles),
         evidence_per_datum=evidence,
         elbo_per_datum=elbo,
         best_elbo_per_datum=best,

@@ -16,10 +16,9 @@ from ppl_vae.evaluate.captured import LogWeights
 from ppl_vae.evaluate.loop import Batch, batches, check_pair_type, refuse_nan
 from ppl_vae.evaluate.statistics import standard_error
 from ppl_vae.evaluate.table import plus_minus, rows
+from ppl_vae.evaluate.trust import k_hat_limit, share_above, why_lower_bound
 from ppl_vae.isolation import questioning, random_numbers
 from ppl_vae.pair import Pair
-
-K_HAT_LIMIT = 0.7
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,15 +26,16 @@ class LogLikelihood:
     """An importance-sampling estimate of log p(x) over a data set, in nats per datum.
 
     Attributes:
-        value: the mean over the data of log p(x_i).
+        value: the mean over the data of log p(x_i), or of a lower bound on it: see `is_lower_bound`.
         standard_error: of `value`, from the spread over the data: how far another test set of this
             size may differ. It contains the Monte Carlo error.
         monte_carlo_standard_error: of `value`, from the particles alone: how far another seed may
-            differ. By the delta method; nan for K = 1, and too small where k-hat exceeds 0.7.
+            differ. By the delta method; nan for K = 1, and where `is_lower_bound`.
         num_particles: K.
         decoder_passes_per_second: N K over the seconds that the whole evaluation took.
         per_datum: (N,) log p(x_i), float64.
-        per_datum_monte_carlo_standard_error: (N,) of `per_datum`, by the delta method.
+        per_datum_monte_carlo_standard_error: (N,) of `per_datum`, by the delta method: too small where
+            that datum's k-hat is above `k_hat_limit`.
         ess: (N,) effective sample size, (sum w)^2 / sum w^2, from 1 to K.
         k_hat: (N,) Pareto shape of the weights' tail, see `arviz_support.k_hat`.
     """
@@ -51,28 +51,51 @@ class LogLikelihood:
     k_hat: Tensor = field(repr=False)
 
     @property
+    def k_hat_limit(self) -> float:
+        """The largest k-hat that K particles allow, min(1 - 1 / log10 K, 0.7)."""
+        return k_hat_limit(self.num_particles)
+
+    @property
     def share_unreliable(self) -> float:
-        """The share of the data with k-hat above 0.7; nan where no datum's k-hat could be fitted."""
-        if self.k_hat.isnan().all() and self.num_particles < arviz_support.MIN_PARTICLES_FOR_K_HAT:
-            return math.nan
-        return float((self.k_hat > K_HAT_LIMIT).double().mean())
+        """The share of the data with k-hat above `k_hat_limit`; nan for fewer particles than k-hat needs."""
+        return share_above(self.k_hat, self.num_particles)
+
+    @property
+    def is_lower_bound(self) -> bool:
+        """Whether `value` is no more than a lower bound: k-hat is too high for over a tenth of the data, or unknown.
+
+        Then more particles, or a better guide, would raise it by more than any error that is known.
+        """
+        return bool(self.why_lower_bound)
+
+    @property
+    def why_lower_bound(self) -> str:
+        """The reason of `is_lower_bound`; empty where the value may stand."""
+        return why_lower_bound(self.share_unreliable, self.num_particles)
 
     def lines(self) -> list[tuple[str, str, str]]:
         """(name, value, remark) of each line of the table."""
-        remark = f"K = {self.num_particles:,}"
-        if math.isfinite(self.monte_carlo_standard_error):
+        name, remark = "-log p(x)", f"K = {self.num_particles:,}"
+        if self.is_lower_bound:
+            name = "-log p(x) ≤"
+            remark = f"! a lower bound on log p(x), {remark}: {self.why_lower_bound}"
+        elif math.isfinite(self.monte_carlo_standard_error):
             remark += f", Monte Carlo error {self.monte_carlo_standard_error:.2g}"
         unreliable = (
             "too few particles" if math.isnan(self.share_unreliable) else f"{self.share_unreliable:.1%}"
         )
         return [
-            ("-log p(x)", plus_minus(-self.value, self.standard_error), remark),
+            (name, plus_minus(-self.value, self.standard_error), remark),
             (
                 "effective sample size",
                 f"{float(self.ess.median()):.1f}",
                 f"median, of {self.num_particles:,}",
             ),
-            (f"k-hat above {K_HAT_LIMIT}", unreliable, "of the data" if unreliable.endswith("%") else ""),
+            (
+                f"k-hat above {self.k_hat_limit:.2g}",
+                unreliable,
+                "of the data" if unreliable.endswith("%") else "",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -95,7 +118,8 @@ def log_likelihood(
 
     .. math:: \log p(x_i) \approx \log \frac{1}{K} \sum_k w_{ki}, \qquad w_{ki} = \frac{p(x_i, z_{ki})}{q(z_{ki} \mid x_i)}
 
-    Low in expectation, and rising to log p(x_i) with K. A batch's particles come in chunks of which
+    Low in expectation, and rising to log p(x_i) with K; where k-hat says that it is still far from there, the
+    result says that it is a lower bound and withholds the Monte Carlo error. A batch's particles come in chunks of which
     only the log-weights are kept, so the memory does not grow with K but for those (batch_size, K)
     numbers. The `data` plate's scale does not enter; masks and a user's own scale do.
 
@@ -142,10 +166,13 @@ def log_likelihood(
             per_datum[rows_done], errors[rows_done], ess[rows_done] = from_log_weight(log_weight)
             k_hat[rows_done] = torch.from_numpy(arviz_support.k_hat(log_weight.numpy()))
     seconds = time.perf_counter() - started
+    monte_carlo = float(errors.square().sum().sqrt()) / len(source)
+    if why_lower_bound(share_above(k_hat, num_particles), num_particles):
+        monte_carlo = math.nan
     return LogLikelihood(
         value=float(per_datum.mean()),
         standard_error=standard_error(per_datum),
-        monte_carlo_standard_error=float(errors.square().sum().sqrt()) / len(source),
+        monte_carlo_standard_error=monte_carlo,
         num_particles=num_particles,
         decoder_passes_per_second=len(source) * num_particles / seconds,
         per_datum=per_datum,

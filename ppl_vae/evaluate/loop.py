@@ -9,12 +9,12 @@ from typing import Any
 
 import pyro
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ppl_vae.evaluate.batches import Data, plan, size_of, to_data
 from ppl_vae.evaluate.point_mass import refuse_point_mass
 from ppl_vae.pair import Pair
 from ppl_vae.particles import Particles, draw
+from ppl_vae.progress import Progress, show_progress
 from ppl_vae.sites import PairError
 
 
@@ -27,7 +27,7 @@ class Batch:
     """The number of its first datum."""
     chunks: tuple[int, ...]
     pair: Pair
-    bar: Any
+    bar: Progress
 
     def __len__(self) -> int:
         return size_of(self.tensors)
@@ -82,7 +82,7 @@ def batches(
 
     def run() -> Iterator[Batch]:
         first = 0
-        with progress_bar(len(source) * num_particles, description, " draws", progress) as bar:
+        with progress_bar(len(source) * num_particles, description, "draws", progress) as bar:
             for tensors in source.batches(batch_size):
                 yield Batch(tensors, first, chunks, pair, bar)
                 first += size_of(tensors)
@@ -90,9 +90,9 @@ def batches(
     return source, run()
 
 
-def progress_bar(total: int, description: str, unit: str, progress: bool) -> Any:
-    """A bar that goes away when it is done; nothing is drawn unless `progress`."""
-    return tqdm(total=total, desc=description, unit=unit, unit_scale=True, leave=False, disable=not progress)
+def progress_bar(total: int, description: str, unit: str, progress: bool) -> Progress:
+    """A bar that goes away when it is done, or lines in a log; nothing is shown unless `progress`."""
+    return show_progress(total, description, unit, show=progress, scale=True)
 
 
 def refuse_global_latents(particles: Particles, what: str) -> None:

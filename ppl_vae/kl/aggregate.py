@@ -29,6 +29,31 @@ def moments_of(particles: Particles, site: str) -> tuple[Tensor, Tensor]:
     return mean, variance
 
 
+def prior_covariance(particles: Particles, site: str) -> Tensor | None:
+    r"""(d, d): the covariance of the prior over a batch, by the law of total covariance; None where it is not known.
+
+    .. math:: \mathbb{E}_x[\mathrm{Cov}(z)] + \mathrm{Cov}_x(\mathbb{E}[z])
+
+    The second term is zero but for a prior that depends on an input, such as a label.
+    """
+    node = particles.model_trace.nodes[site]
+    fn = node["fn"]
+    try:
+        mean = particle_first(fn.mean, node, particles.num_particles)
+        dim = mean.shape[-1]
+        if factors(fn) is not None:
+            variance = particle_first(fn.variance, node, particles.num_particles)
+            within = variance.reshape(-1, dim).mean(0).diag_embed()
+        else:
+            within = fn.covariance_matrix.reshape(-1, dim, dim).mean(0)
+    except (NotImplementedError, AttributeError):
+        return None
+    means = mean.reshape(-1, dim)
+    centred = means - means.mean(0)
+    covariance: Tensor = within + centred.mT @ centred / len(means)
+    return covariance
+
+
 def cross_log_prob(particles: Particles, site: str) -> Tensor:
     r"""(B, *, B, d): log q(z_kid | x_j) at [i, k, j, d], each draw under the guide of every datum.
 

@@ -1,4 +1,4 @@
-"""Disentangled inferred priors: the covariance of the aggregate posterior is drawn to the identity."""
+"""Disentangled inferred priors: the covariance of the aggregate posterior is drawn to that of the prior."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from typing import Literal
 
 from torch import Tensor
 
-from ppl_vae.kl.aggregate import moments_of, refuse
+from ppl_vae.factors import factors
+from ppl_vae.kl.aggregate import moments_of, prior_covariance, refuse
 from ppl_vae.kl.treatment import Penalty, check_number
 from ppl_vae.particles import Particles
-from ppl_vae.sites import PairError
+from ppl_vae.sites import PairError, before
 
 
 @dataclass(frozen=True)
 class DIP:
-    r"""A penalty on the covariance of the aggregate posterior where it differs from the identity.
+    r"""A penalty on the covariance of the aggregate posterior where it differs from the prior's.
 
-    .. math:: \mathrm{ELBO} - \lambda_{od} \sum_{j \ne k} C_{jk}^2 - \lambda_d \sum_j (C_{jj} - 1)^2
+    .. math:: \mathrm{ELBO} - \lambda_{od} \sum_{j \ne k} (C_{jk} - P_{jk})^2 - \lambda_d \sum_j (C_{jj} - P_{jj})^2
 
     .. math:: C^{\mathrm{I}} = \mathrm{Cov}_x\bigl(\mathbb{E}[z \mid x]\bigr), \qquad
         C^{\mathrm{II}} = C^{\mathrm{I}} + \mathbb{E}_x[\mathrm{Cov}(z \mid x)]
 
-    The covariance over the batch is divided by B.
+    P is the prior's covariance: the identity for a standard normal, as in the paper. The covariance over
+    the batch is divided by B.
 
     Args:
         kind: "I", of the guide's means; "II", of the aggregate posterior.
@@ -33,7 +35,8 @@ class DIP:
     Raises:
         ValueError: for another kind, or a negative weight.
         PairError: in training, for a site that is not a reparameterised vector in no plate but `data`, or
-            whose guide does not factorise over dimensions or has no mean and variance.
+            whose guide does not factorise over dimensions or has no mean and variance, or whose prior has no
+            covariance in closed form (a flow, a hierarchy) or none that is finite.
 
     Kumar, Sattigeri and Balakrishnan, Variational Inference of Disentangled Latent Concepts from
     Unlabeled Observations, arXiv:1711.00848.
@@ -68,11 +71,34 @@ class DIP:
             ) from error
         if not all(bool(moment.isfinite().all()) for moment in moments):
             raise PairError(f"DIP: the mean or variance of the guide's site {site!r} is not finite")
+        _check_prior(site, example)
         return DIPPenalty(self, site)
 
 
+def _check_prior(site: str, example: Particles) -> None:
+    """Raise PairError for a prior whose covariance is not known."""
+    node = example.model_trace.nodes.get(site)
+    if node is None:
+        raise PairError(f"DIP: the model does not draw site {site!r}, so it has no prior to pull to")
+    name, other = (
+        type(factors(node["fn"]) or node["fn"]).__name__,
+        "use kl.MMD, which needs draws of the prior alone",
+    )
+    covariance = prior_covariance(example, site)
+    if covariance is None:
+        raise PairError(f"DIP: the prior {name} of site {site!r} has no covariance in closed form: {other}")
+    if not bool(covariance.isfinite().all()):
+        raise PairError(f"DIP: the covariance of the prior {name} of site {site!r} is not finite: {other}")
+    earlier = sorted(before(example.model_trace, site))
+    moments = node["fn"].mean, node["fn"].variance
+    if earlier and any(bool((each != each.flatten(0, -2)[0]).any()) for each in moments):
+        raise PairError(
+            f"DIP: the prior of site {site!r} depends on {earlier}, so its own covariance is not known: {other}"
+        )
+
+
 class DIPPenalty(Penalty):
-    """The weighted squares of `covariance` minus the identity."""
+    """The weighted squares of `covariance` minus that of the prior."""
 
     def __init__(self, treatment: DIP, site: str) -> None:
         super().__init__()
@@ -84,10 +110,12 @@ class DIPPenalty(Penalty):
         self.site = site
 
     def forward(self, particles: Particles) -> Tensor:
-        covariance = self.covariance(particles)
-        diagonal = covariance.diagonal(dim1=-2, dim2=-1)
-        off = (covariance - diagonal.diag_embed()).square().sum((-2, -1))
-        return (self.lambda_od * off + self.lambda_d * (diagonal - 1).square().sum(-1)).mean()
+        prior = prior_covariance(particles, self.site)
+        assert prior is not None  # DIP.penalty has seen to it
+        apart = self.covariance(particles) - prior
+        diagonal = apart.diagonal(dim1=-2, dim2=-1)
+        off = (apart - diagonal.diag_embed()).square().sum((-2, -1))
+        return (self.lambda_od * off + self.lambda_d * diagonal.square().sum(-1)).mean()
 
     def covariance(self, particles: Particles) -> Tensor:
         """(K, d, d): the covariance that is penalised, over the batch."""

@@ -84,6 +84,15 @@ class NormalMixture(dist.TorchDistribution):
         between = (self.loc - weight @ self.loc).square()
         return self._for_all(weight @ (self.scale.square() + between))
 
+    @property
+    def covariance_matrix(self) -> Tensor:
+        """(*batch, d, d): within the components, and between them."""
+        weight = self.log_weight.exp()
+        between = self.loc - weight @ self.loc
+        within = (weight @ self.scale.square()).diag_embed()
+        covariance = within + (weight.unsqueeze(-1) * between).mT @ between
+        return covariance.expand(self.batch_shape + covariance.shape)
+
     def _for_all(self, moment: Tensor) -> Tensor:
         return moment.expand(self.batch_shape + self.event_shape)
 

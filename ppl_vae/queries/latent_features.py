@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -50,11 +50,12 @@ def latent_features(
     if kind not in ("mean", "draw"):
         raise ValueError(f"kind must be 'mean' or 'draw', got {kind!r}")
     if isinstance(data, DataSet):
-        parts = {
+        parts: dict[str, Any] = {
             name: latent_features(
-                pair, getattr(data, name), kind=kind, site=site, batch_size=batch_size, seed=seed + number
+                pair, data.part(name), kind=kind, site=site, batch_size=batch_size, seed=seed + number
             )
             for number, name in enumerate(("train", "valid", "test"))
+            if name in data.parts()
         }
         return replace(data, **parts)
     # an unsupervised pair does not take the labels that its data set may give

@@ -39,6 +39,17 @@ def test_the_test_part_does_not_depend_on_valid_fraction():
     assert torch.equal(small.tensors()[0], large.tensors()[0])
 
 
+@pytest.mark.parametrize("binarise", ["dynamic", "fixed", None])
+def test_no_validation_part_leaves_its_rows_to_train_on(binarise):
+    data = from_tensors(ROWS, binarise=binarise, valid_fraction=0.0)
+    assert (len(data.train), data.valid, len(data.test)) == (80, None, 20)
+    assert repr(data) == "DataSet('tensors', train=80, test=20, shape=(2,))"
+    assert data.to("meta").valid is None
+    assert rows_of(from_tensors(ROWS).test) == rows_of(from_tensors(ROWS, valid_fraction=0.0).test)
+    with pytest.raises(DataError, match="tensors has no valid part, only train, test"):
+        data.part("valid")
+
+
 def test_labels_stay_with_their_rows():
     data = from_tensors(ROWS, np.arange(100), labels=True)
     for part in (data.train, data.valid, data.test):
@@ -50,7 +61,8 @@ def test_labels_stay_with_their_rows():
     ("options", "message"),
     [
         ({"valid_fraction": 0.6, "test_fraction": 0.5}, "sum to 1.1 and leave nothing to train on"),
-        ({"valid_fraction": 0.0}, "valid_fraction=0.0: give a share between 0 and 1"),
+        ({"valid_fraction": -0.1}, "valid_fraction=-0.1: give a share between 0 and 1, or 0 for none"),
+        ({"test_fraction": 0.0}, "test_fraction=0.0: give a share between 0 and 1"),
         ({"test_fraction": 1.5}, "test_fraction=1.5"),
         ({"test_fraction": float("nan")}, "test_fraction=nan"),
         ({"valid_fraction": 0.001}, "leave the valid part empty"),
@@ -78,6 +90,9 @@ def test_the_last_rows_are_for_validation_unless_a_fraction_is_given():
     data = assemble("x", loaded, None, 0, None, None, False)
     assert rows_of(data.train) == list(range(90))
     assert rows_of(data.valid) == list(range(90, 100))
+    whole = assemble("x", loaded, None, 0, 0.0, None, False)
+    assert whole.valid is None
+    assert rows_of(whole.train) == list(range(100))
     drawn = assemble("x", loaded, None, 0, 0.1, None, False)
     assert sorted(rows_of(drawn.train) + rows_of(drawn.valid)) == list(range(100))
     assert rows_of(drawn.valid) != rows_of(data.valid)

@@ -140,6 +140,30 @@ def test_tensors_and_take(kind, monkeypatch):
     assert split.take(100) is split
     with pytest.raises(DataError, match="at least 1 row"):
         split.take(0)
+    with pytest.raises(DataError, match="seed=-1"):
+        split.take(3, seed=-1)
+
+
+def test_take_is_a_seeded_random_subset(kind):
+    split = make(kind, labels=True)
+    rows = [split.take(4, seed=seed).labels.tolist() for seed in (0, 0, 1, 2)]
+    assert rows[0] == rows[1]
+    assert len({tuple(each) for each in rows}) == 3
+    assert split.take(2).labels.tolist() == rows[0][:2]
+    x, y = split.take(6).tensors()
+    whole, labels = split.tensors()
+    where = [int((whole == row).flatten(1).all(1).nonzero()[0]) for row in x]
+    assert len(set(where)) == 6
+    assert y.tolist() == labels[where].tolist()
+    assert torch.equal(split.take(4, in_order=True).tensors()[0], whole[:4])
+
+
+def test_rows_that_are_sorted_by_class_are_taken_from_every_class():
+    split = Split.from_tensor(torch.rand(10_000, 2), torch.arange(10_000) // 1000)
+    assert len(split.take(60).labels.unique()) == 10
+    state = torch.get_rng_state()
+    split.take(60)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_selections_keep_rows_and_labels_together(kind):

@@ -339,10 +339,3 @@ def test_diagnostics_are_those_of_the_log_weights(double, monkeypatch):
         torch.from_numpy(arviz_support.k_hat(batch.numpy())), result.k_hat, rtol=0, atol=0
     )
     torch.testing.assert_close(from_log_weight(batch)[2], result.ess, rtol=0, atol=0)
-
-
-def test_a_progress_bar_counts_the_draws(capsys):
-    evaluate.log_likelihood(make_pair(), torch.randn(4, 5), 30, progress=True)
-    assert "log p(x)" in capsys.readouterr().err
-    log_likelihood(make_pair(), torch.randn(4, 5), 30)
-    assert capsys.readouterr().err == ""

@@ -8,7 +8,7 @@ from tests.oracle import make_pair
 
 
 def test_summary_holds_the_three_results(double):
-    pair, x = make_pair(perturb=0.1), torch.randn(20, 5)
+    pair, x = make_pair(perturb=0.01), torch.randn(20, 5)
     result = evaluate.summary(pair, x, 200, seed=5, threshold=0.02, progress=False)
     alone = evaluate.log_likelihood(pair, x, 200, seed=5, progress=False)
     assert torch.equal(result.log_likelihood.per_datum, alone.per_datum)
@@ -22,7 +22,7 @@ def test_summary_holds_the_three_results(double):
         "KL z",
         "-log p(x)",
         "effective sample size",
-        "k-hat above 0.7",
+        "k-hat above 0.57",
         "active units z",
     ]
 

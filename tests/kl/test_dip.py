@@ -8,9 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from ppl_vae import priors
 from ppl_vae.kl import DIP
+from ppl_vae.particles import draw
+from ppl_vae.priors.normal_mixture import NormalMixture
 from ppl_vae.sites import PairError
-from tests.kl.programs import LaplaceGuide, particles
+from tests.kl.programs import Guide, LaplaceGuide, particles
+from tests.zoo import CASES
 
 X = torch.cat(
     [torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), torch.rand(50, 3) + 0.2], -1
@@ -68,3 +72,72 @@ def test_what_makes_no_sense_is_refused():
         DIP("III")
     with pytest.raises(ValueError, match=r"lambda_d must be a finite number >= 0, got -1"):
         DIP("I", 1.0, -1.0)
+
+
+class WithPrior(nn.Module):
+    """z ~ a prior of choice, x | z ~ N(z, I), for the guides of `programs`."""
+
+    def __init__(self, prior):
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, x):
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", self.prior(x))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x[:, : x.shape[-1] // 2])
+
+
+def under(prior, x=X):
+    return draw(WithPrior(prior), Guide(), (x,), num_particles=2)
+
+
+WIDE = torch.diag(torch.tensor([4.0, 1.0, 0.25])).double()
+CORRELATED = torch.tensor([[2.0, 0.7, 0.0], [0.7, 1.0, 0.2], [0.0, 0.2, 0.5]]).double()
+PLACES = torch.tensor([[-2.0, 0.0, 1.0], [2.0, 1.0, 0.0]]).double()
+CENTRED = PLACES - PLACES.mean(0)
+PRIORS = {
+    "diagonal": (lambda x: dist.Normal(x.new_zeros(3), WIDE.diagonal().sqrt()).to_event(1), WIDE),
+    "laplace": (lambda x: dist.Laplace(x.new_zeros(3), 1.0).to_event(1), 2 * torch.eye(3).double()),
+    "full": (lambda x: dist.MultivariateNormal(x.new_zeros(3), CORRELATED), CORRELATED),
+    "mixture": (
+        lambda x: NormalMixture(PLACES, torch.full_like(PLACES, 0.5)),
+        CENTRED.T @ CENTRED / 2 + torch.eye(3).double() / 4,
+    ),
+    # a mean of its own for each half of the data, as a label gives
+    "by label": (
+        lambda x: dist.Normal(PLACES[torch.arange(len(x)) % 2], 0.5).to_event(1),
+        CENTRED.T @ CENTRED / 2 + torch.eye(3).double() / 4,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["I", "II"])
+@pytest.mark.parametrize("name", PRIORS)
+def test_it_pulls_to_the_covariance_of_the_prior(name, kind):
+    prior, covariance = PRIORS[name]
+    drawn = under(prior)
+    found = torch.cov(X[:, :3].T, correction=0)
+    if kind == "II":
+        found = found + torch.diag(X[:, 3:].square().mean(0))
+    apart = found - covariance
+    expected = 2 * (apart - torch.diag(apart.diagonal())).square().sum() + 5 * apart.diagonal().square().sum()
+    torch.testing.assert_close(DIP(kind, 2.0, 5.0).penalty("z", drawn, 50)(drawn), expected)
+
+
+def test_a_prior_whose_covariance_is_not_known_is_refused():
+    flow = priors.Flow(3, transforms=1, hidden=(4,)).double()
+    with pytest.raises(
+        PairError, match=r"prior .* of site 'z' has no covariance in closed form: use kl\.MMD"
+    ):
+        DIP().penalty("z", under(lambda x: flow()), 50)
+    with pytest.raises(PairError, match=r"covariance of the prior StudentT of site 'z' is not finite"):
+        DIP().penalty("z", under(lambda x: dist.StudentT(1.5, x.new_zeros(3), 1.0).to_event(1)), 50)
+
+
+def test_a_layer_under_another_is_refused():
+    case = next(case for case in CASES if case.id == "LadderVAE-TopDown-dense")
+    pair, batch = case.pair(), case.batch()
+    example = draw(pair.model, pair.guide, batch)
+    assert DIP().penalty("z2", example, 50)(example).isfinite()
+    with pytest.raises(PairError, match=r"the prior of site 'z1' depends on \['z2'\]"):
+        DIP().penalty("z1", example, 50)

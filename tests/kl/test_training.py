@@ -125,8 +125,8 @@ def test_a_users_own_treatment(digits):
 
             return Pull()
 
-    shrunk = pv.fit(vae(), estimators.ELBO(), digits, kl=Shrink(), **SMALL)
-    free = pv.fit(vae(), estimators.ELBO(), digits, **SMALL)
+    shrunk = pv.fit(vae(), estimators.ELBO(), digits, kl=Shrink(), learning_rate=3e-3, **SMALL)
+    free = pv.fit(vae(), estimators.ELBO(), digits, learning_rate=3e-3, **SMALL)
     means = [
         run.pair.guide.encoder(digits.take(50).tensors()[0])[0].square().mean() for run in (shrunk, free)
     ]
