@@ -13,6 +13,8 @@ import numpy as np
 import xarray
 from numpy.typing import NDArray
 
+from ppl_vae.isolation import one_thread
+
 MIN_PARTICLES_FOR_K_HAT = 30
 """The tail is the largest fifth of a small sample: with fewer, ArviZ 1.x does not fit it."""
 
@@ -22,6 +24,7 @@ ENGINE = "h5netcdf"
 
 
 @cache
+@one_thread
 def _arviz() -> Any:
     """ArviZ, imported when first needed: with its plots it takes as long as torch."""
     with warnings.catch_warnings():

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
-import pyro
 import torch
 from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
@@ -23,7 +22,15 @@ from ppl_vae.capture.numerics import without_denormals
 from ppl_vae.capture.rounding import MatmulPrecision
 from ppl_vae.data import DataSet, Split, as_split
 from ppl_vae.estimators import Estimator
-from ppl_vae.isolation import questioning, random_numbers, without_nvml
+from ppl_vae.isolation import (
+    one_thread,
+    python_random_numbers,
+    python_random_numbers_kept,
+    questioning,
+    random_numbers,
+    validation,
+    without_nvml,
+)
 from ppl_vae.kl import KL, KLSchedule
 from ppl_vae.loggers import open_loggers
 from ppl_vae.optimizers import make_optimizer, make_schedule
@@ -70,6 +77,8 @@ class Run:
     path: Path | None
 
 
+@one_thread
+@python_random_numbers_kept
 def fit(
     pair: Pair,
     estimator: PyroELBO,
@@ -100,7 +109,13 @@ def fit(
 ) -> Run:
     """Train a pair, in place, by stochastic gradient ascent on a bound.
 
-    The random numbers of a training come from `seed` alone; the caller's are left as they were.
+    The random numbers of a training come from `seed` alone; the caller's are left as they were. That holds
+    for torch's, and for those of Python and NumPy from which a program of one's own may draw.
+
+    One thread at a time: a `fit`, an evaluation or a question in another thread waits until this one has
+    ended, and both come to what they would have come to one after the other (`ppl_vae.isolation`, which has
+    the lock for what a thread does with Pyro or torch's random numbers by itself). Trainings side by side
+    are processes, as in `compare(..., n_jobs=2)`.
 
     Args:
         pair: the pair; it is moved to `device`.
@@ -179,7 +194,8 @@ def fit(
     on_cpu = fabric.device.type == "cpu"  # elsewhere, looking at a loss would make the device wait
     given: Tensor | tuple[Tensor, ...] = example
 
-    with random_numbers(seed + fabric.global_rank, fabric.device), _owned(folder, resume):
+    own = seed + fabric.global_rank
+    with random_numbers(own, fabric.device), python_random_numbers(own), _owned(folder, resume):
         if folder is not None and resume and folder.has(CHECKPOINT):
             training.resume()
         if folder is not None:  # only now: a folder whose checkpoint does not fit must stay as it was
@@ -203,7 +219,7 @@ def fit(
         bar = show_progress(total, show=not silent, initial=training.step, leave=True, milestones=True)
         if step.captured is not None:
             bar.describe("compiling the step")
-        quiet = pyro.validation_enabled(False)  # check_pair has validated; a hot loop need not again
+        quiet = validation(False)  # check_pair has validated; a hot loop need not again
         half = mixed_precision(pair.model, pair.guide, dtype=_net_dtype(precision, fabric.device))
         try:
             with quiet, half, without_denormals(), without_nvml():

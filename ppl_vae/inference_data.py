@@ -16,7 +16,7 @@ from ppl_vae.arviz_support import load_inference_data, save_inference_data, to_i
 from ppl_vae.evaluate.batches import to_data
 from ppl_vae.evaluate.layout import particle_first
 from ppl_vae.evaluate.loop import check_pair_type
-from ppl_vae.isolation import questioning
+from ppl_vae.isolation import one_thread, questioning
 from ppl_vae.pair import Pair
 from ppl_vae.particles import Particles, draw
 from ppl_vae.sites import PARTICLE_PLATE, Program, data_frame, plate_nesting
@@ -24,6 +24,7 @@ from ppl_vae.sites import PARTICLE_PLATE, Program, data_frame, plate_nesting
 __all__ = ["inference_data", "load_inference_data", "save_inference_data"]
 
 
+@one_thread
 def inference_data(pair: Pair, x: Any, num_samples: int = 100, *, seed: int | None = 0) -> Any:
     r"""Draws, predictions and log-weights of a pair on some data, as ArviZ reads them.
 

@@ -18,6 +18,7 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import TransformedDistribution, kl_divergence
 
+from ppl_vae.isolation import one_thread
 from ppl_vae.sites import (
     DATA_PLATE,
     PARTICLE_PLATE,
@@ -198,6 +199,7 @@ class Particles:
         return _total(terms) if terms else None
 
 
+@one_thread
 def draw(
     model: Program,
     guide: Program,

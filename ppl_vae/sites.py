@@ -12,7 +12,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
-from ppl_vae.isolation import eval_mode, random_numbers
+from ppl_vae.isolation import eval_mode, one_thread, random_numbers
 
 DATA_PLATE = "data"
 PARTICLE_PLATE = "particles"
@@ -81,6 +81,7 @@ def check_sites_match(model_trace: Trace, guide_trace: Trace) -> None:
 _nesting: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Any, int]] = weakref.WeakKeyDictionary()
 
 
+@one_thread
 def plate_nesting(model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
     """How many dims the plates of a pair take, found by running it once and then remembered."""
     known = _nesting.setdefault(model, weakref.WeakKeyDictionary())

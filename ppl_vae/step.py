@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
@@ -17,7 +16,7 @@ from ppl_vae.capture import CapturedStep, CaptureError
 from ppl_vae.capture.rounding import MatmulPrecision
 from ppl_vae.data import Split
 from ppl_vae.estimators import ELBO, Estimator
-from ppl_vae.isolation import questioning
+from ppl_vae.isolation import one_thread, questioning, validation
 from ppl_vae.kl import KLSchedule, Penalty
 from ppl_vae.pair import Pair
 from ppl_vae.particles import Particles
@@ -292,12 +291,13 @@ def plate_scale(pair: Pair, batch: tuple[Tensor, ...]) -> float:
     return 1.0
 
 
+@one_thread
 def name_bad_site(pair: Pair, batch: tuple[Tensor, ...]) -> str:
     """Where a pair's numbers first stop being finite on a batch: a parameter, or a site in order."""
     for name, parameter in pair.named_parameters():
         if not bool(parameter.isfinite().all()):
             return f"parameter {name}"
-    with torch.no_grad(), pyro.validation_enabled(False):
+    with torch.no_grad(), validation(False):
         guide_trace = poutine.trace(pair.guide).get_trace(*batch)
         model_trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(*batch)
         for role, trace in (("guide", guide_trace), ("model", model_trace)):
@@ -312,6 +312,7 @@ def name_bad_site(pair: Pair, batch: tuple[Tensor, ...]) -> str:
     return "no single site: the gradient"
 
 
+@one_thread
 def validate(pair: Pair, estimator: PyroELBO, split: Split, seed: int) -> dict[str, float]:
     """The bound and the terms of `terms_of` over a split, in nats per datum, always with the same noise.
 

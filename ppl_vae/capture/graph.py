@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, cast
 
-import pyro
 import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -22,6 +21,7 @@ from ppl_vae.capture.noise import Noise
 from ppl_vae.capture.numerics import decompositions
 from ppl_vae.capture.rounding import MatmulPrecision, has_products, in_bfloat16, round_factors
 from ppl_vae.capture.threads import without_denormals_anywhere
+from ppl_vae.isolation import validation
 
 WORTH_STEPS = 20_000
 
@@ -165,7 +165,7 @@ def without_value_checks() -> Iterator[None]:
     for module, key, _ in found:
         setattr(module, key, replaced[key])
     try:
-        with pyro.validation_enabled(False):
+        with validation(False):
             yield
     finally:
         for module, key, original in found:

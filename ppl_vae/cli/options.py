@@ -19,6 +19,7 @@ from ppl_vae import data, estimators, guides, likelihoods, models, nets, priors
 from ppl_vae.cli.config_file import ConfigFile, is_import_path, plain_options
 from ppl_vae.cli.default_pair import make_pair
 from ppl_vae.cli.errors import UsageError
+from ppl_vae.isolation import one_thread
 from ppl_vae.pair import Pair
 
 _NAMESPACES: tuple[ModuleType, ...] = (models, guides, priors, nets, likelihoods, estimators, ppl_vae.kl)
@@ -61,6 +62,7 @@ class Parser(jsonargparse.ArgumentParser):
                 f"{self._readable(error)}\n(ppl-vae {self.prog.split()[-1]} --help lists the options)"
             ) from error
 
+    @one_thread
     def build(self, options: jsonargparse.Namespace) -> jsonargparse.Namespace:
         """Make the objects that the options describe."""
         instantiate = getattr(self, "instantiate", None) or self.instantiate_classes  # before 4.49

@@ -16,7 +16,7 @@ from ppl_vae.compare.moments import Estimate, Moments, snr_floor
 from ppl_vae.compare.point_result import AtPoint, Cell
 from ppl_vae.compare.reference import Evidence, References, evidence_of, sample_moments
 from ppl_vae.data import DataSet, Split, as_split
-from ppl_vae.isolation import random_numbers
+from ppl_vae.isolation import one_thread, random_numbers
 from ppl_vae.pair import Pair
 from ppl_vae.progress import show_progress
 from ppl_vae.testing.linter import check_estimator_for
@@ -24,6 +24,7 @@ from ppl_vae.testing.linter import check_estimator_for
 LADDER = (1, 2, 5, 10, 20, 50)
 
 
+@one_thread
 def at_point(
     pair: Pair,
     estimators: Estimators,

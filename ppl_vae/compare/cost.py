@@ -7,18 +7,18 @@ import time
 import weakref
 from typing import Any
 
-import pyro
 import torch
 from pyro.infer import ELBO as PyroELBO
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from ppl_vae.isolation import eval_mode, random_numbers
+from ppl_vae.isolation import eval_mode, one_thread, random_numbers, validation
 from ppl_vae.pair import Pair
 from ppl_vae.step import Objective
 
 
+@one_thread
 def cost(pair: Pair, estimator: PyroELBO, batch: tuple[Tensor, ...], repeats: int = 5) -> tuple[float, int]:
     """The median seconds of a gradient, and the bytes that it needs beside parameters and data.
 
@@ -37,7 +37,7 @@ def cost(pair: Pair, estimator: PyroELBO, batch: tuple[Tensor, ...], repeats: in
             loss.backward()
 
     try:
-        with eval_mode(pair), pyro.validation_enabled(False), random_numbers(0, pair.device):
+        with eval_mode(pair), validation(False), random_numbers(0, pair.device):
             gradient()  # what happens only the first time
             seconds = [_timed(gradient, pair.device) for _ in range(repeats)]
             with AliveBytes() as alive:

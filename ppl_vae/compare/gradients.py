@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import pyro
 import torch
 from pyro.infer import ELBO as PyroELBO
 from torch import Tensor
@@ -19,7 +19,7 @@ from ppl_vae.capture.function import Capture, CapturedFunction, check_capture
 from ppl_vae.compare.captured import captured_draw, flat, worth_capturing
 from ppl_vae.compare.functional import FreshNoise, bound_and_values
 from ppl_vae.estimators import Estimator
-from ppl_vae.isolation import eval_mode, random_numbers
+from ppl_vae.isolation import ONE_THREAD, eval_mode, random_numbers, validation
 from ppl_vae.pair import Pair
 from ppl_vae.sites import PairError
 from ppl_vae.step import Objective
@@ -121,19 +121,26 @@ class GradientSampler:
 
     def draw(self, count: int, seed: int) -> Iterator[Draws]:
         """`count` draws, some at a time; the caller's random numbers are left as they were."""
-        with eval_mode(self.pair), pyro.validation_enabled(False):
+        with self._meanwhile():
             pieces = _pieces(count, self._chunk())
             captured = self._captured(count)
-            for number, size in enumerate(pieces):
-                # pieces have seeds of their own, so that a loop and a map stay in step
-                with random_numbers(seed + 1_000_003 * number, self.pair.device):
-                    if captured is None or (self.vectorised and size < pieces[0]):
-                        yield self._run(size)
-                    elif self.vectorised:
-                        yield Draws(*captured(self.batch, size))
-                    else:
-                        bounds, rows = zip(*[captured(self.batch) for _ in range(size)], strict=True)
-                        yield Draws(torch.stack(bounds), torch.stack(rows))
+        for number, size in enumerate(pieces):
+            # pieces have seeds of their own, so that a loop and a map stay in step; and each is whole before it is
+            # given away, so that nothing stays changed while the caller has it
+            with self._meanwhile(), random_numbers(seed + 1_000_003 * number, self.pair.device):
+                if captured is None or (self.vectorised and size < pieces[0]):
+                    piece = self._run(size)
+                elif self.vectorised:
+                    piece = Draws(*captured(self.batch, size))
+                else:
+                    bounds, rows = zip(*[captured(self.batch) for _ in range(size)], strict=True)
+                    piece = Draws(torch.stack(bounds), torch.stack(rows))
+            yield piece
+
+    @contextmanager
+    def _meanwhile(self) -> Iterator[None]:
+        with ONE_THREAD, eval_mode(self.pair), validation(False):
+            yield
 
     def _captured(self, count: int) -> CapturedFunction | None:
         """What computes `count` draws in place of the programs as they are written; None where nothing does."""
@@ -177,7 +184,7 @@ class GradientSampler:
             return "it draws in its own way"
         kept = copy.deepcopy(self.estimator)
         try:
-            with eval_mode(self.pair), pyro.validation_enabled(False), random_numbers(0, self.pair.device):
+            with eval_mode(self.pair), validation(False), random_numbers(0, self.pair.device):
                 with torch.no_grad():  # what is found out once and remembered must not be found in a map
                     self.estimator.draw(self.pair.model, self.pair.guide, *self.batch)
                 self._mapped(2)

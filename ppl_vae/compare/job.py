@@ -21,7 +21,7 @@ from ppl_vae import evaluate
 from ppl_vae.compare.factories import label
 from ppl_vae.data import DataSet, Split
 from ppl_vae.fit import Run, TrainingError, fit
-from ppl_vae.isolation import random_numbers
+from ppl_vae.isolation import one_thread, random_numbers
 from ppl_vae.pair import Pair
 from ppl_vae.run_folder import RunError, RunFolder, atomic_write
 
@@ -74,6 +74,7 @@ class Job:
     seconds: float | None
     options: Mapping[str, Any]
 
+    @one_thread
     def run(self) -> Score:
         """Train and judge, as far as that has not been done.
 

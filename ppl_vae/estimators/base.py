@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ppl_vae import particles as particles_module
 from ppl_vae import separate
 from ppl_vae.estimators.facts import Facts
+from ppl_vae.isolation import one_thread
 from ppl_vae.particles import Particles
 from ppl_vae.sites import PairError, Program
 
@@ -93,6 +94,7 @@ class Estimator(PyroELBO):
         """Scalar: the surrogate of `global_bound`."""
         return self.global_bound(particles)
 
+    @one_thread
     def draw(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Particles:
         """The particles that this estimator works on."""
         drawn = separate.draw if self.separates else particles_module.draw
@@ -109,6 +111,7 @@ class Estimator(PyroELBO):
                 f"estimators.NVIL or estimators.ReweightedWakeSleep"
             )
 
+    @one_thread
     def total(self, particles: Particles) -> Tensor:
         """Scalar: the loss of a batch; its value is minus the bound, its gradient the surrogate's."""
         surrogate = _summed(self.surrogate(particles), self.global_surrogate(particles), particles)
@@ -116,16 +119,19 @@ class Estimator(PyroELBO):
             value = _summed(self.bound(particles), self.global_bound(particles), particles)
         return -(value + (surrogate - surrogate.detach()))
 
+    @one_thread
     def differentiable_loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:
         """Scalar: minus the bound over the whole data set, differentiable."""
         return self.total(self.draw(model, guide, *args, **kwargs))
 
+    @one_thread
     def loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
         """Minus the bound over the whole data set, as Pyro's `ELBO.loss`."""
         with torch.no_grad():
             particles = self.draw(model, guide, *args, **kwargs)
             return -_summed(self.bound(particles), self.global_bound(particles), particles).item()
 
+    @one_thread
     def loss_and_grads(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
         """The same, with the surrogate's gradient added to the parameters' `grad`."""
         for name, parameter in self.auxiliary.named_parameters():

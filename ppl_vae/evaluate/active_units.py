@@ -16,7 +16,7 @@ from ppl_vae.evaluate.layout import Site, particle_first
 from ppl_vae.evaluate.loop import check_pair_type, progress_bar
 from ppl_vae.evaluate.statistics import RunningMoments
 from ppl_vae.evaluate.table import rows
-from ppl_vae.isolation import questioning
+from ppl_vae.isolation import one_thread, questioning
 from ppl_vae.pair import Pair
 from ppl_vae.sites import PARTICLE_PLATE, PairError, data_frame, plate_nesting
 
@@ -50,6 +50,7 @@ class ActiveUnits:
         return rows(title, self.lines())
 
 
+@one_thread
 def active_units(
     pair: Pair,
     data: Any,

@@ -13,7 +13,7 @@ from torch import Tensor
 from ppl_vae.evaluate.loop import batches, check_pair_type, refuse_nan
 from ppl_vae.evaluate.statistics import standard_error
 from ppl_vae.evaluate.table import plus_minus, rows
-from ppl_vae.isolation import questioning
+from ppl_vae.isolation import one_thread, questioning
 from ppl_vae.pair import Pair
 
 
@@ -49,6 +49,7 @@ class Bounds:
         return rows(f"{len(self.per_datum):,} data, nats per datum", self.lines())
 
 
+@one_thread
 def bounds(
     pair: Pair,
     data: Any,

@@ -14,7 +14,7 @@ from ppl_vae.evaluate.aggregate import Draws, Refusals, log_aggregate
 from ppl_vae.evaluate.loop import batches, check_pair_type, progress_bar, refuse_nan
 from ppl_vae.evaluate.statistics import standard_error
 from ppl_vae.evaluate.table import plus_minus, rows
-from ppl_vae.isolation import questioning
+from ppl_vae.isolation import one_thread, questioning
 from ppl_vae.pair import Pair
 from ppl_vae.particles import draw
 from ppl_vae.sites import PairError
@@ -93,6 +93,7 @@ class ElboSurgery:
         return rows(title, self.lines())
 
 
+@one_thread
 def elbo_surgery(
     pair: Pair,
     data: Any,

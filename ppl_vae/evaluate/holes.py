@@ -13,7 +13,7 @@ from ppl_vae.evaluate.batches import to_data
 from ppl_vae.evaluate.kernel_density import best_width, log_density
 from ppl_vae.evaluate.loop import check_pair_type, progress_bar
 from ppl_vae.evaluate.table import plus_minus, rows
-from ppl_vae.isolation import questioning
+from ppl_vae.isolation import one_thread, questioning
 from ppl_vae.pair import Pair
 from ppl_vae.queries.handlers import is_discrete, run
 from ppl_vae.queries.questions import encode, sample
@@ -66,6 +66,7 @@ class Holes:
         return rows(f"draws of the prior where no data are, in {dims}", self.lines())
 
 
+@one_thread
 def holes(
     pair: Pair,
     data: Any,

@@ -16,7 +16,7 @@ from ppl_vae.evaluate.loop import Batch, batches, check_pair_type, refuse_global
 from ppl_vae.evaluate.statistics import standard_error
 from ppl_vae.evaluate.table import plus_minus, rows
 from ppl_vae.evaluate.trust import share_above, why_lower_bound
-from ppl_vae.isolation import questioning
+from ppl_vae.isolation import one_thread, questioning
 from ppl_vae.local import Local, read_local
 from ppl_vae.pair import Pair
 
@@ -106,6 +106,7 @@ class InferenceGap:
         return rows(f"{len(self.elbo_per_datum):,} data, nats per datum", self.lines())
 
 
+@one_thread
 def inference_gap(
     pair: Pair,
     data: Any,

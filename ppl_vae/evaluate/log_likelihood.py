@@ -17,7 +17,7 @@ from ppl_vae.evaluate.loop import Batch, batches, check_pair_type, refuse_nan
 from ppl_vae.evaluate.statistics import standard_error
 from ppl_vae.evaluate.table import plus_minus, rows
 from ppl_vae.evaluate.trust import k_hat_limit, share_above, why_lower_bound
-from ppl_vae.isolation import questioning, random_numbers
+from ppl_vae.isolation import one_thread, questioning, random_numbers
 from ppl_vae.pair import Pair
 
 
@@ -103,6 +103,7 @@ class LogLikelihood:
         return rows(f"{len(self.per_datum):,} data, nats per datum", [*self.lines(), rate])
 
 
+@one_thread
 def log_likelihood(
     pair: Pair,
     data: Any,

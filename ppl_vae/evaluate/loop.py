@@ -7,11 +7,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import pyro
 from torch import Tensor
 
 from ppl_vae.evaluate.batches import Data, plan, size_of, to_data
 from ppl_vae.evaluate.point_mass import refuse_point_mass
+from ppl_vae.isolation import validation
 from ppl_vae.pair import Pair
 from ppl_vae.particles import Particles, draw
 from ppl_vae.progress import Progress, show_progress
@@ -51,7 +51,7 @@ class Batch:
         Raises:
             PairError: a pair that breaks the contract.
         """
-        with nullcontext() if check else pyro.validation_enabled(False):
+        with nullcontext() if check else validation(False):
             particles = draw(self.pair.model, self.pair.guide, self.tensors, num_particles=size)
             refuse_point_mass(particles, "this evaluation")
         if particles.batch_size != len(self):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ppl_vae.isolation import questioning
+from ppl_vae.isolation import one_thread, questioning
 from ppl_vae.pair import Pair
 from ppl_vae.queries.arguments import check_site, converted
 from ppl_vae.queries.handlers import Centre, latent_sites, run
 
 
+@one_thread
 def class_probabilities(pair: Pair, *batch: Tensor, site: str = "y") -> Tensor:
     r"""The guide's probability of each value of a finite latent site, q(y | x).
 

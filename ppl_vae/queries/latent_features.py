@@ -9,7 +9,7 @@ import torch
 
 from ppl_vae.data import DataSet, Split
 from ppl_vae.data.rows import ResidentRows
-from ppl_vae.isolation import questioning
+from ppl_vae.isolation import one_thread, questioning
 from ppl_vae.pair import Pair
 from ppl_vae.queries.arguments import check_site
 from ppl_vae.queries.questions import encode
@@ -17,6 +17,7 @@ from ppl_vae.queries.questions import encode
 DataSetOrSplit = TypeVar("DataSetOrSplit", DataSet, Split)
 
 
+@one_thread
 def latent_features(
     pair: Pair,
     data: DataSetOrSplit,

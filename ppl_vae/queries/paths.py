@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ppl_vae.isolation import questioning
+from ppl_vae.isolation import one_thread, questioning
 from ppl_vae.pair import Pair
 from ppl_vae.queries.arguments import Batch, as_tensors, check_count, check_site
 from ppl_vae.queries.draws import Draws, Traversal
@@ -19,6 +19,7 @@ from ppl_vae.queries.questions import decode
 from ppl_vae.sites import Site
 
 
+@one_thread
 def interpolate(
     pair: Pair,
     x0: Batch,
@@ -77,6 +78,7 @@ def interpolate(
         return decode(pair, path, inputs=inputs, like=first, given=given)
 
 
+@one_thread
 def traverse(
     pair: Pair,
     x: Batch,

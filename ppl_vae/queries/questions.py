@@ -11,7 +11,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ppl_vae.improper import is_improper
-from ppl_vae.isolation import questioning
+from ppl_vae.isolation import one_thread, questioning
 from ppl_vae.pair import Pair
 from ppl_vae.queries.arguments import Batch, as_tensors, check_count, check_site, rows
 from ppl_vae.queries.draws import Draws
@@ -31,6 +31,7 @@ from ppl_vae.queries.layout import common_shape, laid_out, placed
 from ppl_vae.sites import Site, check_sites_match
 
 
+@one_thread
 def sample(
     pair: Pair,
     n: int,
@@ -67,6 +68,7 @@ def sample(
         return read(trace, given, inputs)
 
 
+@one_thread
 def encode(pair: Pair, *batch: Tensor, num_samples: int = 1, seed: int | None = None) -> Draws:
     r"""Draw the latents of a batch from the guide, z ~ q(z | x), and give the guide's mean.
 
@@ -99,6 +101,7 @@ def encode(pair: Pair, *batch: Tensor, num_samples: int = 1, seed: int | None = 
         )
 
 
+@one_thread
 def reconstruct(
     pair: Pair,
     *batch: Tensor,
@@ -139,6 +142,7 @@ def reconstruct(
         return draws
 
 
+@one_thread
 def decode(
     pair: Pair,
     latents: Tensor | Mapping[str, Tensor],

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ppl_vae.config import ConfigError, Tree, build, describe
+from ppl_vae.isolation import one_thread
 from ppl_vae.pair import Pair
 from ppl_vae.runs.errors import RunError
 from ppl_vae.runs.folder import CONFIG, WEIGHTS, RunFolder, written_version
@@ -97,6 +98,7 @@ def load(
         raise RunError(f"the pair cannot go to device {str(device)!r}: {error}") from error
 
 
+@one_thread
 def _build_pair(trees: Mapping[str, Any], trust: Iterable[str]) -> Pair:
     built: dict[int, nn.Module | None] = {}
     trust = (trust,) if isinstance(trust, str) else tuple(trust)

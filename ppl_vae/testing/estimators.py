@@ -16,6 +16,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ppl_vae.estimators import Estimator
+from ppl_vae.isolation import one_thread, validation
 from ppl_vae.particles import Particles
 from ppl_vae.particles import draw as draw_particles
 from ppl_vae.testing import oracles
@@ -49,6 +50,7 @@ class EstimatorReport:
         return "\n".join([f"{self.estimator} keeps its word", *(f"  {check}" for check in self.checks)])
 
 
+@one_thread
 def check_estimator(
     estimator: Estimator, *, larger: Estimator | None = None, repeats: int = 500, seed: int = 0
 ) -> EstimatorReport:
@@ -81,7 +83,7 @@ def check_estimator(
     if discrete:
         pairs["Bernoulli"], exact["Bernoulli"] = oracles.bernoulli(0.4), oracles.bernoulli()
     checks: list[str] = []
-    with torch.random.fork_rng(devices=[]), pyro.validation_enabled(True), pyro.get_param_store().scope():
+    with torch.random.fork_rng(devices=[]), validation(True), pyro.get_param_store().scope():
         check = _Check(estimator, repeats, seed, checks)
         for name, oracle in pairs.items():
             check.apart(name, oracle)

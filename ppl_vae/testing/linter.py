@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ppl_vae import estimators
 from ppl_vae.estimators import Estimator
+from ppl_vae.isolation import one_thread
 from ppl_vae.pair import Pair
 from ppl_vae.sites import PairError
 from ppl_vae.testing.site_facts import Sites, read_sites
@@ -18,6 +19,7 @@ from ppl_vae.testing.site_facts import Sites, read_sites
 Rule = Callable[[Sites, Any], Iterator[str]]
 
 
+@one_thread
 def check_estimator_for(pair: Pair, batch: Tensor | Sequence[Tensor], estimator: PyroELBO) -> None:
     """Raise unless the estimator gives a pair the bound and the gradients that its name promises.
 
@@ -49,6 +51,7 @@ def check_estimator_for(pair: Pair, batch: Tensor | Sequence[Tensor], estimator:
     )
 
 
+@one_thread
 def valid_estimators(pair: Pair, batch: Tensor | Sequence[Tensor]) -> list[str]:
     """The names of common estimators that `check_estimator_for` finds valid for a pair."""
     return _valid(read_sites(pair, batch))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from ppl_vae import particles as particles_module
 from ppl_vae.estimators import ELBO
-from ppl_vae.isolation import eval_mode, random_numbers
+from ppl_vae.isolation import eval_mode, one_thread, random_numbers, validation
 from ppl_vae.pair import Pair
 from ppl_vae.particles import Particles
 from ppl_vae.sites import PairError, check_sites_match, latent_names
@@ -47,6 +46,7 @@ class PairReport:
         return "\n".join(["the pair keeps the contract", *rows, f"parameters  {self.num_parameters:,}"])
 
 
+@one_thread
 def check_pair(
     pair: Pair, *batch: Tensor, estimator: PyroELBO | None = None, allow_global: bool = False
 ) -> PairReport:
@@ -70,7 +70,7 @@ def check_pair(
     """
     if not batch or any(len(tensor) < 2 for tensor in batch):
         raise PairError("check_pair needs a batch of two data or more: check_pair(pair, x)")
-    with _undisturbed(pair), pyro.validation_enabled(True):
+    with _undisturbed(pair), validation(True):
         particles = _run(pair, batch)
         _check_plates(particles, allow_global or estimator is not None)
         _check_shapes(particles)
