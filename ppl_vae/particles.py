@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -12,11 +12,10 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions.util import scale_and_mask
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
-from torch.distributions import TransformedDistribution, kl_divergence
+from torch.distributions import kl_divergence
 
 from ppl_vae.isolation import one_thread
 from ppl_vae.sites import (
@@ -24,12 +23,25 @@ from ppl_vae.sites import (
     PARTICLE_PLATE,
     PairError,
     Program,
-    Site,
     before,
     check_sites_match,
     data_frame,
     plate_nesting,
 )
+from ppl_vae.terms import (
+    Lazily,
+    draw_term,
+    is_plain,
+    over_inner_plates,
+    own_masks,
+    ratio,
+    reduced,
+    refuse_partly_reparameterised,
+    term_of,
+    transformed,
+)
+
+__all__ = ["Particles", "draw", "log_mean_exp", "over_inner_plates", "read", "transformed"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,8 @@ class Particles:
         global_log_prior, global_log_guide: (K,) by site outside the `data` plate.
         scale: N/B, the factor on each datum's bound.
         non_reparameterised: the guide's sites whose draws carry no pathwise gradient.
+        log_draw, global_log_draw: `log_guide` and `global_log_guide` without masks and scales, (K, B) and
+            (K,) by drawn site: how likely the draws themselves were. The score function is theirs.
         kl_weight: beta by latent site; 1 where absent. It makes `log_weight` a training objective,
             not an importance weight.
         args: what the programs were called with.
@@ -64,6 +78,8 @@ class Particles:
     model_trace: Trace
     guide_trace: Trace
     kl_weight: Mapping[str, Tensor | float] = field(default_factory=dict)
+    log_draw: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    global_log_draw: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     args: tuple[Any, ...] = field(default=(), repr=False)
     _closed_form: dict[str, Tensor | None] = field(default_factory=dict, repr=False, compare=False)
 
@@ -165,14 +181,16 @@ class Particles:
         model_site = self.model_trace.nodes[site]
         if not all(_same(guide_site[factor], model_site[factor]) for factor in ("mask", "scale")):
             return None
+        masks = [own_masks(each["fn"]) for each in (guide_site, model_site)]
+        if len(masks[0]) != len(masks[1]) or not all(_same(*both) for both in zip(*masks)):
+            return None
         if not before(self.model_trace, site) <= before(self.guide_trace, site):
             return None
         try:
             divergence = kl_divergence(guide_site["fn"], model_site["fn"])
         except NotImplementedError:
             return None
-        reduce = _outside_data if site in self.global_sites else _per_datum
-        return reduce(divergence, guide_site, self.num_particles)
+        return reduced(divergence, guide_site, self.num_particles)
 
     def weighted_kl(self, site: str) -> Tensor:
         """(K, B): `kl(site)` times the site's KL weight."""
@@ -184,18 +202,21 @@ class Particles:
 
     @cached_property
     def score(self) -> Tensor | None:
-        """(K, B): log q of the sites without a pathwise gradient; None where every site has one."""
-        return self.score_of(self.log_guide)
+        """(K, B): log q of the draws without a pathwise gradient; None where every site has one.
+
+        The draws' own density: neither a scale nor a mask changes how a draw came about, nor what it moves.
+        """
+        return self.score_of(self.log_draw)
 
     def score_of(self, sites: Iterable[str]) -> Tensor | None:
         """(K, B): the same over some of the sites."""
-        terms = [self.log_guide[s] for s in sites if s in self.non_reparameterised]
+        terms = [self.log_draw[s] for s in sites if s in self.non_reparameterised]
         return _total(terms) if terms else None
 
     @cached_property
     def global_score(self) -> Tensor | None:
         """(K,): the same for the latents outside the `data` plate."""
-        terms = [self.global_log_guide[s] for s in self.global_log_guide if s in self.non_reparameterised]
+        terms = [self.global_log_draw[s] for s in self.global_log_draw if s in self.non_reparameterised]
         return _total(terms) if terms else None
 
 
@@ -237,9 +258,10 @@ def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particle
     model_trace, guide_trace = prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
     check_sites_match(model_trace, guide_trace)
     log_likelihood: dict[str, Tensor] = {}
-    log_prior, log_guide = _Lazily(), _Lazily()
+    log_prior, log_guide, log_draw = Lazily(), Lazily(), Lazily()
     global_log_prior: dict[str, Tensor] = {}
     global_log_guide: dict[str, Tensor] = {}
+    global_log_draw = Lazily()
     non_reparameterised = set()
     scales = set()
     for trace, inside, outside in (
@@ -250,19 +272,32 @@ def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particle
             if site["type"] != "sample" or site["infer"].get("_deterministic"):
                 continue
             frame = data_frame(site)
+            if frame is not None:
+                scales.add(ratio(frame))
+            # a transform remembers no draw but its last, so its densities are taken at once
+            at_once = transformed(site["fn"]) is not None
             if frame is None:
-                outside[name] = _outside_data(_log_prob(site), site, num_particles)
+                outside[name] = term_of(site, num_particles)
+            elif site["is_observed"] and trace is model_trace:
+                log_likelihood[name] = term_of(site, num_particles)
+            elif at_once:
+                inside.put(name, term_of(site, num_particles))
             else:
-                scales.add(_ratio(frame))
-                if site["is_observed"] and trace is model_trace:
-                    log_likelihood[name] = _per_datum(_log_prob(site), site, num_particles)
-                elif transformed(site["fn"]) is not None:  # a transform remembers no draw but its last
-                    inside.put(name, _per_datum(_log_prob(site), site, num_particles))
+                inside.promise(name, partial(term_of, site, num_particles))
+            if trace is guide_trace and not site["is_observed"]:
+                refuse_partly_reparameterised(site)
+                terms, draws = (inside, log_draw) if frame is not None else (outside, global_log_draw)
+                own = (
+                    partial(terms.__getitem__, name)
+                    if is_plain(site)
+                    else partial(draw_term, site, num_particles)
+                )
+                if at_once:
+                    draws.put(name, own())
                 else:
-                    inside.promise(name, partial(_log_prob_per_datum, site, num_particles))
-            drawn = trace is guide_trace and not site["is_observed"]
-            if drawn and not getattr(site["fn"], "has_rsample", False):
-                non_reparameterised.add(name)
+                    draws.promise(name, own)
+                if not getattr(site["fn"], "has_rsample", False):
+                    non_reparameterised.add(name)
     if len(scales) > 1:
         raise PairError(
             f"the plate {DATA_PLATE!r} has different subsampling factors N/B in the two programs: "
@@ -278,54 +313,14 @@ def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particle
         frozenset(non_reparameterised),
         model_trace,
         guide_trace,
+        log_draw=log_draw,
+        global_log_draw=global_log_draw,
     )
-
-
-class _Lazily(Mapping[str, Tensor]):
-    """Terms by site, some computed when first asked for: a closed-form KL leaves no use for them."""
-
-    def __init__(self) -> None:
-        self._terms: dict[str, Tensor | Callable[[], Tensor]] = {}
-        self._with_gradients = torch.is_grad_enabled()
-
-    def put(self, site: str, term: Tensor) -> None:
-        self._terms[site] = term
-
-    def promise(self, site: str, term: Callable[[], Tensor]) -> None:
-        self._terms[site] = term
-
-    def __getitem__(self, site: str) -> Tensor:
-        term = self._terms[site]
-        if not isinstance(term, Tensor):
-            # as at the draw: who looks first, perhaps only to log it, must not take the gradient away
-            with torch.set_grad_enabled(self._with_gradients):
-                term = self._terms[site] = term()
-        return term
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._terms)
-
-    def __len__(self) -> int:
-        return len(self._terms)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
-
-
-def transformed(fn: Any) -> TransformedDistribution | None:
-    """A site's distribution within `to_event`, `mask` and `expand`, if it is one with transforms."""
-    while hasattr(fn, "base_dist") and not isinstance(fn, TransformedDistribution):
-        fn = fn.base_dist
-    return fn if isinstance(fn, TransformedDistribution) else None
 
 
 def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:
     """log of the mean of exp(values) along `dim`, without overflow."""
     return torch.logsumexp(values, dim) - math.log(values.shape[dim])
-
-
-def _ratio(frame: Any) -> float:
-    return float(frame.full_size) / float(frame.size) if frame.full_size else 1.0
 
 
 def _total(terms: Iterable[Tensor], start: Tensor | None = None) -> Tensor:
@@ -336,39 +331,6 @@ def _total(terms: Iterable[Tensor], start: Tensor | None = None) -> Tensor:
         assert start is not None
         return start
     return total
-
-
-def _log_prob(site: Site) -> Tensor:
-    log_prob: Tensor = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
-    return log_prob
-
-
-def _log_prob_per_datum(site: Site, num_particles: int) -> Tensor:
-    return _per_datum(_log_prob(site), site, num_particles)
-
-
-def _per_datum(log_prob: Tensor, site: Site, num_particles: int) -> Tensor:
-    """A site's log-density or divergence, masked, scaled and summed over inner plates, as (K, B)."""
-    frame = data_frame(site)
-    scale = site["scale"] if frame.size == frame.full_size else site["scale"] / _ratio(frame)
-    log_prob = scale_and_mask(log_prob, scale, site["mask"])
-    if not isinstance(log_prob, Tensor) or log_prob.dim() == 0 or log_prob.shape[-1] != frame.size:
-        log_prob = torch.as_tensor(log_prob).expand(site["fn"].batch_shape)
-    return over_inner_plates(log_prob, num_particles)
-
-
-def over_inner_plates(term: Tensor, num_particles: int) -> Tensor:
-    """A site's term of its batch shape (K, *inner, B), or (*inner, B) for K = 1, summed to (K, B)."""
-    if num_particles == 1:
-        return (term.flatten(0, -2).sum(0) if term.dim() > 1 else term).unsqueeze(0)
-    return term.flatten(1, -2).sum(1) if term.dim() > 2 else term
-
-
-def _outside_data(log_prob: Tensor, site: Site, num_particles: int) -> Tensor:
-    log_prob = torch.as_tensor(scale_and_mask(log_prob, site["scale"], site["mask"]))
-    if num_particles == 1:
-        return log_prob.sum().unsqueeze(0)
-    return log_prob.flatten(1).sum(1) if log_prob.dim() > 1 else log_prob
 
 
 def _same(first: Any, second: Any) -> bool:

@@ -16,6 +16,7 @@ from torch.distributions import TransformedDistribution
 from ppl_vae import particles as particles_module
 from ppl_vae.particles import Particles, over_inner_plates, transformed
 from ppl_vae.sites import PairError, Program
+from ppl_vae.terms import factor, is_plain
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,33 @@ class SeparateParticles(Particles):
         return total
 
     @cached_property
+    def draw_term(self) -> Tensor:
+        """(K, B): log q(z | x) of the draws themselves, no scale or mask on it; its gradient as `score_term`'s."""
+        return sum(self.log_draw.values(), torch.zeros_like(self.reconstruction))
+
+    @property
+    def has_factors(self) -> bool:
+        """Whether a scale or a mask stands on a site of the guide, so that `score_term` is not `draw_term`."""
+        return not all(is_plain(self.guide_trace.nodes[site]) for site in self.log_draw)
+
+    @cached_property
     def path_term(self) -> Tensor:
         """(K, B): its gradient is what the guide's parameters do to log w through the draws; no meaning else."""
         return self.path(self.log_weight)
 
-    def path(self, objective: Tensor) -> Tensor:
+    @cached_property
+    def factored_path_term(self) -> Tensor:
+        """(K, B): `path_term` with each entry's share multiplied by its density's scale, or 0 under a mask."""
+        return self.path(self.log_weight, factors=True) if self.has_factors else self.path_term
+
+    def path(self, objective: Tensor, factors: bool = False) -> Tensor:
         """(K, B): its gradient is what the guide's parameters do to `objective`, (K, B), through the draws.
 
         The value has no meaning. A draw that later sites of the guide depend on counts through them too.
+
+        Args:
+            objective: what the draws move.
+            factors: multiply what each entry of a draw does by the scale and mask that its density has.
         """
         total = torch.zeros_like(self.reconstruction)
         sites = list(self.draws)
@@ -75,6 +95,8 @@ class SeparateParticles(Particles):
             if last:
                 through = _gradients(moved, cut[:last])
                 gradients[:last] = [g + more for g, more in zip(gradients[:last], through, strict=True)]
+            if factors:
+                moved = moved * factor(site)
             event_dim = site["fn"].event_dim
             moved = moved.flatten(-event_dim).sum(-1) if event_dim else moved
             total = total + over_inner_plates(moved, self.num_particles)

@@ -50,7 +50,14 @@ class FunctionalParticles(SeparateParticles):
         assert self.held is not None
         return self.held.score
 
-    def path(self, objective: Tensor) -> Tensor:
+    @property
+    def draw_term(self) -> Tensor:  # type: ignore[override]
+        assert self.held is not None
+        return sum(self.held.log_draw.values(), torch.zeros_like(self.held.reconstruction))
+
+    def path(self, objective: Tensor, factors: bool = False) -> Tensor:
+        if factors:  # the shares of single draws do not come apart here
+            raise NotImplementedError("a scale or mask on the guide's sites")
         return objective
 
 

@@ -48,8 +48,10 @@ class ELBO(Estimator):
 
     def _own_score(self, particles: Particles, site: str) -> Tensor | float:
         """What takes the gradient of -log q out of the reward: its expectation is zero, its variance is not."""
-        score = particles.score_of([site])
-        return 0.0 if score is None else particles.kl_weight.get(site, 1.0) * (score - score.detach())
+        if site not in particles.non_reparameterised:
+            return 0.0
+        term = particles.log_guide[site]  # with the scale and the mask that it has in the reward
+        return particles.kl_weight.get(site, 1.0) * (term - term.detach())
 
     def global_reward(self, particles: Particles) -> Tensor | None:
         """(K,): what the latents outside the `data` plate contribute; None where there are none."""

@@ -22,6 +22,7 @@ from ppl_vae.estimators.facts import Facts
 from ppl_vae.isolation import eval_mode, random_numbers
 from ppl_vae.particles import Particles, over_inner_plates
 from ppl_vae.sites import DATA_PLATE, PARTICLE_PLATE, PairError, Program, Site, latent_names
+from ppl_vae.terms import draw_log_prob
 
 MOST_VALUES = 4096
 """A site with more values than this (more than 12 bits) is not summed over."""
@@ -79,7 +80,7 @@ class EnumeratedELBO(MeanFieldELBO):
     def _averaged(self, particles: Particles, sizes: Mapping[str, int]) -> Particles:
         count = particles.num_particles
         nodes = particles.guide_trace.nodes
-        log_probs = [nodes[name]["fn"].log_prob(nodes[name]["value"]) for name in sizes]
+        log_probs = [draw_log_prob(nodes[name]) for name in sizes]
         if not log_probs:
             weight = particles.reconstruction.new_ones(()).expand_as(particles.reconstruction)
         else:
@@ -102,6 +103,7 @@ class EnumeratedELBO(MeanFieldELBO):
             log_likelihood=each(particles.log_likelihood),
             log_prior=each(particles.log_prior),
             log_guide=each(particles.log_guide),
+            log_draw={},
             non_reparameterised=particles.non_reparameterised - set(sizes),
             _closed_form=closed_form,
         )

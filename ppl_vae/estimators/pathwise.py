@@ -62,7 +62,8 @@ class DReG(Estimator):
     reparameterised wake-phi gradient, which lowers KL(p || q); alpha = 1/2 is half of `STL`. In
     between it is (1 - alpha) times the first plus alpha times the second. It is exactly zero at q =
     p(z | x), and its signal-to-noise ratio grows as the root of K. The model's gradient is the
-    IWAE's, unbiased. Every site of the guide must be reparameterised.
+    IWAE's, unbiased. With a scale s on log q, :math:`\tilde w_{ki}^2` becomes
+    :math:`(1 - s) \tilde w_{ki} + s \tilde w_{ki}^2`. Every site of the guide must be reparameterised.
 
     Args:
         num_particles: K.
@@ -97,8 +98,14 @@ class DReG(Estimator):
 
     def surrogate(self, particles: SeparateParticles) -> Tensor:  # type: ignore[override]
         weight = particles.log_weight.detach().softmax(0)
-        path = self.alpha * weight + (1 - 2 * self.alpha) * weight.square()
-        return (weight * particles.model_term + path * particles.path_term).sum(0)
+        # what a draw does through log w, less what the reparameterised score takes off: that has the density's
+        # own scale and mask, so both are one only where there are none
+        scored = (weight - weight.square()) * (1 - 2 * self.alpha)
+        if not particles.has_factors:
+            guide = ((1 - self.alpha) * weight - scored) * particles.path_term
+        else:
+            guide = (1 - self.alpha) * weight * particles.path_term - scored * particles.factored_path_term
+        return (weight * particles.model_term + guide).sum(0)
 
     def __repr__(self) -> str:
         return f"DReG(num_particles={self.num_particles}, alpha={self.alpha})"

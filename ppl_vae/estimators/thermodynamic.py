@@ -27,6 +27,7 @@ class TVO(Estimator):
     the importance-weighted bound, hence a lower bound, for every fixed partition. Sums taken at the
     right ends, `upper_bound`, lie above log p(x) as K -> infinity. J = 1 is the ELBO.
 
+    Under a scale or mask of the user's pi_beta is :math:`q w^\beta` with q as drawn.
     No gradient passes through a draw, so any sites will do. The model's gradient is unbiased for
     the bound with a fixed partition. The guide's, a covariance under pi_beta, is biased at finite K.
 
@@ -88,7 +89,8 @@ class TVO(Estimator):
         weight = (left * log_weight).softmax(1)
         moment = (weight * log_weight).sum(1, keepdim=True)
         moved = particles.model_term - particles.score_term
-        log_path = left * particles.model_term + (1 - left) * particles.score_term
+        # q w^beta: a scale or a mask is in the weights, not in the guide that draws
+        log_path = left * moved + particles.draw_term
         return (width * weight * (moved + (log_weight - moment) * log_path)).sum((0, 1))
 
     def betas(self, particles: Particles) -> Tensor:

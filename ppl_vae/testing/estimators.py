@@ -248,7 +248,7 @@ class _Check:
             num_particles=num_particles,
             guide_handler=_Given(values if num_particles > 1 else values[0]),
         )
-        probability = particles.log_guide["z"].sum(0).exp()
+        probability = particles.log_draw["z"].sum(0).exp()
         loss = -(probability * estimator.bound(particles)).sum() / len(x)
         return _flat(torch.autograd.grad(loss, list(pair.parameters())))
 
@@ -327,6 +327,7 @@ def _only(particles: Particles, datum: int) -> Particles:
         log_likelihood={site: term[:, here] for site, term in particles.log_likelihood.items()},
         log_prior={site: term[:, here] for site, term in particles.log_prior.items()},
         log_guide={site: term[:, here] for site, term in particles.log_guide.items()},
+        log_draw={site: term[:, here] for site, term in particles.log_draw.items()},
         _closed_form={site: term if term is None else term[:, here] for site, term in closed.items()},
     )
 

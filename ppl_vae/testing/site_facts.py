@@ -15,6 +15,7 @@ from torch.distributions import Bernoulli
 from ppl_vae.isolation import questioning
 from ppl_vae.pair import Pair
 from ppl_vae.sites import Site, check_sites_match, data_frame, is_enumerated, latent_names
+from ppl_vae.terms import own_masks
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,14 @@ def _treated_alike(first: Site, second: Site) -> bool:
                 return False
         elif one != two:
             return False
-    return True
+    masks = [own_masks(site["fn"]) for site in (first, second)]
+    return len(masks[0]) == len(masks[1]) and all(_alike(*both) for both in zip(*masks, strict=True))
+
+
+def _alike(first: Tensor | bool, second: Tensor | bool) -> bool:
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return first.shape == second.shape and bool((first == second).all())
+    return first is second
 
 
 def _unique(names: Iterator[str]) -> tuple[str, ...]:
