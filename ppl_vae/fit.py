@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from ppl_vae.capture.numerics import without_denormals
 from ppl_vae.capture.rounding import MatmulPrecision
 from ppl_vae.data import DataSet, Split, as_split
 from ppl_vae.estimators import Estimator
+from ppl_vae.fit_options import check_options, defaults_of
 from ppl_vae.isolation import (
     one_thread,
     python_random_numbers,
@@ -89,12 +91,12 @@ def fit(
     learning_rate: float = 1e-3,
     schedule: str | Callable[[float], float] = "constant",
     optimizer: str | Callable[..., torch.optim.Optimizer] = "adam",
-    weight_decay: float = 0.0,
+    weight_decay: float | None = None,
     clip_norm: float | None = None,
     kl: KL = 1.0,
     patience: int | None = None,
     validate_every: int = 1,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     precision: Precision = "auto",
     fabric: Fabric | None = None,
     seed: int = 0,
@@ -127,15 +129,16 @@ def fit(
         learning_rate: the optimizer's, before the schedule.
         schedule: "constant", "cosine" or "linear" (both to zero), "iwae" (the eight stages of
             arXiv:1509.00519), or a function of the training's fraction in [0, 1] to a factor.
-        optimizer: "adam", "adamw", "adamax", "sgd", or a function of (parameters, lr=...).
-        weight_decay: the optimizer's.
+        optimizer: "adam", "adamw", "adamax", "sgd", or a function of (parameters, lr=...), which gets
+            `weight_decay` too where there is one.
+        weight_decay: the optimizer's; by default 0 for one by name, and a function's own.
         clip_norm: the largest norm of the gradient of the loss in nats per datum; None for any.
         kl: what is done to the KL term: a weight, or a treatment of `ppl_vae.kl` such as `LinearWarmup`,
             `FreeBits` or `TotalCorrelation`; or these by latent site.
         patience: stop after this many epochs without a better validation bound, and restore the best
             weights; None trains to the end and keeps the last weights.
         validate_every: epochs between validations.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        device: "auto", "cpu", "cuda", "cuda:1", "mps", or a torch.device.
         precision: "float32"; "bf16" runs the nets in bfloat16 and everything else in float32;
             "auto" is "bf16" on a GPU that has it and "float32" elsewhere.
         fabric: a launched `lightning_fabric.Fabric` for several devices; it replaces `device`.
@@ -158,20 +161,17 @@ def fit(
     Raises:
         PairError: for a pair that breaks the contract.
         CaptureError: with `capture=True`, for a step that cannot be captured.
-        ValueError: for an option out of range, or a treatment of the KL term that the estimator has no
-            place for.
+        ValueError: for an option out of range, one that would do nothing beside the others (`patience`
+            without validation data, `weight_decay` for an optimizer that takes none), or a treatment of
+            the KL term that the estimator has no place for.
         RunError: for a folder that holds another run, that another process writes to, that cannot be written,
             or whose checkpoint is damaged or of other settings, another pair or other data.
         TrainingError: when the loss stops being finite; names the step and the site.
     """
     settings = _settings(locals())
-    fabric = fabric or _fabric(device)
+    epochs, batch_size, seed = (int(settings[name]) for name in ("epochs", "batch_size", "seed"))
+    fabric = fabric or _fabric(str(device))
     train, valid = _parts(data, fabric)
-    if patience is not None and valid is None:
-        raise ValueError(
-            f"patience={patience} stops by the validation bound, and the data has no valid part: leave patience "
-            f"out, or give a DataSet with a valid part"
-        )
     pair.to(fabric.device)
     with random_numbers(seed, fabric.device):
         example = train.take(8).tensors()
@@ -285,33 +285,25 @@ def fit(
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
     """`fit`'s options as plain values, checked where nothing later does."""
-    for name in ("epochs", "batch_size", "validate_every", "checkpoint_every"):
-        if not isinstance(options[name], int) or options[name] < 1:
-            raise ValueError(f"{name} must be a positive whole number, got {options[name]!r}")
-    for name in ("clip_norm", "patience"):
-        if options[name] is not None and not options[name] > 0:
-            raise ValueError(f"{name} must be positive or None, got {options[name]!r}")
-    if options["capture"] not in (True, False, "auto"):
-        raise ValueError(f"capture must be True, False or 'auto', got {options['capture']!r}")
-    if options["matmul_precision"] not in ("float32", "bf16"):
-        raise ValueError(f"matmul_precision must be 'float32' or 'bf16', got {options['matmul_precision']!r}")
-    if options["matmul_precision"] == "bf16" and options["capture"] is not True:
-        raise ValueError("matmul_precision='bf16' is for captured steps alone: give capture=True too")
-    if options["resume"] and options["run_dir"] is None:
-        raise ValueError("resume=True needs the run's folder: fit(..., run_dir='runs/name', resume=True)")
+    check_options(options, defaults_of(fit))
     if options["run_dir"] is not None:
         RunFolder(options["run_dir"])  # refuses what is no path
     estimator = options["estimator"]
-    if not isinstance(estimator, PyroELBO):
-        raise ValueError(
-            f"estimator must be an object such as estimators.IWAE(num_particles=10) or "
-            f"pyro.infer.Trace_ELBO(), got {estimator!r}"
-        )
     plain = {name: value for name, value in options.items() if name not in ("pair", "data", "fabric")}
     plain["estimator"] = repr(estimator) if isinstance(estimator, Estimator) else _stock(estimator)
     plain["data"] = repr(options["data"]) if not isinstance(options["data"], Tensor) else "a tensor"
-    simple = (str, int, float, bool, type(None))
-    return {name: value if isinstance(value, simple) else str(value) for name, value in plain.items()}
+    if options["weight_decay"] is None and isinstance(options["optimizer"], str):
+        plain["weight_decay"] = 0.0
+    return {name: _simple(value) for name, value in plain.items()}
+
+
+def _simple(value: Any) -> str | int | float | bool | None:
+    """A value as YAML holds it; NumPy's numbers become Python's."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else str(value)
 
 
 def _stock(estimator: PyroELBO) -> str:
@@ -336,12 +328,13 @@ def _fabric(device: str) -> Fabric:
             f"device {device!r} is not available here: choose from "
             f"{[name for name, there in available.items() if there]}"
         )
-    return Fabric(accelerator=kind, devices=[int(index)] if index else 1)
+    count = {"cuda": torch.cuda.device_count()}.get(kind, 1)
+    if index and int(index) >= count:
+        raise ValueError(f"device {device!r} is not available here: {kind} has {count}, counted from 0")
+    return Fabric(accelerator=kind, devices=[int(index)] if index and kind != "cpu" else 1)
 
 
 def _net_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    if precision not in ("auto", "float32", "bf16"):
-        raise ValueError(f"precision must be 'auto', 'float32' or 'bf16', got {precision!r}")
     automatic = precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(False)
     return torch.bfloat16 if precision == "bf16" or automatic else None
 

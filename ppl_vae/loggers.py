@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,16 +70,26 @@ LOGGERS: dict[str, Callable[[Path, Mapping[str, Any]], Logger]] = {
 }
 
 
+def check_loggers(names: Sequence[str]) -> None:
+    """Raises ValueError for an unknown logger, ImportError for one whose package is not installed."""
+    if isinstance(names, str):
+        raise ValueError(f"loggers={names!r}: give a list, such as loggers=[{names!r}]")
+    unknown = sorted(set(names) - set(LOGGERS))
+    if unknown:
+        raise ValueError(f"unknown loggers {unknown}: the known ones are {sorted(LOGGERS)}")
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise ImportError(f"the logger {name} is not installed: pip install 'ppl_vae[{name}]'")
+
+
 def open_loggers(names: Sequence[str], folder: Path | None, settings: Mapping[str, Any]) -> list[Logger]:
     """Open the named loggers for a run's folder.
 
     Raises:
-        ValueError: for an unknown name, or without a folder.
+        ValueError: as `check_loggers`, or without a folder.
         ImportError: when a logger's package is not installed.
     """
-    unknown = sorted(set(names) - set(LOGGERS))
-    if unknown:
-        raise ValueError(f"unknown loggers {unknown}: the known ones are {sorted(LOGGERS)}")
+    check_loggers(names)
     if names and folder is None:
         raise ValueError(f"the loggers {list(names)} need a run folder: fit(..., run_dir='runs/name')")
     return [LOGGERS[name](folder, settings) for name in names] if folder is not None else []

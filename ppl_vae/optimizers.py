@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 
@@ -18,29 +19,99 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
+def check_optimizer(
+    optimizer: str | Callable[..., torch.optim.Optimizer], weight_decay: float | None = None
+) -> None:
+    """Refuse what gives no optimizer, or would take no notice of an option.
+
+    Raises:
+        ValueError: for an unknown name, a function without `lr`, one that takes no `weight_decay` where there
+            is one, or one that has either set already.
+    """
+    if not callable(optimizer):
+        if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {optimizer!r}: the known ones are {sorted(OPTIMIZERS)}")
+        return
+    if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.LBFGS):
+        raise ValueError(
+            "torch.optim.LBFGS evaluates the loss several times a step, which fit does not offer"
+        )
+    name = getattr(optimizer, "__qualname__", repr(optimizer))
+    preset = getattr(optimizer, "keywords", {})  # functools.partial's
+    if "lr" in preset:
+        raise ValueError(f"optimizer {name} sets lr={preset['lr']!r} itself: give fit learning_rate instead")
+    if weight_decay is not None and "weight_decay" in preset:
+        raise ValueError(
+            f"weight_decay={weight_decay!r}, and optimizer {name} sets {preset['weight_decay']!r} itself: give one"
+        )
+    for option, given in (("lr", True), ("weight_decay", weight_decay is not None)):
+        if given and not _takes(optimizer, option):
+            raise ValueError(
+                f"optimizer {name} has no argument {option!r}, so that it would be dropped: "
+                + (
+                    "write it as a function of (parameters, lr)"
+                    if option == "lr"
+                    else "leave weight_decay out"
+                )
+            )
+
+
+def _takes(function: Callable[..., object], name: str) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # written in C: the call itself will say
+        return True
+    return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
 def make_optimizer(
     optimizer: str | Callable[..., torch.optim.Optimizer],
     parameters: Sequence[Tensor],
     learning_rate: float,
-    weight_decay: float = 0.0,
+    weight_decay: float | None = None,
 ) -> torch.optim.Optimizer:
     """A torch optimizer by name, fused where torch has it so, or from a function of (parameters, lr=...).
 
+    A function gets `weight_decay` too where there is one; without, its own default holds, and 0 for a name.
+    Groups of parameters that a function gives other learning rates keep their ratio under a schedule.
+
     Raises:
-        ValueError: for an unknown name, a learning rate that is not positive, no parameters.
+        ValueError: as `check_optimizer`; for a learning rate that is not positive, no parameters, and a
+            function that gives no optimizer or takes no notice of `weight_decay`.
     """
     if not learning_rate > 0:
         raise ValueError(f"learning_rate must be positive, got {learning_rate}")
     if not parameters:
         raise ValueError("the pair has no trainable parameters: every one is frozen, or there are none")
+    check_optimizer(optimizer, weight_decay)
     if callable(optimizer):
-        return optimizer(parameters, lr=learning_rate)
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {optimizer!r}: the known ones are {sorted(OPTIMIZERS)}")
-    options: dict[str, object] = {"lr": learning_rate, "weight_decay": weight_decay}
+        return _from_function(optimizer, parameters, learning_rate, weight_decay)
+    options: dict[str, object] = {"lr": learning_rate, "weight_decay": weight_decay or 0.0}
     if optimizer != "adamax" and parameters[0].device.type in ("cpu", "cuda"):
         options["fused"] = True
     return OPTIMIZERS[optimizer](parameters, **options)
+
+
+def _from_function(
+    function: Callable[..., torch.optim.Optimizer],
+    parameters: Sequence[Tensor],
+    learning_rate: float,
+    weight_decay: float | None,
+) -> torch.optim.Optimizer:
+    given = {} if weight_decay is None else {"weight_decay": weight_decay}
+    made = function(parameters, lr=learning_rate, **given)
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ValueError(f"the function given as optimizer must return a torch optimizer, got {made!r:.80}")
+    decays = [group["weight_decay"] for group in made.param_groups if "weight_decay" in group]
+    if weight_decay is not None and weight_decay not in decays:
+        raise ValueError(
+            f"weight_decay={weight_decay!r} does not reach the optimizer, which has "
+            f"{decays[0] if decays else 'none'}: pass it on in the function, or leave it out"
+        )
+    for group in made.param_groups:
+        if group["lr"] != learning_rate:
+            group["lr_scale"] = float(group["lr"]) / learning_rate
+    return made
 
 
 def iwae(fraction: float) -> float:
@@ -61,10 +132,22 @@ def make_schedule(schedule: str | Schedule) -> Schedule:
     """The learning rate's factor as a function of the training's fraction in [0, 1].
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name, or a function whose values are no factors.
     """
-    if callable(schedule):
-        return schedule
-    if schedule not in SCHEDULES:
-        raise ValueError(f"unknown schedule {schedule!r}: the known ones are {sorted(SCHEDULES)}")
-    return SCHEDULES[schedule]
+    if not callable(schedule):
+        if not isinstance(schedule, str) or schedule not in SCHEDULES:
+            raise ValueError(f"unknown schedule {schedule!r}: the known ones are {sorted(SCHEDULES)}")
+        return SCHEDULES[schedule]
+    for fraction in (0.0, 0.5, 1.0):
+        try:
+            factor = schedule(fraction)
+            fits = 0 <= factor < math.inf
+        except TypeError as error:
+            raise ValueError(
+                f"the schedule is no function of one number: schedule({fraction}): {error}"
+            ) from error
+        if not fits:
+            raise ValueError(
+                f"schedule({fraction}) must be a finite number >= 0, the learning rate's factor there, got {factor!r}"
+            )
+    return schedule

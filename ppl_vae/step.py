@@ -160,9 +160,9 @@ class Step:
             self._start_capture()
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """The optimizer's learning rate from now on."""
+        """The optimizer's learning rate from now on; groups with one of their own keep the ratio."""
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group.get("lr_scale", 1.0)
 
     def set_epoch(self, epoch: float) -> None:
         """Move what is done to the KL term to `epoch` epochs of training, a fraction allowed."""

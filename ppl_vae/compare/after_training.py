@@ -10,12 +10,15 @@ from typing import Any
 
 import joblib  # type: ignore[import-untyped]
 import torch
+from pyro.infer import ELBO as PyroELBO
 from torch import Tensor
 
 from ppl_vae.compare.factories import Estimators, objects
 from ppl_vae.compare.job import Job, Judging, MakePair, Score, initial_pair
 from ppl_vae.compare.training_result import AfterTraining
 from ppl_vae.data import DataSet, Split, as_split
+from ppl_vae.fit import fit
+from ppl_vae.fit_options import check_count, check_options, check_real, check_seed, defaults_of
 from ppl_vae.isolation import random_numbers
 from ppl_vae.progress import show_progress
 from ppl_vae.sites import PairError
@@ -132,7 +135,9 @@ def make_jobs(
 ) -> list[Job]:
     """The runs of a comparison, estimator by estimator, checked and not yet run."""
     _check_budget(epochs, seconds, fit_options)
-    if not seeds or len(set(seeds)) != len(seeds):
+    check_count("judge_particles", judge_particles)
+    check_seed(judge_seed, "judge_seed")
+    if not seeds or len(set(seeds)) != len(seeds) or not all(_is_seed(seed) for seed in seeds):
         raise ValueError(f"seeds must be different whole numbers, one at least, got {list(seeds)}")
     if judge_on is None:
         if not isinstance(data, DataSet):
@@ -141,6 +146,8 @@ def make_jobs(
             )
         judge_on = data.test
     made = objects(estimators)
+    for estimator in made.values():
+        _check_fit_options(estimator, data, fit_options)
     source = data if isinstance(data, DataSet) else as_split(data)
     with random_numbers(judge_seed, torch.device("cpu")):
         example = (source.train if isinstance(source, DataSet) else source).take(8).tensors()
@@ -183,6 +190,8 @@ def make_jobs(
 
 def run_jobs(jobs: Sequence[Job], *, n_jobs: int, progress: bool) -> AfterTraining:
     """Run what has not been run, several at a time, and gather the scores."""
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
+        raise ValueError(f"n_jobs must be a whole number, -1 for as many as there are cores, got {n_jobs!r}")
     scores: dict[int, Score] = {}
     with show_progress(len(jobs), "compare", "runs", show=progress, leave=True) as bar:
         for number, score in _each(jobs, n_jobs):
@@ -210,14 +219,33 @@ def _run(number: int, job: Job) -> tuple[int, Score]:
     return number, job.run()
 
 
+def _check_fit_options(estimator: PyroELBO, data: Any, fit_options: Mapping[str, Any]) -> None:
+    """Refuse what `fit` would, before the first run."""
+    defaults = defaults_of(fit)
+    if unknown := sorted(set(fit_options) - set(defaults)):
+        raise ValueError(f"fit has no option {', '.join(map(repr, unknown))}: it takes {', '.join(defaults)}")
+    # each run has a folder, which the comparison gives it
+    given = {**defaults, **fit_options, "run_dir": ".", "estimator": estimator, "data": data, "epochs": 1}
+    check_options(given, defaults)
+
+
+def _is_seed(seed: object) -> bool:
+    try:
+        check_seed(seed)
+    except ValueError:
+        return False
+    return True
+
+
 def _check_budget(epochs: int | None, seconds: float | None, fit_options: Mapping[str, Any]) -> None:
     if (epochs is None) == (seconds is None):
         raise ValueError(
             f"give one budget, epochs=... or seconds=..., got epochs={epochs}, seconds={seconds}"
         )
+    if epochs is not None:
+        check_count("epochs", epochs)
     if seconds is not None:
-        if not seconds > 0:
-            raise ValueError(f"seconds must be positive, got {seconds!r}")
+        check_real("seconds", seconds, above=True)
         if fit_options.get("schedule", "constant") != "constant":
             raise ValueError(
                 f"schedule={fit_options['schedule']!r} needs to know the number of steps: give epochs=... instead "

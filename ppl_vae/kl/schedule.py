@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +28,8 @@ class KLSchedule:
         steps_per_epoch: gradient steps in an epoch, for the treatments that count in steps.
 
     Raises:
-        ValueError: when a named site is not a latent site of the pair.
+        ValueError: when a named site is not a latent site of the pair, or a weight is neither a number nor a
+            treatment.
 
     Attributes:
         by_site: the treatment of each site.
@@ -36,7 +38,9 @@ class KLSchedule:
 
     def __init__(self, kl: KL, sites: tuple[str, ...], epochs: float, steps_per_epoch: float = 1.0) -> None:
         by_site = dict(kl) if isinstance(kl, Mapping) else dict.fromkeys(sites, kl)
-        unknown = sorted(set(by_site) - set(sites))
+        if not by_site and isinstance(kl, Mapping):
+            raise ValueError(f"kl={kl!r} names no site: the pair's latent sites are {list(sites)}")
+        unknown = sorted(set(by_site) - set(sites), key=str)
         if unknown:
             raise ValueError(f"kl names {unknown}, but the pair's latent sites are {list(sites)}")
         self.by_site: dict[str, KLWeight] = {
@@ -106,7 +110,13 @@ class KLSchedule:
 
 
 def _in_epochs(weight: Any, steps_per_epoch: float) -> KLWeight:
-    if not isinstance(weight, KLWeight):
+    if isinstance(weight, type) or not isinstance(weight, KLWeight):
+        if isinstance(weight, bool) or not isinstance(weight, numbers.Real):
+            made = " (make an object of it)" if isinstance(weight, type) else ""
+            raise ValueError(
+                f"kl must be a weight, a treatment such as kl.LinearWarmup(epochs=10), or these by latent site, "
+                f"got {weight!r}{made}"
+            )
         return Beta(float(weight))
     convert = getattr(weight, "in_epochs", None)
     return weight if convert is None else convert(steps_per_epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from abc import abstractmethod
 from typing import Any, Protocol, runtime_checkable
 
@@ -58,11 +59,21 @@ class KLPenalty(KLWeight, Protocol):
 
 def check_weight(weight: float) -> None:
     """Raise ValueError unless a KL weight is finite and not negative."""
-    if not 0 <= weight < float("inf"):
-        raise ValueError(f"a KL weight must be a number >= 0, got {weight}")
+    if not _is_number(weight) or not 0 <= weight < float("inf"):
+        raise ValueError(f"a KL weight must be a number >= 0, got {weight!r}")
 
 
 def check_number(name: str, value: float, *, above: float = 0.0) -> None:
     """Raise ValueError unless a treatment's number is finite and not below `above`."""
-    if not above <= value < float("inf"):
+    if not _is_number(value) or not above <= value < float("inf"):
         raise ValueError(f"{name} must be a finite number >= {above:g}, got {value!r}")
+
+
+def check_epochs(epochs: float) -> None:
+    """Raise ValueError unless a duration is a positive number of epochs."""
+    if not _is_number(epochs) or not 0 < epochs < float("inf"):
+        raise ValueError(f"a warm-up needs a positive number of epochs, got {epochs!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

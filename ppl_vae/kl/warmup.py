@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ppl_vae.kl.treatment import check_weight
+from ppl_vae.kl.treatment import check_epochs, check_weight
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class CyclicWarmup:
 
     def __post_init__(self) -> None:
         _check(self.epochs, self.weight, self.start)
-        if not isinstance(self.cycles, int) or self.cycles < 1:
+        if not isinstance(self.cycles, int) or isinstance(self.cycles, bool) or self.cycles < 1:
             raise ValueError(f"cycles must be a positive whole number, got {self.cycles!r}")
         if not 0 < self.ratio <= 1:
             raise ValueError(f"ratio, the share of a cycle that rises, must be in (0, 1], got {self.ratio!r}")
@@ -170,5 +170,4 @@ def _between(start: float, weight: float, risen: float) -> float:
 def _check(epochs: float, weight: float, start: float) -> None:
     check_weight(weight)
     check_weight(start)
-    if not epochs > 0:
-        raise ValueError(f"a warm-up needs a positive number of epochs, got {epochs}")
+    check_epochs(epochs)

@@ -80,7 +80,9 @@ def _check_members(path: Path) -> None:
             wrong = archive.testzip()
     except RunError:
         raise
-    except Exception as error:  # zipfile's words for damage are many, struct.error and OverflowError among them
+    except (
+        Exception
+    ) as error:  # zipfile's words for damage are many, struct.error and OverflowError among them
         raise RunError(f"{path} is truncated or damaged ({error}): start the run afresh") from error
     if wrong is not None:
         raise RunError(

@@ -26,7 +26,6 @@ from ppl_vae.runs.table import parsed_table, table_text
 from ppl_vae.runs.weights import load_weights, read_notes, shortened, write_weights
 from ppl_vae.safe_yaml import read_yaml
 
-
 CONFIG = "config.yaml"
 WEIGHTS = "weights.safetensors"
 CHECKPOINT = "checkpoint.pt"

@@ -188,7 +188,9 @@ def _locked(path: Path, shown: Path) -> Any:
         ) from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and (path / LOCK).exists() and not (path / LOCK).is_file():
-            raise RunError(f"{path / LOCK} is no file: remove it, since the run's lock has that name") from error
+            raise RunError(
+                f"{path / LOCK} is no file: remove it, since the run's lock has that name"
+            ) from error
         if isinstance(error, OSError) and not (path / LOCK).exists():
             raise write_error(shown / LOCK, error) or error from error
         if isinstance(error, PermissionError):
@@ -209,7 +211,9 @@ def _take_beside(path: Path) -> tuple[Path, tuple[Any, Any, int | None]]:
         if not beside.exists():
             with suppress(RunError):
                 return beside, _take(beside, beside)
-    raise RunError(f"{path} was removed or replaced while the run wrote to it, and no folder beside it is free")
+    raise RunError(
+        f"{path} was removed or replaced while the run wrote to it, and no folder beside it is free"
+    )
 
 
 def _who(path: Path) -> str:

@@ -108,7 +108,9 @@ def _read(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _matched(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def _matched(
+    state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
     """The file's tensors by the module's names, and what does not fit."""
     full: dict[str, Tensor] = {}
     problems = []
