@@ -8,7 +8,7 @@ class UsageError(Exception):
 
 
 # PairError, RunError, DataError, ConfigError, TrainingError and the optional packages' ImportError among them
-_FORESEEN = (ValueError, TypeError, RuntimeError, OSError, ImportError, UsageError)
+_FORESEEN = (ValueError, TypeError, RuntimeError, OSError, ImportError, MemoryError, UsageError)
 
 
 def explain(error: BaseException) -> str:
@@ -24,6 +24,8 @@ def explain(error: BaseException) -> str:
     )
     if isinstance(error, OSError) and error.strerror and error.filename:
         text = f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        text = f"there is not enough memory: {text}. Take a smaller batch_size, fewer data or a smaller pair"
     if isinstance(error, _FORESEEN):
         return text
     return f"{type(error).__name__}: {text}\n(--debug shows where; if the input is right, it is a bug of ppl_vae)"

@@ -165,6 +165,8 @@ def assemble(
     check_seed(seed)
     if binarise not in ("auto", "dynamic", "fixed", None):
         raise DataError(f"binarise={binarise!r}: give 'dynamic', 'fixed', None or 'auto'")
+    if not isinstance(labels, bool):
+        raise DataError(f"labels={labels!r}: give True or False")
     if labels and loaded.train.y is None:
         raise DataError(f"{name}: labels=True, and the data has no labels; leave labels out")
     parts = divide(name, loaded, seed, valid_fraction, test_fraction)
@@ -215,6 +217,9 @@ def divide(
     for part, given, which in ((valid, valid_fraction, "valid"), (test, test_fraction, "test")):
         if given is not None and part is not None:
             raise DataError(f"{name} has a {which} part of its own: leave {which}_fraction={given} out")
+        number = isinstance(given, int | float) and not isinstance(given, bool)
+        if given is not None and not number:
+            raise DataError(f"{which}_fraction={given!r}: give a share between 0 and 1")
         if given is not None and not 0 < given < 1 and (given != 0 or which == "test"):
             none = ", or 0 for none" if which == "valid" else ""
             raise DataError(f"{which}_fraction={given}: give a share between 0 and 1{none}")

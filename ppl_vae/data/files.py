@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
-import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from ppl_vae.data.memory_map import MemoryMap, open_npy
 from ppl_vae.data.rows import ResidentRows, stream
 
 PARTS = ("train", "valid", "test")
+# images of sparse bits are packed 20 to 60 times smaller, zeros 1,000 times
+UNPACKED, RATIO = 64 * 2**20, 200
 
 
 def read_npz(path: Path) -> Loaded:
@@ -152,17 +154,40 @@ def _is_number(cell: str) -> bool:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    arrays = {}
     try:
         # opened here, since numpy leaves the file open where the archive is damaged
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            _check_size(path, archive.zip.infolist())
+            for key in archive.files:
+                arrays[key] = archive[key]
+    except DataError:
+        raise
+    except (AttributeError, TypeError) as error:  # a bare array has no `files`
+        raise DataError(f"{path} is not an .npz archive; rename it to end with .npy") from error
+    except Exception as error:  # an encrypted member is a RuntimeError, a damaged one may be anything
+        if "password" in str(error) or "encrypted" in str(error):
+            raise DataError(f"{path} is encrypted; write it anew with numpy.savez") from error
         raise DataError(
             f"{path} cannot be read as .npz ({error}); it may be truncated: write it anew with "
             f"numpy.savez, with arrays of numbers only"
         ) from error
-    except (AttributeError, TypeError) as error:  # a bare array has no `files`
-        raise DataError(f"{path} is not an .npz archive; rename it to end with .npy") from error
+    if odd := [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise DataError(
+            f"{path}: {', '.join(map(repr, odd))} in it are no arrays; write it anew with numpy.savez, with arrays "
+            f"of numbers only"
+        )
+    return arrays
+
+
+def _check_size(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+    """Refuse an archive that unpacks to what no data would: it is made to fill the memory."""
+    unpacked, packed = sum(member.file_size for member in members), path.stat().st_size
+    if unpacked > UNPACKED and unpacked > RATIO * packed:
+        raise DataError(
+            f"{path} has {packed:,} bytes and would unpack to {unpacked:,}, as a file made to fill the memory does; "
+            f"if it is yours, write it anew with numpy.savez, uncompressed"
+        )
 
 
 def _stored(array: NDArray[Any], what: str) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from ppl_vae.data.dataset import Loaded, Part
@@ -66,7 +67,7 @@ class ImageFiles:
         try:
             with Image.open(path) as file:
                 image = file.convert("L" if self.channels == 1 else "RGB")
-        except (OSError, SyntaxError) as error:  # what PIL raises for a damaged file
+        except Exception as error:  # PIL has no class of its own for a damaged file
             raise _unreadable(path, error) from error
         if (image.height, image.width) != self.size:
             image = ImageOps.fit(image, (self.size[1], self.size[0]), Image.Resampling.BICUBIC)
@@ -92,7 +93,9 @@ def read_folder(folder: Path, image_size: int | tuple[int, int] | None) -> Loade
         roots = {"train": folder}
     listed = {part: _list(root) for part, root in roots.items()}
     paths = [path for files, _ in listed.values() for path in files]
-    headers = in_threads(_header, paths)
+    with warnings.catch_warnings():  # PIL warns of what it would take gigabytes to decode
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        headers = in_threads(_header, paths)
     size = headers[0][0]
     if image_size is not None:
         size = height_and_width(image_size)
@@ -124,8 +127,12 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Re
 def _list(root: Path) -> tuple[list[Path], list[str]]:
     """The image files under `root`, sorted, and the first subfolder of each ('' at the top)."""
     files = sorted(
-        path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
     )
+    if odd := [path for path in files if not path.is_file()]:  # to open a pipe would wait for ever
+        raise DataError(f"{odd[0]} is no regular file but a pipe, a device or a broken link; remove it")
     if not files:
         raise DataError(f"{root} holds no images; put {', '.join(SUFFIXES)} files into it")
     relative = [path.relative_to(root).parts for path in files]
@@ -137,7 +144,7 @@ def _header(path: Path) -> tuple[tuple[int, int], int]:
     try:
         with Image.open(path) as image:
             size, mode = (image.height, image.width), image.mode
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except Exception as error:  # PIL has no class of its own for a damaged file
         raise _unreadable(path, error) from error
     if mode[0] in "IF":
         raise DataError(
@@ -148,4 +155,9 @@ def _header(path: Path) -> tuple[tuple[int, int], int]:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return DataError(
+            f"{path} would unpack to more than {Image.MAX_IMAGE_PIXELS:,} pixels, as a file made to fill the memory "
+            f"does; remove it, or save it smaller"
+        )
     return DataError(f"{path} cannot be read as an image ({error}); replace or remove it")

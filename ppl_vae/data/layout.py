@@ -42,8 +42,10 @@ def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
     Raises:
         DataError: not one or two positive whole numbers.
     """
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+    size = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
+    if len(size) != 2 or not all(
+        isinstance(side, int) and type(side) is not bool and side > 0 for side in size
+    ):
         raise DataError(f"image_size={image_size!r}: give a number of pixels or (height, width)")
     return size[0], size[1]
 

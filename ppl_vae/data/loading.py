@@ -16,6 +16,7 @@ from ppl_vae.data.layout import height_and_width
 from ppl_vae.data.named import NAMED, Drawn
 
 FILES = (".npz", ".npy", ".csv")
+MEMORY_LIMIT = 4 * 2**30
 
 
 def load(
@@ -28,7 +29,7 @@ def load(
     labels: bool = False,
     root: str | Path | None = None,
     image_size: int | tuple[int, int] | None = None,
-    memory_limit: int = 4 * 2**30,
+    memory_limit: int = MEMORY_LIMIT,
     num_data: int | None = None,
 ) -> DataSet:
     """Train, valid and test of a known data set, or of a file or folder of yours.
@@ -86,6 +87,7 @@ def load(
         )
     size = None if image_size is None else height_and_width(image_size)
     key = str(name_or_path).lower().replace("-", "_")
+    _check_effect(key, name_or_path, root, memory_limit)
     if key in NAMED:
         name, loaded = key, _named(key, root, size, num_data, seed)
     elif num_data is not None:
@@ -96,6 +98,17 @@ def load(
         path = Path(name_or_path).expanduser()
         name, loaded = path.stem or str(path), _read_path(path, size, memory_limit)
     return assemble(name, loaded, binarise, seed, valid_fraction, test_fraction, labels)
+
+
+def _check_effect(key: str, given: str | Path, root: str | Path | None, memory_limit: int) -> None:
+    """Refuse options that were chosen and would do nothing."""
+    if root is not None and (key not in NAMED or isinstance(NAMED[key], Drawn)):
+        why = "is drawn" if key in NAMED else "is a path, which already says where it is"
+        raise DataError(f"root={str(root)!r}: {given} {why}; leave root out")
+    if isinstance(memory_limit, bool) or not isinstance(memory_limit, int) or memory_limit < 0:
+        raise DataError(f"memory_limit={memory_limit!r}: give a whole number of bytes >= 0")
+    if memory_limit != MEMORY_LIMIT and (key in NAMED or Path(given).suffix.lower() != ".npy"):
+        raise DataError(f"memory_limit={memory_limit}: only a .npy file is mapped; leave memory_limit out")
 
 
 def _named(
@@ -135,6 +148,8 @@ def _read_path(path: Path, size: tuple[int, int] | None, memory_limit: int) -> L
             f"no data set is called {str(path)!r}{hint}. Known: {', '.join(NAMED)}. Or give the path "
             f"of a {', '.join(FILES)} file or of a folder of images"
         )
+    if not path.is_file():
+        raise DataError(f"{path} is no regular file but a pipe or a device; give a file")
     if size is not None and suffix in FILES:
         raise DataError(f"{path}: image_size is for known image sets and folders of images; resize the array")
     if suffix == ".npz":

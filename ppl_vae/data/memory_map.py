@@ -68,7 +68,7 @@ def open_npy(path: Path) -> NDArray[np.generic]:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # a damaged header may be anything: SyntaxError, OverflowError, MemoryError
         raise DataError(f"{path} cannot be read as .npy ({error}); write it anew with numpy.save") from error
     if not isinstance(array, np.ndarray):
         array.close()
