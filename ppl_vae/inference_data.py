@@ -19,7 +19,7 @@ from ppl_vae.evaluate.loop import check_pair_type
 from ppl_vae.isolation import one_thread, questioning
 from ppl_vae.pair import Pair
 from ppl_vae.particles import Particles, draw
-from ppl_vae.sites import PARTICLE_PLATE, Program, data_frame, plate_nesting
+from ppl_vae.sites import PARTICLE_PLATE, Program, Uncondition, data_frame, plate_nesting
 
 __all__ = ["inference_data", "load_inference_data", "save_inference_data"]
 
@@ -69,7 +69,7 @@ def inference_data(pair: Pair, x: Any, num_samples: int = 100, *, seed: int | No
     (batch,) = source.batches(len(source))
     with questioning(pair, seed, pair.device):
         particles = draw(pair.model, pair.guide, batch, num_particles=num_samples)
-        free = _in_particle_plate(pair, poutine.uncondition(pair.model), batch, num_samples)
+        free = _in_particle_plate(pair, Uncondition()(pair.model), batch, num_samples)
         prior = poutine.trace(free).get_trace(*batch)
         predictive = poutine.trace(poutine.replay(free, trace=particles.guide_trace)).get_trace(*batch)
     observed = [name for name in particles.log_likelihood if not _is_factor(particles.model_trace, name)]

@@ -26,6 +26,7 @@ from ppl_vae.sites import (
     before,
     check_sites_match,
     data_frame,
+    is_deterministic,
     plate_nesting,
 )
 from ppl_vae.terms import (
@@ -269,7 +270,7 @@ def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particle
         (guide_trace, log_guide, global_log_guide),
     ):
         for name, site in trace.nodes.items():
-            if site["type"] != "sample" or site["infer"].get("_deterministic"):
+            if site["type"] != "sample" or is_deterministic(site):
                 continue
             frame = data_frame(site)
             if frame is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import prune_subsample_sites
+from pyro.poutine.uncondition_messenger import UnconditionMessenger
+from pyro.poutine.util import prune_subsample_sites, site_is_factor, site_is_subsample
 from torch import Tensor, nn
 
 from ppl_vae.isolation import eval_mode, one_thread, random_numbers
@@ -46,6 +47,30 @@ def data_frame(site: Site) -> Any:
 def is_enumerated(site: Site) -> bool:
     """Whether the site asks to be enumerated, which only `TraceEnum_ELBO` does."""
     return bool(site["infer"].get("enumerate"))
+
+
+def is_deterministic(site: Any) -> bool:
+    """Whether a statement is a `pyro.deterministic`: a value that is kept, not drawn, of log-density 0."""
+    return site["type"] == "sample" and bool(site["infer"].get("_deterministic"))
+
+
+def is_bookkeeping(site: Any) -> bool:
+    """Whether a sample statement is a plate's subsample, a `pyro.factor` or a `pyro.deterministic`."""
+    return site_is_subsample(site) or site_is_factor(site) or is_deterministic(site)
+
+
+class Uncondition(UnconditionMessenger):
+    """`poutine.uncondition`, except for sites to hold and for statements that are not about data."""
+
+    def __init__(self, given: Sequence[str] = ()) -> None:
+        super().__init__()
+        if isinstance(given, str):
+            raise ValueError(f"given must be a sequence of sites, got a string: write given=[{given!r}]")
+        self.given = frozenset(given)
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] not in self.given and not is_bookkeeping(msg):
+            super()._pyro_sample(msg)
 
 
 def latent_names(trace: Trace) -> list[str]:

@@ -13,7 +13,7 @@ from ppl_vae.estimators.base import Estimator
 from ppl_vae.estimators.facts import Facts
 from ppl_vae.particles import Particles, log_mean_exp, read
 from ppl_vae.separate import SeparateParticles
-from ppl_vae.sites import PairError, Program
+from ppl_vae.sites import PairError, Program, Uncondition
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _dream(
 ) -> Tensor:
     """(B,): log q(z | x) at a draw of the model that has its observed sites drawn too."""
     with torch.no_grad(), poutine.block():
-        dream = poutine.trace(poutine.uncondition(model)).get_trace(*args, **kwargs)
+        dream = poutine.trace(Uncondition()(model)).get_trace(*args, **kwargs)
     dreamed = list(args)
     for name in awake.log_likelihood:
         observed = awake.model_trace.nodes[name]["value"]

@@ -9,28 +9,13 @@ import pyro
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.uncondition_messenger import UnconditionMessenger
-from pyro.poutine.util import site_is_factor, site_is_subsample
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from ppl_vae.pair import Pair
-from ppl_vae.sites import PARTICLE_PLATE, Program, Site, plate_nesting
+from ppl_vae.sites import PARTICLE_PLATE, Program, Site, is_bookkeeping, plate_nesting
 
 _MEAN_DRAWS = 100  # for the few distributions without a mean (flows): a tenth of a standard deviation
-
-
-class Uncondition(UnconditionMessenger):
-    """`poutine.uncondition`, except for sites to hold and for statements that are not about data."""
-
-    def __init__(self, given: Sequence[str] = ()) -> None:
-        super().__init__()
-        if isinstance(given, str):
-            raise ValueError(f"given must be a sequence of sites, got a string: write given=[{given!r}]")
-        self.given = frozenset(given)
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] not in self.given and not is_bookkeeping(msg):
-            super()._pyro_sample(msg)
 
 
 class Centre(Messenger):
@@ -64,11 +49,6 @@ def find_plate_dim(pair: Pair, batch: tuple[Tensor, ...]) -> int:
 
 def centre(pair: Pair, batch: tuple[Tensor, ...]) -> dict[str, Site]:
     return latent_sites(run(pair.guide, batch, Centre()))
-
-
-def is_bookkeeping(site: Any) -> bool:
-    """Whether a sample statement is a plate's subsample, a `pyro.factor` or a `pyro.deterministic`."""
-    return site_is_subsample(site) or site_is_factor(site) or bool(site["infer"].get("_deterministic"))
 
 
 def sample_sites(trace: Trace) -> dict[str, Site]:

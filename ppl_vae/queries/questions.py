@@ -17,7 +17,6 @@ from ppl_vae.queries.arguments import Batch, as_tensors, check_count, check_site
 from ppl_vae.queries.draws import Draws
 from ppl_vae.queries.handlers import (
     Centre,
-    Uncondition,
     find_plate_dim,
     is_discrete,
     latent_sites,
@@ -28,7 +27,7 @@ from ppl_vae.queries.handlers import (
 )
 from ppl_vae.queries.inputs import Inputs, held, put, require_choice
 from ppl_vae.queries.layout import common_shape, laid_out, placed
-from ppl_vae.sites import Site, check_sites_match
+from ppl_vae.sites import Site, Uncondition, check_sites_match
 
 
 @one_thread

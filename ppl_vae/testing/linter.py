@@ -124,6 +124,11 @@ def _renyi(sites: Sites, estimator: Any) -> Iterator[str]:
 
 
 def _mean_field(sites: Sites, _: Any) -> Iterator[str]:
+    if sites.only_in_guide:
+        yield (
+            f"the guide has the pyro.deterministic sites {list(sites.only_in_guide)}, and it takes each of the guide's "
+            f"sites to be the model's too: take them out, or use estimators.MeanFieldELBO"
+        )
     if sites.discrete:
         yield f"sites {list(sites.discrete)} of the guide are not reparameterised, which it takes for granted"
     if sites.out_of_order:

@@ -20,7 +20,7 @@ from ppl_vae.estimators import ELBO
 from ppl_vae.isolation import eval_mode, one_thread, random_numbers, validation
 from ppl_vae.pair import Pair
 from ppl_vae.particles import Particles
-from ppl_vae.sites import PairError, check_sites_match, latent_names
+from ppl_vae.sites import PairError, Site, Uncondition, check_sites_match, is_bookkeeping, latent_names
 from ppl_vae.testing.linter import check_estimator_for
 
 
@@ -149,8 +149,7 @@ def _check_log_prob(trace: Trace) -> None:
         if isinstance(value, Tensor) and value.is_floating_point() and not bool(value.isfinite().all()):
             raise PairError(
                 f"site {name!r}: its value has NaN or infinite entries "
-                f"({int((~value.isfinite()).sum())} of {value.numel()}). "
-                + ("Clean the data" if site["is_observed"] else "Look at the guide's scale and its network")
+                f"({int((~value.isfinite()).sum())} of {value.numel()}). " + _where_from(site)
             )
         _attempt(
             f"site {name!r}: log_prob of a value of shape {list(value.shape)} fails",
@@ -158,6 +157,12 @@ def _check_log_prob(trace: Trace) -> None:
             f"The distribution has batch shape {list(site['fn'].batch_shape)} and event shape "
             f"{list(site['fn'].event_shape)}: the data must fit its shape and its support",
         )
+
+
+def _where_from(site: Site) -> str:
+    if is_bookkeeping(site):
+        return "Look at what it is computed from"
+    return "Clean the data" if site["is_observed"] else "Look at the guide's scale and its network"
 
 
 def _check_plates(particles: Particles, allow_global: bool) -> None:
@@ -212,7 +217,7 @@ def _check_finite(particles: Particles) -> None:
 
 
 def _check_unconditioned(pair: Pair, batch: Sequence[Tensor], model_trace: Trace) -> None:
-    program = poutine.uncondition(pair.model)
+    program = Uncondition()(pair.model)
     trace = _attempt(
         "the model cannot run unconditioned, which is how samples are drawn",
         lambda: poutine.trace(program).get_trace(*batch),
@@ -220,7 +225,7 @@ def _check_unconditioned(pair: Pair, batch: Sequence[Tensor], model_trace: Trace
         "that can be sampled",
     )
     for name, site in model_trace.nodes.items():
-        if site["type"] == "sample" and site["is_observed"] and name in trace.nodes:
+        if site["type"] == "sample" and trace.nodes.get(name, {}).get("infer", {}).get("was_observed"):
             drawn, observed = trace.nodes[name]["value"], site["value"]
             if drawn.shape != observed.shape:
                 raise PairError(

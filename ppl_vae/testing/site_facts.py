@@ -14,7 +14,7 @@ from torch.distributions import Bernoulli
 
 from ppl_vae.isolation import questioning
 from ppl_vae.pair import Pair
-from ppl_vae.sites import Site, check_sites_match, data_frame, is_enumerated, latent_names
+from ppl_vae.sites import Site, check_sites_match, data_frame, is_deterministic, is_enumerated, latent_names
 from ppl_vae.terms import own_masks
 
 
@@ -31,6 +31,7 @@ class Sites:
         scaled: latent, with a user's `poutine.scale` in either program, and that scale in words.
         scaled_in_one: those whose scale or mask is not the same in the two programs.
         subsampling: N/B of the `data` plate.
+        only_in_guide: `pyro.deterministic` sites of the guide that the model does not have.
         out_of_order: latent sites that the guide draws in another order than the model does.
     """
 
@@ -43,6 +44,7 @@ class Sites:
     scaled_in_one: tuple[str, ...]
     subsampling: float
     out_of_order: tuple[str, ...] = ()
+    only_in_guide: tuple[str, ...] = ()
 
 
 def read_sites(pair: Pair, batch: Tensor | Sequence[Tensor]) -> Sites:
@@ -81,12 +83,13 @@ def read_sites(pair: Pair, batch: Tensor | Sequence[Tensor]) -> Sites:
         scaled_in_one=tuple(name for name in shared if not _treated_alike(drawn[name], latent[name])),
         subsampling=max([float(frame.full_size or frame.size) / frame.size for frame in frames], default=1.0),
         out_of_order=() if shared == [name for name in drawn if name in latent] else tuple(shared),
+        only_in_guide=tuple(n for n in guide if is_deterministic(guide.nodes[n]) and n not in model),
     )
 
 
 def _samples(trace: Trace) -> Iterator[tuple[str, Site]]:
     for name, site in trace.nodes.items():
-        if site["type"] == "sample":
+        if site["type"] == "sample" and not is_deterministic(site):
             yield name, site
 
 
