@@ -87,6 +87,9 @@ def check_sites_match(model_trace: Trace, guide_trace: Trace) -> None:
     in_model, in_guide = latent_names(model_trace), latent_names(guide_trace)
     if set(in_model) == set(in_guide):
         return
+    only_in_model = [name for name in in_model if name not in in_guide]
+    if only_in_model and all(is_enumerated(model_trace.nodes[name]) for name in only_in_model):
+        raise PairError(summed_by_the_model(only_in_model))
     message = (
         "the latent sites of model and guide differ.\n"
         f"  only in the model: {sorted(set(in_model) - set(in_guide))}\n"
@@ -97,10 +100,18 @@ def check_sites_match(model_trace: Trace, guide_trace: Trace) -> None:
     observed = [n for n in in_guide if n in model_trace.nodes and n not in in_model]
     if observed:
         message += f" (observed in the model, so not for the guide to draw: {observed})"
-    enumerated = [n for n in in_model if n not in in_guide and is_enumerated(model_trace.nodes[n])]
-    if enumerated:
-        message += f". {enumerated} are marked for enumeration: use pyro.infer.TraceEnum_ELBO"
     raise PairError(message)
+
+
+def summed_by_the_model(names: list[str]) -> str:
+    """Why latent sites that the model has for itself, marked for enumeration, have no place in a pair."""
+    return (
+        f"the sites {names} are marked for enumeration in the model and are not in the guide, so they are to be summed "
+        f"over in the model. Only Pyro's TraceEnum_ELBO can do that; a Pair's check, bounds and questions draw "
+        f"every latent site from the guide. Give the guide these sites too, and train by estimators.EnumeratedELBO "
+        f"or pyro.infer.TraceEnum_ELBO; or sum in the model, by dist.MixtureSameFamily for instance; or train "
+        f"by pv.SVI(*pair.pyro(), optimizer, pyro.infer.TraceEnum_ELBO()) and leave the pair's other functions"
+    )
 
 
 _nesting: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Any, int]] = weakref.WeakKeyDictionary()

@@ -13,7 +13,7 @@ from ppl_vae import estimators
 from ppl_vae.estimators import Estimator
 from ppl_vae.isolation import one_thread
 from ppl_vae.pair import Pair
-from ppl_vae.sites import PairError
+from ppl_vae.sites import PairError, summed_by_the_model
 from ppl_vae.testing.site_facts import Sites, read_sites
 
 Rule = Callable[[Sites, Any], Iterator[str]]
@@ -84,6 +84,8 @@ def _reasons(sites: Sites, estimator: PyroELBO) -> Iterator[str]:
 
 def _ours(sites: Sites, estimator: Estimator) -> Iterator[str]:
     needs = estimator.facts.needs
+    if sites.only_in_model:
+        yield summed_by_the_model(list(sites.only_in_model))
     if needs == "reparameterised" and sites.discrete:
         yield (
             f"sites {list(sites.discrete)} of the guide are not reparameterised, and this gradient passes "
@@ -195,6 +197,8 @@ _COMMON: tuple[Callable[[], PyroELBO], ...] = (
 
 
 def _valid(sites: Sites) -> list[str]:
+    if sites.only_in_model:
+        return ["pyro.infer.TraceEnum_ELBO"]
     if sites.enumerated:
         return ["estimators.EnumeratedELBO", "pyro.infer.TraceEnum_ELBO"]
     made = [make() for make in _COMMON]

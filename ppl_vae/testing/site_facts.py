@@ -31,6 +31,7 @@ class Sites:
         scaled: latent, with a user's `poutine.scale` in either program, and that scale in words.
         scaled_in_one: those whose scale or mask is not the same in the two programs.
         subsampling: N/B of the `data` plate.
+        only_in_model: latent sites that the model marks for enumeration and the guide does not have.
         only_in_guide: `pyro.deterministic` sites of the guide that the model does not have.
         out_of_order: latent sites that the guide draws in another order than the model does.
     """
@@ -44,6 +45,7 @@ class Sites:
     scaled_in_one: tuple[str, ...]
     subsampling: float
     out_of_order: tuple[str, ...] = ()
+    only_in_model: tuple[str, ...] = ()
     only_in_guide: tuple[str, ...] = ()
 
 
@@ -83,6 +85,7 @@ def read_sites(pair: Pair, batch: Tensor | Sequence[Tensor]) -> Sites:
         scaled_in_one=tuple(name for name in shared if not _treated_alike(drawn[name], latent[name])),
         subsampling=max([float(frame.full_size or frame.size) / frame.size for frame in frames], default=1.0),
         out_of_order=() if shared == [name for name in drawn if name in latent] else tuple(shared),
+        only_in_model=tuple(name for name in latent_names(model) if name in only_in_model),
         only_in_guide=tuple(n for n in guide if is_deterministic(guide.nodes[n]) and n not in model),
     )
 

@@ -1,0 +1,107 @@
+"""Sites that the model marks for enumeration: summed where the guide has them, refused by their name where not."""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import pyro.infer
+import pytest
+import torch
+from torch import nn
+
+import ppl_vae as pv
+from ppl_vae import PairError, estimators, evaluate
+from ppl_vae.testing import check_pair
+
+pytestmark = pytest.mark.usefixtures("double")
+
+
+class Model(nn.Module):
+    """x is normal around one of two means, k; `mark` says how k is marked."""
+
+    def __init__(self, mark):
+        super().__init__()
+        self.mark = mark
+        self.means, self.logits = (
+            nn.Parameter(torch.tensor([-1.0, 2.0])),
+            nn.Parameter(torch.tensor([0.3, 0.0])),
+        )
+
+    def forward(self, x):
+        infer = {"enumerate": "parallel"} if self.mark == "infer" else {}
+        with pyro.plate("data", len(x), dim=-1):
+            k = pyro.sample("k", dist.Categorical(logits=self.logits), infer=infer)
+            return pyro.sample("x", dist.Normal(self.means[k], 1.0), obs=x)
+
+
+class Guide(nn.Module):
+    def __init__(self, infer):
+        super().__init__()
+        self.infer, self.slope = infer, nn.Parameter(torch.tensor(0.6))
+
+    def forward(self, x):
+        with pyro.plate("data", len(x), dim=-1):
+            if self.infer is not None:
+                logits = torch.stack([-self.slope * x, x], -1)
+                pyro.sample("k", dist.Categorical(logits=logits), infer=self.infer)
+
+
+def make(mark, infer):
+    pair = pv.Pair(Model(mark), Guide(infer))
+    if mark == "config_enumerate":
+        marked = pyro.infer.config_enumerate(pair.model.forward, "parallel")
+        pair.model.forward = marked
+    return pair
+
+
+def exact(pair, x):
+    k = torch.arange(2)
+    log_q = torch.stack([-pair.guide.slope * x, x], -1).log_softmax(-1)
+    log_p = pair.model.logits.log_softmax(0)[k] + dist.Normal(pair.model.means[k], 1.0).log_prob(x[:, None])
+    return (log_q.exp() * (log_p - log_q)).sum()
+
+
+X = torch.linspace(-2, 3, 10, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("mark", ["infer", "config_enumerate"])
+@pytest.mark.parametrize("infer", [{"enumerate": "parallel"}, {"enumerate": "sequential"}])
+@pytest.mark.parametrize(
+    "estimator", [pyro.infer.TraceEnum_ELBO(max_plate_nesting=1), estimators.EnumeratedELBO()]
+)
+def test_a_site_that_both_programs_have_is_summed_over(mark, infer, estimator):
+    pair = make(mark, infer)
+    check_pair(pair, X, estimator=estimator)
+    wanted = exact(pair, X).item() / len(X)
+    run = pv.fit(pair, estimator, X, epochs=1, batch_size=10, capture=False, progress=False)
+    assert run.history["train_bound"][0] == pytest.approx(wanted)
+
+
+def test_the_models_mark_alone_counts_for_nothing_where_the_guide_draws():
+    pair = make("infer", {})
+    check_pair(pair, X, estimator=estimators.EnumeratedELBO())
+    check_pair(pair, X, estimator=estimators.ELBO())
+    loss = estimators.EnumeratedELBO().loss(pair.model, pair.guide, X)
+    assert loss == pytest.approx(-exact(pair, X).item())
+
+
+@pytest.mark.parametrize("mark", ["infer", "config_enumerate"])
+def test_a_site_of_the_model_alone_is_refused_with_the_ways_out(mark):
+    pair = make(mark, None)
+    reason = r"sites \['k'\] are marked for enumeration in the model and are not in the guide"
+    enum = pyro.infer.TraceEnum_ELBO(max_plate_nesting=1)
+    for estimator in (None, enum, estimators.EnumeratedELBO(), estimators.ELBO()):
+        with pytest.raises(PairError, match=reason) as error:
+            check_pair(pair, X, estimator=estimator)
+        for way in ("Give the guide these sites", "MixtureSameFamily", "pv.SVI"):
+            assert way in str(error.value)
+        if estimator is not None:
+            with pytest.raises(PairError, match=reason):
+                pv.fit(pair, estimator, X, epochs=1, capture=False, progress=False)
+    with pytest.raises(PairError, match=reason):
+        evaluate.bounds(pair, X)
+    # the ways out are ways: Pyro sums it, and so does a mixture
+    svi = pv.SVI(*pair.pyro(), pyro.optim.Adam({"lr": 0.0}), enum)
+    means, logits = pair.model.means, pair.model.logits
+    mixture = dist.MixtureSameFamily(dist.Categorical(logits=logits), dist.Normal(means, 1.0))
+    assert svi.step(X) == pytest.approx(-mixture.log_prob(X).sum().item())
