@@ -111,7 +111,7 @@ class ARM(_Antithetic):
     Yin and Zhou, ARM: Augment-REINFORCE-Merge, arXiv:1807.11143.
     """
 
-    facts = Facts("lower", "lower", needs="bernoulli", paper="1807.11143")
+    facts = Facts("lower", needs="bernoulli", paper="1807.11143")
 
     def factor(self, uniform: Tensor, probability: Tensor) -> Tensor:
         return 0.5 - uniform
@@ -136,7 +136,7 @@ class DisARM(_Antithetic):
     Dong, Mnih and Tucker, DisARM: An Antithetic Gradient Estimator, arXiv:2006.10680.
     """
 
-    facts = Facts("lower", "lower", needs="bernoulli", paper="2006.10680")
+    facts = Facts("lower", needs="bernoulli", paper="2006.10680")
 
     def factor(self, uniform: Tensor, probability: Tensor) -> Tensor:
         differs = (uniform < probability).to(uniform) - (1 - uniform < probability).to(uniform)

@@ -46,7 +46,7 @@ class Estimator(PyroELBO):
             trained with the pair's and its state saved with theirs. Empty for most.
     """
 
-    facts: Facts = Facts("neither", "lower", unbiased_model=False, unbiased_guide=False)
+    facts: Facts = Facts("neither", unbiased_model=False, unbiased_guide=False)
 
     handles_global_latents: ClassVar[bool] = False
     """Whether latents outside the `data` plate have a place in the bound."""

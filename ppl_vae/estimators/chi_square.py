@@ -39,7 +39,6 @@ class CUBO(Estimator):
     separates: ClassVar[bool] = True
     facts = Facts(
         "neither",
-        "upper",
         unbiased_model=False,
         unbiased_guide=False,
         guide_follows="minus the bound",

@@ -43,7 +43,7 @@ class JVI(Estimator):
                 f"order must be a whole number from 0 to K - 1 = {num_particles - 1}, got {order!r}"
             )
         self.order = order
-        self.facts = Facts("neither" if order else "lower", "evidence")
+        self.facts = Facts("neither" if order else "lower")
 
     def bound(self, particles: Particles) -> Tensor:
         log_weight, order = particles.log_weight, self.order
@@ -86,7 +86,7 @@ class SUMO(Estimator):
     """
 
     fixed_size: ClassVar[bool] = False
-    facts = Facts("lower", "evidence", paper="2004.00353")
+    facts = Facts("lower", paper="2004.00353")
 
     def __init__(self, min_particles: int = 5, max_particles: int = 500) -> None:
         super().__init__(min_particles)

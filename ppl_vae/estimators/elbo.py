@@ -25,7 +25,7 @@ class ELBO(Estimator):
 
     handles_global_latents: ClassVar[bool] = True
     takes_kl_weight: ClassVar[bool] = True
-    facts = Facts("lower", "lower", paper="1312.6114")
+    facts = Facts("lower", paper="1312.6114")
 
     def reward(self, particles: Particles) -> Tensor:
         """(K, B): what each particle contributes, before the mean over particles."""

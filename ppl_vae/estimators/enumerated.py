@@ -56,7 +56,7 @@ class EnumeratedELBO(MeanFieldELBO):
     handles_global_latents: ClassVar[bool] = False
     enumerates: ClassVar[bool] = True
     """Whether sites that are marked for enumeration are summed over."""
-    facts = Facts("lower", "lower", paper="1406.5298")
+    facts = Facts("lower", paper="1406.5298")
 
     def __init__(self, num_particles: int = 1, closed_form: bool = False) -> None:
         super().__init__(num_particles)

@@ -22,7 +22,7 @@ class IWAE(Estimator):
     Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, arXiv:1509.00519.
     """
 
-    facts = Facts("lower", "evidence", paper="1509.00519")
+    facts = Facts("lower", paper="1509.00519")
 
     def bound(self, particles: Particles) -> Tensor:
         return log_mean_exp(particles.log_weight)
@@ -52,7 +52,6 @@ class Renyi(Estimator):
         self.alpha = float(alpha)
         self.facts = Facts(
             "lower" if alpha >= 0 else "neither",
-            "evidence" if alpha == 0 else "lower" if alpha > 0 else "upper",
             paper="1602.02311",
         )
 

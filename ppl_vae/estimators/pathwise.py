@@ -34,7 +34,6 @@ class STL(Estimator):
         super().__init__(num_particles)
         self.facts = Facts(
             "lower",
-            "evidence" if num_particles > 1 else "lower",
             unbiased_guide=num_particles == 1,
             guide_follows="the bound" if num_particles == 1 else "the bound, less its score terms",
             needs="reparameterised",
@@ -85,7 +84,6 @@ class DReG(Estimator):
         self.alpha = float(alpha)
         self.facts = Facts(
             "lower",
-            "evidence",
             unbiased_guide=alpha == 0,
             guide_follows="the bound" if alpha == 0 else f"{1 - alpha:g} IWAE + {alpha:g} wake-phi",
             needs="reparameterised",

@@ -64,7 +64,7 @@ class ScoreFunction(ELBO):
     Mnih and Gregor, Neural Variational Inference and Learning, arXiv:1402.0030, section 2.3.
     """
 
-    facts = Facts("lower", "lower", paper="1402.0030")
+    facts = Facts("lower", paper="1402.0030")
 
     def __init__(self, num_particles: int = 1, decay: float = 0.9) -> None:
         super().__init__(num_particles)
@@ -110,9 +110,7 @@ class NVIL(ELBO):
         self.average = self.auxiliary.average = MovingAverage(decay)
         self.square = self.auxiliary.square = MovingAverage(decay)
         follows = "the bound, rescaled" if normalise else "the bound"
-        self.facts = Facts(
-            "lower", "lower", unbiased_guide=not normalise, guide_follows=follows, paper="1402.0030"
-        )
+        self.facts = Facts("lower", unbiased_guide=not normalise, guide_follows=follows, paper="1402.0030")
 
     def surrogate(self, particles: Particles) -> Tensor:
         _follow_device(self.auxiliary, particles)
@@ -160,7 +158,7 @@ class VIMCO(Estimator):
     Mnih and Rezende, Variational Inference for Monte Carlo Objectives, arXiv:1602.06725.
     """
 
-    facts = Facts("lower", "evidence", paper="1602.06725")
+    facts = Facts("lower", paper="1602.06725")
 
     def __init__(self, num_particles: int = 5) -> None:
         super().__init__(num_particles)

@@ -66,7 +66,6 @@ class TVO(Estimator):
         self.first = first
         self.facts = Facts(
             "lower",
-            "lower",
             unbiased_model=partition == "log_uniform",
             unbiased_guide=False,
             guide_follows="the bound, by covariances",

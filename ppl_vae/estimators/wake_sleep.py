@@ -59,9 +59,7 @@ class ReweightedWakeSleep(Estimator):
             raise ValueError(f"insomnia must be in [0, 1], got {insomnia!r}")
         self.insomnia = float(insomnia)
         follows = {1.0: "wake-phi", 0.0: "sleep-phi"}.get(self.insomnia, "wake-phi and sleep-phi")
-        self.facts = Facts(
-            "lower", "evidence", unbiased_guide=False, guide_follows=follows, paper="1406.2751"
-        )
+        self.facts = Facts("lower", unbiased_guide=False, guide_follows=follows, paper="1406.2751")
 
     def draw(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Particles:
         particles = super().draw(model, guide, *args, **kwargs)

@@ -75,7 +75,7 @@ def test_every_estimator_is_in_the_contract():
 class HarmonicMean(Estimator):
     """An estimator added by a user: what CONTRIBUTING shows."""
 
-    facts = Facts("neither", "evidence")
+    facts = Facts("neither")
 
     def bound(self, particles):
         return -log_mean_exp(-particles.log_weight)
@@ -88,7 +88,7 @@ def test_a_new_estimator_costs_a_few_lines():
 
 
 class Broken(Estimator):
-    facts = Facts("lower", "lower")
+    facts = Facts("lower")
 
     def bound(self, particles):
         return particles.log_weight.mean(0)

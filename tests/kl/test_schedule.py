@@ -48,7 +48,7 @@ def test_a_warm_up_that_outlasts_the_training_is_warned_of():
 
 
 class Upper(estimators.ELBO):
-    facts = estimators.Facts("upper", "upper")
+    facts = estimators.Facts("upper")
 
 
 WEIGHTED = [Beta(0.5), LinearWarmup(1), FreeBits(0.1), Capacity(1.0, epochs=1), MMD(2.0, alpha=0.5)]
