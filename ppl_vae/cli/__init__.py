@@ -13,6 +13,7 @@ from typing import TextIO
 
 from ppl_vae.cli.errors import UsageError, explain
 from ppl_vae.cli.words import in_words
+from ppl_vae.interrupts import for_good, quietly
 
 COMMANDS = {
     "train": "train a pair on data, then judge it: a run's folder with weights, metrics, pictures, summary",
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as done:  # jsonargparse's, after --help and --print_config
         return int(done.code or OK)
     except KeyboardInterrupt as error:
+        for_good()
         if debug:
             traceback.print_exc()
         _say(f"interrupted{': ' + str(error) if str(error) else ''}")
@@ -78,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = explain(error)
         _say(f"error: {in_words(text, _options(words)) if '=' in text else text}")
         return USAGE if isinstance(error, UsageError) else FAILED
+    finally:
+        for_good()  # the interpreter's own end has no patience with a KeyboardInterrupt
 
 
 def _dispatch(words: list[str]) -> int:
@@ -96,7 +100,8 @@ def _dispatch(words: list[str]) -> int:
         hint = f"did you mean {close[0]!r}?" if close else f"the commands are {', '.join(COMMANDS)}"
         raise UsageError(f"there is no command {words[0]!r}: {hint}")
     # only here, since torch and pyro take seconds to import
-    command = importlib.import_module(f"ppl_vae.cli.command_{words[0]}")
+    with quietly():
+        command = importlib.import_module(f"ppl_vae.cli.command_{words[0]}")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last, so that a file called random.py hides nothing
     result: int = command.run(words[1:])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 
+from pyro.infer import ELBO as PyroELBO
 from torch import nn
 
 import ppl_vae.kl
@@ -20,13 +22,14 @@ from ppl_vae.optimizers import OPTIMIZERS, SCHEDULES
 Lines = Iterator[tuple[str, str]]
 
 
-def _classes(package: ModuleType) -> Lines:
+def _classes(package: ModuleType, kind: type = nn.Module) -> Lines:
+    """The classes of a kind that can be given on the command line."""
     for name in getattr(package, "__all__", vars(package)):
         found = getattr(package, name)
         protocol = getattr(found, "_is_protocol", False)
         if not inspect.isclass(found) or inspect.isabstract(found) or protocol:
             continue
-        if found.__module__.startswith("ppl_vae."):
+        if found.__module__.startswith("ppl_vae.") and issubclass(found, kind):
             yield name, _first_line(found)
 
 
@@ -40,22 +43,27 @@ def _first_line(thing: object) -> str:
     return lines[0] if lines else ""
 
 
+def _missing(package: str) -> str:
+    there = importlib.util.find_spec(package) is not None
+    return "" if there else f" (not installed: pip install 'ppl_vae[{package}]')"
+
+
 KINDS: dict[str, Callable[[], Lines]] = {
     "models": lambda: _classes(models),
     "guides": lambda: _classes(guides),
     "priors": lambda: _classes(priors),
-    "nets": lambda: (
-        (name, line) for name, line in _classes(nets) if issubclass(getattr(nets, name), nn.Module)
-    ),
+    "nets": lambda: _classes(nets),
     "likelihoods": lambda: _classes(likelihoods),
-    "estimators": lambda: _classes(estimators),
+    "estimators": lambda: _classes(estimators, PyroELBO),
     "kl": lambda: (
-        (name, line) for name, line in _classes(ppl_vae.kl) if hasattr(getattr(ppl_vae.kl, name), "ends")
+        (name, line)
+        for name, line in _classes(ppl_vae.kl, object)
+        if hasattr(getattr(ppl_vae.kl, name), "ends")
     ),
     "data": lambda: ((name, known.summary) for name, known in NAMED.items()),
     "optimizers": lambda: _named(OPTIMIZERS),
     "schedules": lambda: _named(SCHEDULES),
-    "loggers": lambda: _named(LOGGERS),
+    "loggers": lambda: ((name, f"{line}{_missing(name)}") for name, line in _named(LOGGERS)),
 }
 
 HELP = f"""usage: ppl-vae list [KIND ...]

@@ -37,6 +37,11 @@ class ConfigFile(jsonargparse.ActionConfigFile):
             raise UsageError(f"--config {values}: {error}") from error
         if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
             raise UsageError(f"--config {values}: it holds no options: write them as name: value, one a line")
+        groups = {action.dest.partition(".")[0] for action in parser._actions if "." in action.dest}
+        if bare := [name for name in groups & set(tree) if not isinstance(tree[name], dict)]:
+            raise UsageError(
+                f"--config {values}: {bare[0]}: {tree[bare[0]]!r} has no options: give some, or leave {bare[0]} out"
+            )
         try:
             check_tree(tree, plain_options(parser), parser.trusted, parser.named)
         except ConfigError as error:

@@ -12,9 +12,14 @@ from torch import nn
 from ppl_vae.config import ConfigError, Tree, build, describe
 from ppl_vae.isolation import one_thread
 from ppl_vae.pair import Pair
+from ppl_vae.runs.budget import at_most
 from ppl_vae.runs.errors import RunError
 from ppl_vae.runs.folder import CONFIG, WEIGHTS, RunFolder, written_version
 from ppl_vae.runs.weights import shared_names, shortened
+
+# what the construction of a pair may take: its weights some times over, for their initial values, and
+# this for what is not stored
+_ROOM, _TIMES = 48 * 2**20, 8
 
 
 def pair_config(pair: Pair) -> dict[str, Any]:
@@ -87,7 +92,10 @@ def load(
     try:
         datum_spec = _datum_spec(config)
         if pair is None:
-            pair = pair_from_config(config, trust)
+            stored = (folder.path / WEIGHTS).stat().st_size
+            room = _ROOM * (16 if trust else 1)  # a class of the user's may hold tables that are not stored
+            with at_most(room + _TIMES * stored, f"{WEIGHTS} has {stored:,}: they do not belong together"):
+                pair = pair_from_config(config, trust)
     except ConfigError as error:
         raise RunError(f"{folder.path / CONFIG}: {error}; or build it yourself and pass pair=...") from error
     folder.load_weights(pair)

@@ -1,0 +1,44 @@
+"""Ctrl-C at any moment of the command: exit code 130, one line, no traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+# a process that interrupts itself while a module is imported, so that no clock decides when
+SITE = """
+import os, signal, sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["INTERRUPT_AT"]:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+"""
+
+
+@pytest.mark.parametrize("module", ["torch", "pyro", "torch._C", "ppl_vae.svi", "ppl_vae.cli.command_list"])
+def test_while_it_imports(module, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SITE)
+    paths = [str(tmp_path), os.getcwd(), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, "-m", "ppl_vae.cli", "list", "schedules"],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "INTERRUPT_AT": module},
+    )  # fmt: skip
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "interrupted" in done.stderr
+
+
+def test_a_program_of_ones_own_gets_its_keyboardinterrupt(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SITE)
+    code = "try:\n    import ppl_vae\nexcept KeyboardInterrupt:\n    print('mine')"
+    paths = [str(tmp_path), os.getcwd(), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "INTERRUPT_AT": "ppl_vae.svi"},
+    )  # fmt: skip
+    assert done.stdout == "mine\n"
