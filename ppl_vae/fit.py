@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import numbers
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,9 @@ from ppl_vae.particles import draw
 from ppl_vae.precision import mixed_precision
 from ppl_vae.progress import show_progress
 from ppl_vae.run_folder import CHECKPOINT, CONFIG, RunError, RunFolder
-from ppl_vae.runs import pair_config
+from ppl_vae.runs.identity import identity
+from ppl_vae.runs.loading import pair_config, why_not_rebuildable
+from ppl_vae.runs.naming import is_local, text_of
 from ppl_vae.sites import latent_names
 from ppl_vae.step import Capture, NotFinite, Step, name_bad_site, validate
 from ppl_vae.testing import check_pair
@@ -190,7 +193,35 @@ def fit(
     learners: dict[str, Learner] = {"estimator": auxiliary}
     if treatment is not None:
         learners["kl"] = treatment
-    training = Training(pair, torch_optimizer, settings, folder, patience, learners)
+    training = Training(
+        pair,
+        torch_optimizer,
+        settings,
+        folder,
+        patience,
+        learners,
+        net_dtype=_net_dtype(precision, fabric.device),
+    )
+    config: dict[str, Any] = {}
+    if folder is not None:
+        config = pair_config(pair, example)
+        training.example, training.identity = (
+            example,
+            identity(
+                pair,
+                config["pair"],
+                data,
+                estimator,
+                kl,
+                torch_optimizer,
+                schedule,
+                factor,
+                fabric.world_size,
+            ),
+        )
+        name = {"name": data.name} if isinstance(data, DataSet) else {}
+        config |= {"data": {**name, **training.identity["data"]}, "fit": settings}
+        _warn_of_the_end(config, {"schedule": schedule, "optimizer": optimizer})
     on_cpu = fabric.device.type == "cpu"  # elsewhere, looking at a loss would make the device wait
     given: Tensor | tuple[Tensor, ...] = example
 
@@ -199,7 +230,7 @@ def fit(
         if folder is not None and resume and folder.has(CHECKPOINT):
             training.resume()
         if folder is not None:  # only now: a folder whose checkpoint does not fit must stay as it was
-            folder.write_config({**pair_config(pair), "fit": settings})
+            folder.write_config(config)
         total = epochs * steps_per_epoch
         long = capture is True or worth_capturing(total, fabric.device)
         step = Step(
@@ -303,7 +334,7 @@ def _simple(value: Any) -> str | int | float | bool | None:
         return value
     if isinstance(value, numbers.Integral):
         return int(value)
-    return float(value) if isinstance(value, numbers.Real) else str(value)
+    return float(value) if isinstance(value, numbers.Real) else text_of(value)
 
 
 def _stock(estimator: PyroELBO) -> str:
@@ -371,6 +402,20 @@ def _kl_schedule(
     schedule.check(estimator)
     schedule.make_penalties(draw(pair.model, pair.guide, example), data_size)
     return schedule
+
+
+def _warn_of_the_end(config: Mapping[str, Any], functions: Mapping[str, Any]) -> None:
+    """Say before the first step what the run's folder will not do once the training has ended."""
+    if why := why_not_rebuildable(config):
+        warnings.warn(why, UserWarning, stacklevel=3)
+    for name, function in functions.items():
+        if is_local(function):
+            warnings.warn(
+                f"{name}={config['fit'][name]}: a lambda, or a function inside of another, cannot be recognised in "
+                f"another process, so this run cannot be resumed there. Define it at the top level of a file",
+                UserWarning,
+                stacklevel=3,
+            )
 
 
 @contextmanager

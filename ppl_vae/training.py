@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -11,7 +11,12 @@ from torch import Tensor
 
 from ppl_vae.capture import routes
 from ppl_vae.pair import Pair
-from ppl_vae.run_folder import RunError, RunFolder
+from ppl_vae.precision import mixed_precision
+from ppl_vae.run_folder import CHECKPOINT, CONFIG, RunError, RunFolder
+from ppl_vae.runs.behaviour import changed, signature
+from ppl_vae.runs.identity import changes
+from ppl_vae.runs.naming import LOCAL, same_setting
+from ppl_vae.runs.weights import check_finite, shortened
 
 Row = dict[str, float]
 Weights = dict[str, Tensor]
@@ -33,6 +38,10 @@ class Training:
     Args:
         pair, optimizer: what is trained, and by what.
         settings: `fit`'s options, which a continuation must share.
+        identity: what else it must share: the pair, the data, the parts of the options, by
+            `ppl_vae.runs.identity`.
+        example: a batch on which the pair of a continuation must compute what this one does.
+        net_dtype: half precision of the nets, or None.
         folder: where the run is kept, or None.
         patience: how many epochs may pass without a better validation bound; None for any number.
         learners: what else has a state that a continuation needs, by name.
@@ -46,6 +55,10 @@ class Training:
         folder: RunFolder | None,
         patience: int | None,
         learners: Mapping[str, Learner] | None = None,
+        *,
+        identity: Mapping[str, Any] | None = None,
+        example: Sequence[Tensor] = (),
+        net_dtype: torch.dtype | None = None,
     ) -> None:
         self.pair = pair
         self.optimizer = optimizer
@@ -53,6 +66,9 @@ class Training:
         self.folder = folder
         self.patience = patience
         self.learners = dict(learners or {})
+        self.identity = dict(identity or {})
+        self.example = tuple(example)
+        self.net_dtype = net_dtype
         self.epoch = 0
         self.step = 0
         self.history: list[Row] = []
@@ -113,6 +129,8 @@ class Training:
         self.folder.save_checkpoint(
             {
                 "settings": self.settings,
+                "identity": self.identity,
+                "computes": signature(self.pair, self.example, self.net_dtype),
                 "epoch": self.epoch,
                 "step": self.step,
                 "history": self.history,
@@ -134,13 +152,18 @@ class Training:
         """Become what the folder's checkpoint holds, random numbers included.
 
         Raises:
-            RunError: when the checkpoint belongs to other settings.
+            RunError: when the checkpoint is damaged, or belongs to other settings, another pair or other
+                data; the pair has its own weights then.
         """
         assert self.folder is not None
         state = self.folder.load_checkpoint()
+        before = _copy(self.pair)
         try:
             self._check_settings(state["settings"], state["epoch"])
+            self._check_identity(state, state["epoch"])
+            check_finite(self.pair, state["weights"], str(self.folder.path / CHECKPOINT))
             self.pair.load_state_dict(state["weights"])
+            self._check_behaviour(state.get("computes"), state["epoch"])
             self.optimizer.load_state_dict(state["optimizer"])
             for name, learner in self.learners.items():
                 learner.load_state_dict(state["learners"][name])
@@ -149,7 +172,8 @@ class Training:
             self._best = state["best"]
             random, random_cuda = state["random"], state["random_cuda"]
             routes.remember(state["routes"])
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+            _put_back(self.pair, before)
             if isinstance(error, RunError):
                 raise
             raise RunError(f"the checkpoint in {self.folder.path} does not fit this pair: {error}") from error
@@ -163,14 +187,53 @@ class Training:
     def _check_settings(self, saved: Mapping[str, Any], epoch: int) -> None:
         free = set(_FREE) | ({"epochs"} if self.settings["schedule"] == "constant" else set())
         names = [name for name in {**saved, **self.settings} if name not in free]
-        changed = [name for name in names if saved.get(name) != self.settings.get(name)]
-        if changed:
+        different = [name for name in names if not same_setting(saved.get(name), self.settings.get(name))]
+        if different:
             assert self.folder is not None
-            listed = "; ".join(f"{n} was {saved.get(n)!r}, is {self.settings.get(n)!r}" for n in changed)
+            listed = "; ".join(f"{n} was {saved.get(n)!r}, is {self.settings.get(n)!r}" for n in different)
+            local = any(LOCAL in str(saved.get(n)) or " at 0x" in str(saved.get(n)) for n in different)
+            why = (
+                " (a lambda, or a function inside of another, cannot be recognised later: define it at the top "
+                "level of a file)"
+                if local
+                else ""
+            )
             raise RunError(
-                f"{self.folder.path} was trained (to epoch {epoch}) with other settings: {listed}. Resume "
+                f"{self.folder.path} was trained (to epoch {epoch}) with other settings: {listed}{why}. Resume "
                 f"with the same ones, or start in another folder"
             )
+
+    def _check_identity(self, state: Mapping[str, Any], epoch: int) -> None:
+        assert self.folder is not None
+        saved = state.get("identity")
+        if saved is None and self.folder.has(CONFIG):  # of a version that kept the pair's tree alone
+            trees = self.folder.read_config().get("pair")
+            rebuildable = isinstance(trees, Mapping) and trees.get("rebuildable") is not False
+            saved = {"pair": {"tree": trees}} if rebuildable else {}
+        if others := changes(saved or {}, self.identity):
+            raise RunError(
+                f"{self.folder.path} was trained (to epoch {epoch}) with other settings, on other data or with another pair: "
+                f"{shortened(others)}. Resume with the same ones, or start in another folder"
+            )
+
+    def _check_behaviour(self, saved: Mapping[str, Any] | None, epoch: int) -> None:
+        assert self.folder is not None
+        if not saved:
+            return
+        with mixed_precision(self.pair.model, self.pair.guide, dtype=self.net_dtype):
+            now = signature(self.pair, self.example, self.net_dtype)
+        if differing := changed(saved, now):
+            raise RunError(
+                f"{self.folder.path} was trained (to epoch {epoch}) with another pair, though its weights have the "
+                f"same shapes: with the run's weights and on the first data, site {shortened(differing)}. Resume "
+                f"with the pair as it was, or start in another folder"
+            )
+
+
+@torch.no_grad()
+def _put_back(pair: Pair, weights: Weights) -> None:
+    for name, value in pair.state_dict().items():
+        value.copy_(weights[name])
 
 
 def _copy(pair: Pair) -> Weights:

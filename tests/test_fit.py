@@ -277,6 +277,7 @@ def failing(at, action):
     return pair
 
 
+@pytest.mark.filterwarnings("ignore:this pair cannot be rebuilt")
 def test_a_nan_stops_the_run_and_keeps_the_last_good_weights(digits, tmp_path):
     pair = failing(30, lambda out: out * float("nan"))
     with pytest.raises(pv.TrainingError, match=r"step 30, epoch 2: the loss is nan") as caught:
@@ -305,6 +306,7 @@ def test_the_site_of_a_nan_is_named(digits):
     assert pair.model.decoder.weight.isfinite()
 
 
+@pytest.mark.filterwarnings("ignore:this pair cannot be rebuilt")
 def test_an_interrupt_keeps_what_was_trained(digits, tmp_path):
     def interrupt(out):
         raise KeyboardInterrupt
@@ -346,6 +348,7 @@ pv.fit(failing(10**9, None), estimators.IWAE(3), data.load("digits"), **options)
 """
 
 
+@pytest.mark.filterwarnings("ignore:this pair cannot be rebuilt")
 @pytest.mark.slow
 @pytest.mark.parametrize("capture", [False, True], ids=["as written", "captured"])
 def test_a_run_killed_in_mid_epoch_resumes_bit_for_bit(capture, digits, tmp_path, pytestconfig):

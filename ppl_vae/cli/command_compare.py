@@ -23,7 +23,8 @@ from ppl_vae.compare import Comparison, after_training, at_point, compare
 from ppl_vae.data import DataSet
 from ppl_vae.fit import fit
 from ppl_vae.pair import Pair
-from ppl_vae.run_folder import atomic_write
+from ppl_vae.run_folder import RunFolder, atomic_write
+from ppl_vae.runs.seals import sealed_text
 
 EPILOG = """examples:
   ppl-vae compare --epochs 30 --estimators '[ELBO, IWAE, DReG]'
@@ -65,7 +66,7 @@ def parser() -> Parser:
     )
     group.add_argument(
         "--run_dir",
-        type=Path | None,
+        type=str | None,
         default=None,
         help="where all of it is kept; by default runs/compare-<data>-<date>-<time>",
     )
@@ -134,28 +135,38 @@ def run(words: Sequence[str]) -> int:
         raise UsageError("give one budget for each run: --epochs 30, or --seconds 60")
     dataset = load_data(chosen)
     built = options.build(chosen)
-    folder = built.run_dir or Path("runs") / f"compare-{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = RunFolder(
+        f"runs/compare-{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        if built.run_dir is None
+        else built.run_dir
+    )
     names = ("epochs", "seconds", "seeds", "judge_particles", "judge_seed", "n_jobs", "progress")
-    print(f"{dataset!r}\ncompares in {folder}", flush=True)
+    print(f"{dataset!r}\ncompares in {folder.path}", flush=True)
     keep = chosen.clone()
     keep.config = keep.run_dir = None
     keep.trust = []  # whom one trusts is never read from a file
     text = options.dump(keep)
-    atomic_write(folder / COMMAND, lambda path: path.write_text(text, encoding="utf-8"))
-    try:
-        result = compare(
-            PairFromOptions(text, dataset),
-            built.estimators,
-            dataset,
-            run_dir=folder,
-            point=vars(built.at_point),
-            **{name: built[name] for name in names},
-            **vars(built.fit),
-        )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"the same command with --run_dir {folder} goes on from there") from None
-    write_comparison(folder, result)
-    print(f"\n{result}\n\n{contents(folder)}")
+    with folder.owned():
+        if not folder.has(COMMAND):  # a comparison that is refused leaves the command of the one before
+            folder.write_text(COMMAND, sealed_text(text))
+        try:
+            result = compare(
+                PairFromOptions(text, dataset),
+                built.estimators,
+                dataset,
+                run_dir=folder.path,
+                point=vars(built.at_point),
+                **{name: built[name] for name in names},
+                **vars(built.fit),
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"the same command with --run_dir {folder.path} goes on from there"
+            ) from None
+        folder.write_text(COMMAND, sealed_text(text))
+        write_comparison(folder.path, result)
+        folder.tell()
+    print(f"\n{result}\n\n{contents(folder.path)}")
     return OK
 
 

@@ -15,9 +15,13 @@ from ppl_vae import evaluate
 from ppl_vae.cli import OK
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.options import Parser, add_data, add_estimator, add_pair, build, load_data, make_parser
+from ppl_vae.cli.rebuildable import refuse_unrebuildable
 from ppl_vae.cli.report import judge, write_report
-from ppl_vae.fit import fit
-from ppl_vae.run_folder import CONFIG, atomic_write
+from ppl_vae.data import DataSet
+from ppl_vae.fit import Run, fit
+from ppl_vae.pair import Pair
+from ppl_vae.run_folder import CONFIG, RunError, RunFolder
+from ppl_vae.runs.seals import sealed_text
 
 COMMAND = "command.yaml"
 
@@ -43,7 +47,7 @@ def parser() -> Parser:
     training = options.add_argument_group("the training")
     training.add_argument(
         "--run_dir",
-        type=Path | None,
+        type=str | None,
         default=None,
         help="the run's folder; by default runs/<data>-<date>-<time>",
     )
@@ -76,28 +80,45 @@ def run(words: Sequence[str]) -> int:
         raise UsageError("--resume needs the run to continue: give --run_dir runs/name")
     dataset = load_data(chosen)
     pair, built = build(options, chosen, dataset, chosen.seed)
-    folder = built.run_dir or Path("runs") / f"{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    print(f"{dataset!r}\ntrains in {folder}", flush=True)
     names = _fit_options(built)
+    folder = RunFolder(
+        f"runs/{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}" if built.run_dir is None else built.run_dir
+    )
+    refuse_unrebuildable(pair, dataset)
+    print(f"{dataset!r}\ntrains in {folder.path}", flush=True)
+    with folder.owned() as owner:
+        owner.keep(COMMAND, _command(options, chosen))  # written with the first of the run's files
+        trained = _train(pair, built, dataset, folder, names)
+        _judge(trained, built, dataset, folder)
+        if folder.is_lost():
+            raise RunError(
+                f"{folder.path} was removed, renamed or replaced while the report was written: the run is where that "
+                f"folder is now, and ppl-vae evaluate writes its report"
+            )
+    print(contents(folder.path))
+    return OK
+
+
+def _train(
+    pair: Pair, built: jsonargparse.Namespace, dataset: DataSet, folder: RunFolder, names: dict[str, Any]
+) -> Run:
     started = time.perf_counter()
-    ours = not (folder / CONFIG).exists()  # a run that refuses to be continued keeps its own command
-    try:
-        trained = fit(pair, built.estimator, dataset, run_dir=folder, **names)
-        ours = True
-    finally:
-        if ours:
-            _keep_command(options, chosen, folder)
+    trained = fit(pair, built.estimator, dataset, run_dir=folder.path, **names)
     seconds = time.perf_counter() - started
     if trained.stopped == "interrupted":
         raise KeyboardInterrupt(_kept(folder))
     best = f", best epoch {trained.best_epoch}" if trained.best_epoch else ""
     print(f"trained {len(trained.history)} epochs in {seconds:.0f} s ({trained.stopped}{best})", flush=True)
+    return trained
+
+
+def _judge(trained: Run, built: jsonargparse.Namespace, dataset: DataSet, folder: RunFolder) -> None:
     try:
         judgement = judge(
             trained.pair, dataset.test, seed=built.seed, progress=built.progress, **vars(built.evaluate)
         )
         left_out = write_report(
-            folder,
+            folder.path,
             trained.pair,
             dataset.test,
             judgement,
@@ -106,12 +127,10 @@ def run(words: Sequence[str]) -> int:
             **vars(built.report),
         )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"the training is done; ppl-vae evaluate {folder} judges it") from None
+        raise KeyboardInterrupt(f"the training is done; ppl-vae evaluate {folder.path} judges it") from None
     print(f"\ntest data of {dataset.name}: {judgement}\n")
     for line in left_out:
         print(f"left out: {line}")
-    print(contents(folder))
-    return OK
 
 
 def contents(folder: Path) -> str:
@@ -125,12 +144,12 @@ def contents(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _kept(folder: Path) -> str:
-    if not (folder / CONFIG).exists():
+def _kept(folder: RunFolder) -> str:
+    if not folder.has(CONFIG):
         return "nothing was kept"
     return (
-        f"the weights so far are in {folder}. The same command with --run_dir {folder} --resume goes on from "
-        f"the last checkpoint; ppl-vae evaluate {folder} judges what there is"
+        f"the weights so far are in {folder.path}. The same command with --run_dir {folder.path} --resume goes on from "
+        f"the last checkpoint; ppl-vae evaluate {folder.path} judges what there is"
     )
 
 
@@ -154,13 +173,10 @@ def _imported(path: str, option: str) -> Any:
         ) from error
 
 
-def _keep_command(options: Parser, chosen: jsonargparse.Namespace, folder: Path) -> None:
-    """The options of a run, for `--config` and for `ppl-vae evaluate`; once there is a run."""
-    if not (folder / CONFIG).exists() or (folder / COMMAND).exists():
-        return
+def _command(options: Parser, chosen: jsonargparse.Namespace) -> str:
+    """The options of a run, for `--config` and for `ppl-vae evaluate`."""
     again = chosen.clone()
     again.config = again.run_dir = None
     again.trust = []  # whom one trusts is never read from a file
     again.resume = False
-    text = options.dump(again)
-    atomic_write(folder / COMMAND, lambda path: path.write_text(text, encoding="utf-8"))
+    return sealed_text(options.dump(again))

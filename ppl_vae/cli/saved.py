@@ -11,8 +11,10 @@ from ppl_vae import data, runs
 from ppl_vae.cli.command_train import COMMAND
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.options import Parser
+from ppl_vae.data.named import NAMED
 from ppl_vae.pair import Pair
-from ppl_vae.run_folder import RunError
+from ppl_vae.run_folder import CONFIG, RunError, RunFolder
+from ppl_vae.runs.identity import data_identity
 from ppl_vae.safe_yaml import YamlError, read_yaml
 
 
@@ -41,9 +43,7 @@ def data_of_run(options: jsonargparse.Namespace) -> data.DataSet:
         return data.load(options.data, **vars(options.load))
     path = options.run / COMMAND
     if not path.is_file():
-        raise UsageError(
-            f"{options.run} does not say its data, since it was not made by ppl-vae train: give --data"
-        )
+        return _data_in_python(options.run)
     try:
         kept = read_yaml(path)
         load: dict[str, Any] = {
@@ -52,3 +52,22 @@ def data_of_run(options: jsonargparse.Namespace) -> data.DataSet:
         return data.load(kept["data"], **load)
     except (YamlError, OSError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path} is damaged ({error}): give --data") from error
+
+
+def _data_in_python(run: Path) -> data.DataSet:
+    """The data of a run of `pv.fit`, where its name gives the very data that the run was trained on."""
+    folder = RunFolder(run)
+    config = folder.read_config() if folder.has(CONFIG) else {}
+    settings = config.get("fit")
+    known, told = config.get("data"), settings.get("data") if isinstance(settings, dict) else None
+    why = "" if told is None else f", on {told}"
+    if isinstance(known, dict) and known.get("name") in NAMED:
+        name = str(known["name"])
+        found = data.load(name)
+        same = {part: known.get(part) for part in ("train", "valid")} == data_identity(found)
+        if same and repr(found) == told:
+            return found
+        why += f", which is not what --data {name} alone gives: its options differed"
+    raise UsageError(
+        f"{run} was trained in Python, by pv.fit{why}: say with --data (and --load.*) what to judge it on"
+    )

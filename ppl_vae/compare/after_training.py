@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from ppl_vae.fit import fit
 from ppl_vae.fit_options import check_count, check_options, check_real, check_seed, defaults_of
 from ppl_vae.isolation import random_numbers
 from ppl_vae.progress import show_progress
+from ppl_vae.run_folder import RunFolder
+from ppl_vae.runs.naming import is_local, text_of
 from ppl_vae.sites import PairError
 from ppl_vae.testing.linter import check_estimator_for
 from ppl_vae.testing.site_facts import read_sites
@@ -105,18 +109,33 @@ def after_training(
     >>> result.table["estimator"].tolist()
     ['ELBO(1)', 'IWAE(5)']
     """
+    with folder_of_runs(run_dir, fit_options) as folder:
+        jobs = make_jobs(
+            make_pair, estimators, data, epochs=epochs, seconds=seconds, seeds=seeds, judge_on=judge_on,
+            judge_particles=judge_particles, judge_seed=judge_seed, run_dir=folder, **fit_options,
+        )  # fmt: skip
+        return run_jobs(jobs, n_jobs=n_jobs, progress=progress)
+
+
+@contextmanager
+def folder_of_runs(run_dir: str | Path | None, fit_options: Mapping[str, Any]) -> Iterator[Path]:
+    """The folder of a comparison's runs: the user's, or one for as long as it takes.
+
+    Warns of functions that a later call could not recognise.
+    """
     if run_dir is None:
         with tempfile.TemporaryDirectory(prefix="ppl_vae-compare-") as folder:
-            return after_training(
-                make_pair, estimators, data, epochs=epochs, seconds=seconds, seeds=seeds, judge_on=judge_on,
-                judge_particles=judge_particles, judge_seed=judge_seed, run_dir=folder, n_jobs=n_jobs,
-                progress=progress, **fit_options,
-            )  # fmt: skip
-    jobs = make_jobs(
-        make_pair, estimators, data, epochs=epochs, seconds=seconds, seeds=seeds, judge_on=judge_on,
-        judge_particles=judge_particles, judge_seed=judge_seed, run_dir=run_dir, **fit_options,
-    )  # fmt: skip
-    return run_jobs(jobs, n_jobs=n_jobs, progress=progress)
+            yield Path(folder)
+        return
+    for name, option in fit_options.items():
+        if is_local(option):
+            warnings.warn(
+                f"{name}={text_of(option)}: a lambda, or a function inside of another, cannot be recognised in another "
+                f"process, so these runs cannot be continued there. Define it at the top level of a file",
+                UserWarning,
+                stacklevel=4,
+            )
+    yield RunFolder(run_dir).path
 
 
 def make_jobs(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,14 @@ import pandas as pd
 import xarray
 from torch import Tensor
 
-from ppl_vae.compare.after_training import after_training, make_jobs, run_jobs
+from ppl_vae.compare.after_training import after_training, folder_of_runs, make_jobs, run_jobs
 from ppl_vae.compare.at_point import at_point
 from ppl_vae.compare.factories import Estimators, families
 from ppl_vae.compare.job import MakePair
 from ppl_vae.compare.point_result import AtPoint
 from ppl_vae.compare.training_result import AfterTraining
 from ppl_vae.data import DataSet, Split
+from ppl_vae.runs.owner import owned
 
 _FILES = ("after_training.nc", "at_point.nc")
 
@@ -98,24 +98,18 @@ class Compare:
         Raises:
             PairError, ValueError, RunError: as those two.
         """
-        if run_dir is None:
-            with tempfile.TemporaryDirectory(prefix="ppl_vae-compare-") as folder:
-                return self(
-                    make_pair, estimators, data, epochs=epochs, seconds=seconds, seeds=seeds, judge_on=judge_on,
-                    judge_particles=judge_particles, judge_seed=judge_seed, run_dir=folder, n_jobs=n_jobs,
-                    point=point, progress=progress, **fit_options,
-                )  # fmt: skip
-        jobs = make_jobs(
-            make_pair, estimators, data, epochs=epochs, seconds=seconds, seeds=seeds, judge_on=judge_on,
-            judge_particles=judge_particles, judge_seed=judge_seed, run_dir=run_dir, **fit_options,
-        )  # fmt: skip
-        trained = run_jobs(jobs, n_jobs=n_jobs, progress=progress)
-        options = {"seed": judge_seed, "progress": progress, **(point or {})}
-        result = Comparison(
-            trained, at_point(jobs[0].trained_pair(), _without_names(estimators), jobs[0].data, **options)
-        )
-        result.save(run_dir)
-        return result
+        with folder_of_runs(run_dir, fit_options) as folder, owned(folder):
+            jobs = make_jobs(
+                make_pair, estimators, data, epochs=epochs, seconds=seconds, seeds=seeds, judge_on=judge_on,
+                judge_particles=judge_particles, judge_seed=judge_seed, run_dir=folder, **fit_options,
+            )  # fmt: skip
+            trained = run_jobs(jobs, n_jobs=n_jobs, progress=progress)
+            options = {"seed": judge_seed, "progress": progress, **(point or {})}
+            result = Comparison(
+                trained, at_point(jobs[0].trained_pair(), _without_names(estimators), jobs[0].data, **options)
+            )
+            result.save(folder)
+            return result
 
     def __repr__(self) -> str:
         return "ppl_vae.compare.compare"

@@ -23,7 +23,12 @@ from ppl_vae.data import DataSet, Split
 from ppl_vae.fit import Run, TrainingError, fit
 from ppl_vae.isolation import one_thread, random_numbers
 from ppl_vae.pair import Pair
-from ppl_vae.run_folder import RunError, RunFolder, atomic_write
+from ppl_vae.run_folder import RunError, RunFolder
+from ppl_vae.runs.behaviour import log_densities, unlike
+from ppl_vae.runs.identity import data_identity, split_identity
+from ppl_vae.runs.naming import same_setting, text_of
+from ppl_vae.runs.seals import check_json, digest_of_tensors, sealed_json
+from ppl_vae.runs.weights import shortened
 
 MakePair = Callable[[int], Pair]
 
@@ -83,23 +88,44 @@ class Job:
             KeyboardInterrupt: when the training was interrupted; the next call goes on from there.
         """
         pair = initial_pair(self.make_pair, self.seed)
-        settings = self._settings(pair)
-        known = _read_settings(self.folder)
-        self._refuse_other(known.get("training", settings["training"]), settings["training"])
-        if known == settings and (self.folder / SCORE).is_file():
+        settings, computes = self._settings(pair), self._computes(pair)
+        if self._is_done(settings, computes):
             return _read_score(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _write_settings(self.folder, {**settings, "judging": None})  # not judged yet
-        try:
-            trained = self._train(pair)
-        except TrainingError as error:
-            return Score(failure=str(error))
-        if trained.stopped == "interrupted":
-            raise KeyboardInterrupt(f"{self.name}, seed {self.seed}: stopped in {self.folder}")
-        arrays = _judge(trained.pair, self.judging)
-        atomic_write(self.folder / SCORE, lambda path: np.savez(path, **arrays))  # type: ignore[arg-type]
-        _write_settings(self.folder, settings)
-        return _read_score(self.folder)
+        folder = RunFolder(self.folder)
+        with folder.owned():
+            if self._is_done(settings, computes):  # another process has done it meanwhile
+                return _read_score(self.folder)
+            _write_settings(folder, {**settings, "judging": None, "computes": computes})  # not judged yet
+            try:
+                trained = self._train(pair)
+            except TrainingError as error:
+                return Score(failure=str(error))
+            if trained.stopped == "interrupted":
+                raise KeyboardInterrupt(f"{self.name}, seed {self.seed}: stopped in {self.folder}")
+            arrays = _judge(trained.pair, self.judging)
+            folder.write(SCORE, lambda path: np.savez(path, **arrays))  # type: ignore[arg-type]
+            _write_settings(folder, {**settings, "computes": computes})
+            folder.tell()
+            return _read_score(folder.path)
+
+    def _is_done(self, settings: Mapping[str, Any], computes: Mapping[str, float] | None) -> bool:
+        """Whether the run has been judged as it would be now.
+
+        Raises:
+            RunError: for a folder that holds a run with other settings.
+        """
+        known = _read_settings(self.folder)
+        if not known:
+            return False
+        before, known = known.get("computes"), _completed(known, settings)
+        self._refuse_other(known["training"], settings["training"])
+        if before and computes and (differing := unlike(before, computes)):
+            raise RunError(
+                f"{self.folder} holds a run of another pair, though its weights are the same: untrained and on the "
+                f"first data, {shortened(differing)}. Choose another run_dir, or delete that folder"
+            )
+        same = all(known.get(name) == settings[name] for name in ("budget", "judging"))
+        return same and (self.folder / SCORE).is_file()
 
     def trained_pair(self) -> Pair:
         """The pair of a run that is done."""
@@ -109,16 +135,20 @@ class Job:
 
     def _train(self, pair: Pair) -> Run:
         def train(epochs: int) -> Run:
-            return fit(
-                pair,
-                copy.deepcopy(self.estimator),
-                self.data,
-                epochs=epochs,
-                seed=self.seed,
-                run_dir=self.folder,
-                resume=True,
-                **{"progress": False, **self.options},
-            )
+            with warnings.catch_warnings():
+                # make_pair makes the pair again, and of local functions the comparison itself has warned
+                warnings.filterwarnings("ignore", "this pair cannot be rebuilt")
+                warnings.filterwarnings("ignore", r"[\s\S]*cannot be recognised in another process")
+                return fit(
+                    pair,
+                    copy.deepcopy(self.estimator),
+                    self.data,
+                    epochs=epochs,
+                    seed=self.seed,
+                    run_dir=self.folder,
+                    resume=True,
+                    **{"progress": False, **self.options},
+                )
 
         if self.seconds is None:
             assert self.epochs is not None
@@ -141,12 +171,14 @@ class Job:
             "estimator": label(self.estimator, with_particles=True),
             "seed": self.seed,
             "data": fingerprint(self.data),
+            "values": data_identity(self.data),
             "pair": _fingerprint_of_pair(pair),
-            **{name: str(value) for name, value in sorted(self.options.items())},
+            **{name: str(text_of(value)) for name, value in sorted(self.options.items())},
         }
         budget = {"epochs": self.epochs, "seconds": self.seconds}
         judging = {
             "data": fingerprint(self.judging.data),
+            "values": _checksum(self.judging.data),
             "num_particles": self.judging.num_particles,
             "seed": self.judging.seed,
         }
@@ -155,8 +187,17 @@ class Job:
         )
         return settings
 
+    def _computes(self, pair: Pair) -> dict[str, float] | None:
+        """What the untrained pair computes on the first data."""
+        train = self.data.train if isinstance(self.data, DataSet) else self.data
+        with random_numbers(0, torch.device("cpu")):
+            example = train.take(8).tensors()
+        return log_densities(pair, [x.to(pair.device) for x in example])
+
     def _refuse_other(self, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-        changed = [name for name in {**known, **wanted} if known.get(name) != wanted.get(name)]
+        changed = [
+            name for name in {**known, **wanted} if not same_setting(known.get(name), wanted.get(name))
+        ]
         if changed:
             listed = "; ".join(f"{name} was {known.get(name)!r}, is {wanted.get(name)!r}" for name in changed)
             raise RunError(
@@ -176,6 +217,22 @@ def initial_pair(make_pair: MakePair, seed: int) -> Pair:
     if not isinstance(pair, Pair):
         raise TypeError(f"make_pair(seed) must return a ppl_vae.Pair, got {type(pair).__name__}")
     return pair
+
+
+def _checksum(data: Split | tuple[Tensor, ...]) -> Any:
+    if isinstance(data, Split):
+        return split_identity(data)
+    return digest_of_tensors({str(number): x for number, x in enumerate(data)})[:16]
+
+
+def _completed(known: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Known settings of an earlier version, with what it did not write yet."""
+    completed = dict(known)
+    for part in ("training", "judging"):
+        if isinstance(known.get(part), Mapping):
+            completed[part] = {"values": settings[part]["values"], **known[part]}
+    completed.setdefault("training", settings["training"])
+    return completed
 
 
 def fingerprint(data: DataSet | Split | tuple[Tensor, ...]) -> str:
@@ -213,7 +270,7 @@ def _read_score(folder: Path) -> Score:
     try:
         with np.load(folder / SCORE, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # zipfile, zlib and NumPy each have their own words
         raise RunError(
             f"{folder / SCORE} is damaged ({error}): delete it, and the run is judged again"
         ) from error
@@ -225,12 +282,13 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(settings, dict) or not isinstance(settings.get("training"), dict):
+            raise ValueError("it holds no settings")
+    except (ValueError, OSError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}): delete {folder}, and the run starts afresh") from error
-    return settings
+    return check_json(settings, path)
 
 
-def _write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    text = json.dumps(settings, indent=2) + "\n"
-    atomic_write(folder / SETTINGS, lambda path: path.write_text(text, encoding="utf-8"))
+def _write_settings(folder: RunFolder, settings: Mapping[str, Any]) -> None:
+    folder.write_text(SETTINGS, sealed_json(settings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 
@@ -34,7 +35,7 @@ def write_error(path: Path, error: BaseException) -> WriteError | None:
     advice = _ADVICE.get(number or 0, "free some space, or see what the system says")
     if number is None and "os error 28" in reason:  # safetensors' own words
         number, reason, advice = errno.ENOSPC, "No space left on device", _ADVICE[errno.ENOSPC]
-    kept = ", and the file there is as it was" if path.exists() else ""
+    kept = ", and the file there is as it was" if os.path.exists(path) else ""
     written = WriteError(f"{path} cannot be written ({reason}){kept}: {advice}")
     written.errno = number
     return written

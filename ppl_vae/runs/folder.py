@@ -72,7 +72,7 @@ class RunFolder:
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
-        return self._place(name).is_file()
+        return os.path.isfile(self._place(name))
 
     def is_lost(self) -> bool:
         """Whether the folder was removed, renamed or replaced since it is owned."""
@@ -86,6 +86,10 @@ class RunFolder:
     def clean(self) -> None:
         """Remove what killed writers left; for the one process that takes the folder over to write."""
         clean(self.path)
+
+    def write(self, name: str, writer: Callable[[Path], object]) -> None:
+        """Write a file, as `atomic_write`."""
+        self._write(name, lambda path: atomic_write(path, writer))
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small file, which an owner writes again where it goes missing."""
@@ -171,7 +175,7 @@ class RunFolder:
         known = [_digest(text)]
         if self.has(METRICS):
             known.append(hashlib.sha256(self._place(METRICS).read_bytes()).hexdigest())
-        notes = {METRICS: " ".join(known)}
+        notes = {METRICS: " ".join(dict.fromkeys(known))}
         self._write(WEIGHTS, lambda path: write_weights(pair, path, notes))
         self._write_table(METRICS, text)
 
@@ -230,9 +234,9 @@ class RunFolder:
 
     def _existing(self, name: str) -> Path:
         if not self.has(name):
-            if self.path.is_file():
+            if os.path.isfile(self.path):
                 raise RunError(f"{self.path} is a file: give the folder of the run, {self.path.parent}")
-            if not self.path.is_dir():
+            if not os.path.isdir(self.path):
                 raise RunError(f"there is no folder {self.path}{_neighbours(self.path)}")
             raise RunError(f"{self.path} has no {name}: is it the folder of a run?")
         return self.path / name

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+import yaml
+from torch import Tensor, nn
 
 from ppl_vae.config import ConfigError, Tree, build, describe
 from ppl_vae.isolation import one_thread
 from ppl_vae.pair import Pair
+from ppl_vae.runs.behaviour import log_densities, unlike
 from ppl_vae.runs.budget import at_most
 from ppl_vae.runs.errors import RunError
 from ppl_vae.runs.folder import CONFIG, WEIGHTS, RunFolder, written_version
-from ppl_vae.runs.weights import shared_names, shortened
+from ppl_vae.runs.weights import shared_names, shortened, take_dtypes
+from ppl_vae.safe_yaml import YamlError, load_yaml
 
 # what the construction of a pair may take: its weights some times over, for their initial values, and
 # this for what is not stored
 _ROOM, _TIMES = 48 * 2**20, 8
 
 
-def pair_config(pair: Pair) -> dict[str, Any]:
+def pair_config(pair: Pair, example: Sequence[Tensor] = ()) -> dict[str, Any]:
     """The part of a run's configuration that `load` needs: keys `ppl_vae`, `pair` and `datum`.
 
     `pair` holds the trees of model and guide. A pair that cannot be rebuilt from them (a class in a
     notebook, arguments that were not kept) gets `{"rebuildable": False, "why": ...}` in their place:
-    `load` then asks for the pair itself. The pair is built once more to find that out; the random
-    numbers of the caller are untouched.
+    `load` then asks for the pair itself. The pair is written and built once more to find that out; the
+    random numbers of the caller are untouched.
+
+    Args:
+        example: a batch on which the rebuilt pair must compute what the pair does.
     """
     seen: dict[nn.Module, Tree] = {}
     try:
@@ -37,11 +43,26 @@ def pair_config(pair: Pair) -> dict[str, Any]:
             "guide": describe(pair.guide, seen),
         }
         trust = [tree["class_path"].rpartition(".")[0] for tree in seen.values()]
-        _check_same(pair, _build_pair(trees, trust))
+        rebuilt = _build_pair(_through_yaml(trees), trust)
+        _check_same(pair, rebuilt)
+        if example:
+            _check_alike(pair, rebuilt, example)
     except ConfigError as error:
         trees = {"rebuildable": False, "why": str(error)}
     datum = [[list(shape), str(dtype).removeprefix("torch.")] for shape, dtype in pair.datum_spec]
     return {"ppl_vae": written_version(), "pair": trees, "datum": datum}
+
+
+def why_not_rebuildable(config: Mapping[str, Any]) -> str | None:
+    """Why the pair of a `pair_config` cannot be built from its run's folder, and both ways out; None where it can."""
+    trees = config["pair"]
+    if trees.get("rebuildable") is not False:
+        return None
+    return (
+        f"this pair cannot be rebuilt from a run's folder: {trees['why']}. Either store each argument of a "
+        f"constructor, unmodified, under an attribute of its own name, in classes that can be imported; or keep "
+        f"the code that builds the pair and load the weights into it, pv.load(path, pair=...)"
+    )
 
 
 def pair_from_config(config: Mapping[str, Any], trust: Iterable[str] = ()) -> Pair:
@@ -126,6 +147,31 @@ def _check_same(pair: Pair, rebuilt: Pair) -> None:
         raise ConfigError(
             f"rebuilt from its constructor arguments, the pair has other tensors ({shortened(differing)}): keep "
             f"each argument unmodified, make layers in the constructor, and share modules, not parameters"
+        )
+
+
+def _through_yaml(trees: Mapping[str, Any]) -> dict[str, Any]:
+    """The trees as a run's folder will give them back."""
+    try:
+        read: dict[str, Any] = load_yaml(yaml.safe_dump(dict(trees), sort_keys=False, allow_unicode=True))
+    except (yaml.YAMLError, YamlError) as error:
+        raise ConfigError(f"its arguments do not survive a configuration file: {error}") from error
+    return read
+
+
+def _check_alike(pair: Pair, rebuilt: Pair, example: Sequence[Tensor]) -> None:
+    wanted = log_densities(pair, example)
+    if wanted is None:
+        return
+    take_dtypes(rebuilt, pair.state_dict())
+    rebuilt.to(pair.device).load_state_dict(pair.state_dict())
+    found = log_densities(rebuilt, example)
+    if found is None or (differing := unlike(wanted, found)):
+        told = "it does not run" if found is None else shortened(differing)
+        raise ConfigError(
+            f"rebuilt from its constructor arguments and with the same weights, the pair computes something else "
+            f"({told}): an argument is not kept as it was given, or what the programs compute hangs on more than "
+            f"their arguments and weights"
         )
 
 

@@ -57,7 +57,7 @@ class Owner:
         self.kept: dict[str, str] = {}
         self.thread, self.process, self.depth = threading.get_ident(), os.getpid(), 1
         self._notes: list[str] = []
-        self._made = not self.path.exists()
+        self._made = not os.path.exists(self.path)
         self._lock, self._identity, self._descriptor = _take(self.path, self.shown)
         clean(self.path)
 
@@ -158,7 +158,7 @@ def _key(path: Path) -> str:
 
 def _take(path: Path, shown: Path) -> tuple[Any, Any, int | None]:
     """Lock a folder, and hold on to it so that its number cannot become another folder's."""
-    if path.exists() and not path.is_dir():
+    if os.path.exists(path) and not os.path.isdir(path):
         raise RunError(f"{shown} is a file: give the folder of a run")
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ppl_vae.runs.atomic import atomic_write
 from ppl_vae.runs.errors import RunError
 from ppl_vae.runs.seals import KEY, digest_of_tensors
 
-_WRITER = "written_by"
+_HEADER = "ppl_vae"
 
 
 def write_weights(module: nn.Module, path: Path, notes: Mapping[str, str] | None = None) -> None:
@@ -35,8 +36,9 @@ def write_weights(module: nn.Module, path: Path, notes: Mapping[str, str] | None
         names[0]: state[names[0]].detach().cpu().clone(memory_format=torch.contiguous_format)
         for names in shared_names(state)
     }
-    header = {_WRITER: "ppl_vae", KEY: digest_of_tensors(tensors), **(notes or {})}
-    atomic_write(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, header))
+    words = json.dumps({KEY: digest_of_tensors(tensors), **(notes or {})})
+    # one entry, since safetensors writes several in any order: the same weights are the same file
+    atomic_write(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, {_HEADER: words}))
 
 
 def read_notes(path: Path) -> dict[str, str]:
@@ -47,7 +49,11 @@ def read_notes(path: Path) -> dict[str, str]:
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return dict(file.metadata() or {})
+            words = (file.metadata() or {}).get(_HEADER, "{}")
+        notes = json.loads(words)
+        if not isinstance(notes, dict) or (words != "{}" and KEY not in notes):
+            raise ValueError(f"its header has {words[:80]!r} for {_HEADER}")
+        return {str(name): str(note) for name, note in notes.items()}
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise RunError(f"{path} is truncated or not a safetensors file: {error}") from error
 
@@ -67,7 +73,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
             f"{path} does not fit the pair: {shortened(problems)}. Build the pair as it was trained"
         )
     check_finite(module, full, str(path))
-    _take_dtypes(module, full)
+    take_dtypes(module, full)
     module.load_state_dict(full)
 
 
@@ -100,7 +106,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = safetensors.torch.load_file(path, device="cpu")
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise RunError(f"{path} is truncated or not a safetensors file: {error}") from error
-    if (KEY in notes or _WRITER in notes) and notes.get(KEY) != digest_of_tensors(tensors):
+    if KEY in notes and notes[KEY] != digest_of_tensors(tensors):
         raise RunError(
             f"{path} is damaged: its tensors do not have the checksum that it names. Restore it from a copy, or "
             f"resume the run, whose checkpoint writes it again"
@@ -145,7 +151,8 @@ def shared_names(state: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return [tuple(names) for names in groups.values()]
 
 
-def _take_dtypes(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def take_dtypes(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a module the dtypes of some tensors by its names."""
     floating = {t.dtype for t in tensors.values() if t.is_floating_point() or t.is_complex()}
     if len(floating) == 1:
         module.to(floating.pop())  # constant buffers, which no file holds, go along

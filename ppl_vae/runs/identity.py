@@ -1,0 +1,109 @@
+"""What a run is of: the pair, the data and the options that decide what is computed; by it a resume is refused."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppl_vae.data import DataSet, Split, as_split
+from ppl_vae.pair import Pair
+from ppl_vae.runs.naming import describe, describe_module, differences
+from ppl_vae.runs.seals import update_with
+
+_WHOLE = 64 * 2**20  # bytes that are read in a tenth of a second
+_SAMPLED = 16 * 2**20
+
+# what torch sets by device or version, and what a schedule moves
+_OF_THE_DEVICE = ("params", "fused", "foreach", "capturable", "differentiable", "initial_lr")
+
+
+def identity(
+    pair: Pair,
+    trees: Mapping[str, Any],
+    data: DataSet | Split | Tensor,
+    estimator: Any,
+    kl: Any,
+    optimizer: torch.optim.Optimizer,
+    schedule: Any,
+    factor: Any,
+    devices: int,
+) -> dict[str, Any]:
+    """What a run is of, as plain values.
+
+    Args:
+        trees: of the pair, as `pair_config` makes them.
+        factor: the learning rate's factor as a function of the fraction of training.
+    """
+    rebuildable = trees.get("rebuildable") is not False
+    curve = [] if schedule == "constant" else [float(factor(i / 16)) for i in range(17)]
+    return {
+        "pair": {"tree": dict(trees)} if rebuildable else {"structure": describe_module(pair)},
+        "data": data_identity(data),
+        "estimator": describe(estimator),
+        "kl": describe(kl),
+        "optimizer": {
+            "class": f"{type(optimizer).__module__}:{type(optimizer).__qualname__}",
+            "groups": [
+                {name: describe(value) for name, value in group.items() if name not in _OF_THE_DEVICE}
+                | {"tensors": len(group["params"])}
+                for group in optimizer.param_groups
+            ],
+        },
+        "schedule": curve,
+        "devices": devices,
+    }
+
+
+def data_identity(data: DataSet | Split | Tensor) -> dict[str, Any]:
+    """What a training sees of its data: sizes, types, and a checksum of the values of each part."""
+    if isinstance(data, DataSet):
+        valid: Split | None = data.valid
+        return {
+            "train": split_identity(data.train),
+            "valid": None if valid is None else split_identity(valid),
+        }
+    return {"train": split_identity(as_split(data)), "valid": None}
+
+
+def split_identity(split: Split) -> dict[str, Any]:
+    """One part: how many rows of what, how a batch is made of them, and their SHA-256.
+
+    All rows are read up to 64 MB, and 16 MB of rows that a fixed seed chooses beyond.
+    """
+    size = max(1, int(torch.Size(split.shape).numel()) * split.rows.dtype.itemsize)
+    index = torch.arange(len(split))
+    if size * len(split) > _WHOLE:
+        some = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+        ends = torch.tensor([0, len(split) - 1])
+        index = torch.cat([some[: max(16, _SAMPLED // size)], ends]).unique()
+    home = split.device if split.resident else torch.device("cpu")
+    values, classes = hashlib.sha256(), hashlib.sha256()
+    for chunk in index.split(max(1, 2**22 // size)):
+        update_with(values, split.rows.read(chunk.to(home)))
+    if split.with_labels and split.y is not None:
+        update_with(classes, split.y)
+    return {
+        "rows": len(split),
+        "shape": list(split.shape),
+        "stored": str(split.rows.dtype).removeprefix("torch."),
+        "divisor": float(split.divisor),
+        "dynamic": split.dynamic,
+        "labels": classes.hexdigest()[:16] if split.with_labels else "",
+        "values": values.hexdigest()[:16],
+    }
+
+
+def changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What is another than it was, a line each: `data.train.rows was 100, is 90`."""
+    lines = []
+    for name in ("pair", "data", "estimator", "kl", "optimizer", "schedule", "devices"):
+        if name in saved and name in now:
+            old, new = saved[name], now[name]
+            if name == "pair" and "tree" in old and "tree" in new:
+                old, new = old["tree"], new["tree"]
+            lines += differences(old, new, name)
+    return lines
