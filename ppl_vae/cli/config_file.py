@@ -38,6 +38,7 @@ class ConfigFile(jsonargparse.ActionConfigFile):
         if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
             raise UsageError(f"--config {values}: it holds no options: write them as name: value, one a line")
         groups = {action.dest.partition(".")[0] for action in parser._actions if "." in action.dest}
+        groups -= {action.dest for action in parser._actions}  # options themselves, as --kl and --device are
         if bare := [name for name in groups & set(tree) if not isinstance(tree[name], dict)]:
             raise UsageError(
                 f"--config {values}: {bare[0]}: {tree[bare[0]]!r} has no options: give some, or leave {bare[0]} out"
