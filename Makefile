@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint types notebooks bench clean
+.PHONY: help install demo test attack lint types notebooks bench clean
 
 help:  ## print this menu
 	@echo "make TARGET, where TARGET is"
@@ -32,6 +32,9 @@ demo: $(STAMP)  ## train a VAE on the bundled digits and judge it, about a minut
 
 test: $(STAMP)  ## run the tests (ARGS=... goes to pytest)
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+attack: $(STAMP)  ## attack the library at length, about an hour (PPL_VAE_ATTACK=0.2 for a fifth): benchmarks/results/attack.json
+	$(ONE_THREAD) PPL_VAE_ATTACK=$(or $(PPL_VAE_ATTACK),1) $(BIN)/python -m pytest tests/attacks -s -q $(ARGS)
 
 lint: $(STAMP)  ## check style and format
 	$(BIN)/ruff check .

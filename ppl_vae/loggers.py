@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,7 +40,8 @@ class WeightsAndBiases:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         wandb = _import("wandb", needs="wandb")
-        self._run = wandb.init(name=folder.name, dir=str(folder), config=dict(settings))
+        project = os.environ.get("WANDB_PROJECT") or "ppl_vae"
+        self._run = wandb.init(project=project, name=folder.name, dir=str(folder), config=dict(settings))
 
     def log(self, row: Mapping[str, float], epoch: int) -> None:
         self._run.log(dict(row), step=epoch)
@@ -49,11 +51,11 @@ class WeightsAndBiases:
 
 
 class MLflow:
-    """An MLflow run called after the run's folder, at MLflow's own tracking address."""
+    """An MLflow run called after the run's folder, at MLflow's own tracking address; within yours, if one is open."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self._mlflow = _import("mlflow", needs="mlflow")
-        self._mlflow.start_run(run_name=folder.name)
+        self._mlflow.start_run(run_name=folder.name, nested=self._mlflow.active_run() is not None)
         self._mlflow.log_params(dict(settings))
 
     def log(self, row: Mapping[str, float], epoch: int) -> None:

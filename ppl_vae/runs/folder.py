@@ -31,6 +31,9 @@ WEIGHTS = "weights.safetensors"
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.csv"
 
+LARGEST_TABLE = 2**28
+"""Bytes of a table that is read: a million epochs have fewer."""
+
 
 class RunFolder:
     """The files of one run; a folder is made at the first write, and every write is atomic.
@@ -173,7 +176,7 @@ class RunFolder:
         """
         text = table_text(rows)
         known = [_digest(text)]
-        if self.has(METRICS):
+        if self.has(METRICS) and self._place(METRICS).stat().st_size <= LARGEST_TABLE:
             known.append(hashlib.sha256(self._place(METRICS).read_bytes()).hexdigest())
         notes = {METRICS: " ".join(dict.fromkeys(known))}
         self._write(WEIGHTS, lambda path: write_weights(pair, path, notes))
@@ -199,6 +202,8 @@ class RunFolder:
         """
         path = self._existing(name)
         try:
+            if path.stat().st_size > LARGEST_TABLE:
+                raise ValueError(f"it has {path.stat().st_size:,} bytes")
             text = path.read_bytes().decode("utf-8")
             table = parsed_table(text)
         except (ValueError, OSError, csv.Error) as error:

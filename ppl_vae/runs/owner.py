@@ -139,7 +139,10 @@ def _enter(path: Path) -> Owner:
                 )
             owner.depth += 1
             return owner
-        _held[key] = owner = Owner(path)
+        try:
+            _held[key] = owner = Owner(path)
+        except OSError as error:  # a name that is too long, a link that leads to itself
+            raise write_error(path, error) or error from error
         return owner
 
 

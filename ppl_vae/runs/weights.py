@@ -54,7 +54,7 @@ def read_notes(path: Path) -> dict[str, str]:
         if not isinstance(notes, dict) or (words != "{}" and KEY not in notes):
             raise ValueError(f"its header has {words[:80]!r} for {_HEADER}")
         return {str(name): str(note) for name, note in notes.items()}
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
         raise RunError(f"{path} is truncated or not a safetensors file: {error}") from error
 
 
@@ -104,7 +104,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     notes = read_notes(path)
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load_file(path, device="cpu")
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
         raise RunError(f"{path} is truncated or not a safetensors file: {error}") from error
     if KEY in notes and notes[KEY] != digest_of_tensors(tensors):
         raise RunError(
