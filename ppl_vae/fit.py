@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import torch
-from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from ppl_vae.capture.numerics import without_denormals
 from ppl_vae.capture.rounding import MatmulPrecision
 from ppl_vae.data import DataSet, Split, as_split
 from ppl_vae.estimators import Estimator
+from ppl_vae.faults import traced
 from ppl_vae.fit_options import check_options, defaults_of
 from ppl_vae.isolation import (
     one_thread,
@@ -395,7 +395,7 @@ def _kl_schedule(
     steps_per_epoch: int,
     data_size: int,
 ) -> KLSchedule | None:
-    guide_trace = prune_subsample_sites(poutine.trace(pair.guide).get_trace(*example))
+    guide_trace = prune_subsample_sites(traced(pair.guide, example, "guide"))
     schedule = KLSchedule(kl, tuple(latent_names(guide_trace)), epochs, steps_per_epoch)
     if not schedule.changes_anything:
         return None

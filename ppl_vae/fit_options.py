@@ -51,9 +51,12 @@ def check_options(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
         if not any(type(options[name]) is type(each) and options[name] == each for each in allowed):
             raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {options[name]!r}")
     if not isinstance(options["estimator"], PyroELBO):
+        shown = repr(options["estimator"])
+        if len(shown) > 80:
+            shown = f"an object of type {type(options['estimator']).__name__}"
         raise ValueError(
             f"estimator must be an object such as estimators.IWAE(num_particles=10) or "
-            f"pyro.infer.Trace_ELBO(), got {options['estimator']!r}"
+            f"pyro.infer.Trace_ELBO(), got {shown}: fit(pair, estimator, data)"
         )
     check_device(options["device"])
     check_optimizer(options["optimizer"], options["weight_decay"])

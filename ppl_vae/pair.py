@@ -13,6 +13,20 @@ from torch import Tensor, nn
 _numbers = itertools.count()
 
 
+def _described(program: Any) -> str:
+    if isinstance(program, type):
+        return f"the class {program.__name__}: give an object of it, {program.__name__}(...)"
+    if isinstance(program, Pair):
+        return "a Pair already: give one program"
+    return f"{type(program).__name__}: put the program in a Module's forward"
+
+
+def require_pair(pair: Any) -> None:
+    """Raise TypeError for anything but a Pair."""
+    if not isinstance(pair, Pair):
+        raise TypeError(f"expected a ppl_vae.Pair, got {type(pair).__name__}: write Pair(model, guide)")
+
+
 class Pair(nn.Module):
     r"""A model p(x, z) and a guide q(z | x), both `torch.nn.Module`s that make `pyro.sample` statements.
 
@@ -36,7 +50,7 @@ class Pair(nn.Module):
             if not isinstance(program, nn.Module):
                 raise TypeError(
                     f"the {role} must be a torch.nn.Module whose forward makes pyro.sample "
-                    f"statements, but is {type(program).__name__}: put the program in a Module's forward"
+                    f"statements, but is {_described(program)}"
                 )
         self.model = model
         self.guide = guide
@@ -59,6 +73,14 @@ class Pair(nn.Module):
             if parameter.is_floating_point():
                 return parameter.dtype
         return torch.get_default_dtype()
+
+    @property
+    def batch_dtypes(self) -> tuple[torch.dtype, ...]:
+        """The types of the tensors that the programs take: as remembered, real numbers as the parameters have them now."""
+        trained = any(parameter.is_floating_point() for parameter in self.parameters())
+        return tuple(
+            self.dtype if dtype.is_floating_point and trained else dtype for _, dtype in self.datum_spec
+        )
 
     def remember(self, batch: Sequence[Tensor]) -> None:
         """Keep the shape and dtype of one datum of `batch`, so that `blank_batch` can imitate it."""

@@ -12,11 +12,13 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions import Delta, MaskedDistribution
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import Independent, kl_divergence
 
+from ppl_vae.faults import refusal
 from ppl_vae.isolation import one_thread
 from ppl_vae.sites import (
     DATA_PLATE,
@@ -28,6 +30,7 @@ from ppl_vae.sites import (
     data_frame,
     is_deterministic,
     plate_nesting,
+    without_data_plate,
 )
 from ppl_vae.terms import (
     Lazily,
@@ -118,10 +121,7 @@ class Particles:
         for terms in (self.log_likelihood, self.log_guide, self.log_prior):
             for term in terms.values():
                 return term
-        raise PairError(
-            f"neither program has a site inside a plate called {DATA_PLATE!r}: put the statements "
-            f"about single data under `with pyro.plate({DATA_PLATE!r}, len(x), dim=-1):`"
-        )
+        raise PairError(without_data_plate("neither program has a site", self.model_trace, self.guide_trace))
 
     @cached_property
     def reconstruction(self) -> Tensor:
@@ -187,6 +187,8 @@ class Particles:
             return None
         if not before(self.model_trace, site) <= before(self.guide_trace, site):
             return None
+        if isinstance(_innermost(guide_site["fn"]), Delta):
+            return None  # Pyro's forgets the Delta's own log-density, which an autoguide puts there
         try:
             divergence = kl_divergence(guide_site["fn"], model_site["fn"])
         except NotImplementedError:
@@ -240,9 +242,26 @@ def draw(
         guide_handler: a Pyro effect handler around the guide's run alone, which may change its draws.
 
     Raises:
-        PairError: sites that do not match, a `data` plate that is not at dim=-1.
+        PairError: sites that do not match, a `data` plate that is not at dim=-1, a program that fails; naming the
+            site, the value or shape, and the fix.
     """
-    kwargs = kwargs or {}
+    try:
+        return _draw(model, guide, args, kwargs or {}, num_particles, guide_handler)
+    except Exception as error:
+        found = refusal(error, model, guide, args, kwargs or {}, num_particles)
+        if found is error:
+            raise
+        raise found from error
+
+
+def _draw(
+    model: Program,
+    guide: Program,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    num_particles: int,
+    guide_handler: AbstractContextManager[Any] | None,
+) -> Particles:
     if num_particles > 1:
         plate_dim = -(plate_nesting(model, guide, args, kwargs) + 1)
         guide, model = (
@@ -317,6 +336,12 @@ def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particle
         log_draw=log_draw,
         global_log_draw=global_log_draw,
     )
+
+
+def _innermost(fn: Any) -> Any:
+    while isinstance(fn, Independent | MaskedDistribution):
+        fn = fn.base_dist
+    return fn
 
 
 def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -42,6 +42,51 @@ def data_frame(site: Site) -> Any:
                 )
             return frame
     return None
+
+
+def without_data_plate(what: str, *traces: Trace) -> str:
+    """The message for programs without a site in the plate of data: which plates there are, and the way out."""
+    plates = _plates(traces)
+    plates.pop(DATA_PLATE, None)
+    found = ", ".join(f"{plate!r} around {sorted(set(names))}" for plate, names in plates.items())
+    way = f"`with pyro.plate({DATA_PLATE!r}, len(x), dim=-1):`"
+    if plates:
+        return (
+            f"{what} inside a plate called {DATA_PLATE!r}; the plates that there are: {found}. The plate of the "
+            f"independent data must bear the name {DATA_PLATE!r}, in model and guide: rename it, {way}"
+        )
+    return f"{what} inside a plate called {DATA_PLATE!r}: put the statements about single data under {way}"
+
+
+def other_plates(sites: Iterable[str], *traces: Trace) -> str:
+    """In which plates sites outside the plate of data stand, in brackets; nothing where they are in none."""
+    found = []
+    for plate, names in _plates(traces).items():
+        inside = [site for site in sites if site in names]
+        if inside and plate != DATA_PLATE:
+            found.append(f"{inside} in a plate called {plate!r}")
+    return f" ({', '.join(found)})" if found else ""
+
+
+def _plates(traces: Iterable[Trace]) -> dict[str, list[str]]:
+    """The sites in each plate."""
+    plates: dict[str, list[str]] = {}
+    for trace in traces:
+        for name, site in trace.nodes.items():
+            if site["type"] == "sample":
+                for frame in site["cond_indep_stack"]:
+                    plates.setdefault(frame.name, []).append(name)
+    return plates
+
+
+def masked_observations(trace: Trace) -> list[str]:
+    """The sites that `pyro.sample(..., obs_mask=)` has split into an observed and an unobserved part."""
+    ends = ("_observed", "_unobserved")
+    return [
+        name.removesuffix(ends[1])
+        for name in latent_names(trace)
+        if name.endswith(ends[1]) and name.removesuffix(ends[1]) + ends[0] in trace.nodes
+    ]
 
 
 def is_enumerated(site: Site) -> bool:
@@ -90,12 +135,15 @@ def check_sites_match(model_trace: Trace, guide_trace: Trace) -> None:
     only_in_model = [name for name in in_model if name not in in_guide]
     if only_in_model and all(is_enumerated(model_trace.nodes[name]) for name in only_in_model):
         raise PairError(summed_by_the_model(only_in_model))
+    masked = [name for name in masked_observations(model_trace) if f"{name}_unobserved" in only_in_model]
+    if masked:
+        raise PairError(_about_obs_mask(masked[0]))
     message = (
         "the latent sites of model and guide differ.\n"
         f"  only in the model: {sorted(set(in_model) - set(in_guide))}\n"
         f"  only in the guide: {sorted(set(in_guide) - set(in_model))}\n"
         f"  all in the model: {in_model}; all in the guide: {in_guide}\n"
-        "Give a latent site the same name in both programs"
+        f"{_way_out(only_in_model, model_trace, guide_trace)}"
     )
     observed = [n for n in in_guide if n in model_trace.nodes and n not in in_model]
     if observed:
@@ -111,6 +159,46 @@ def summed_by_the_model(names: list[str]) -> str:
         f"every latent site from the guide. Give the guide these sites too, and train by estimators.EnumeratedELBO "
         f"or pyro.infer.TraceEnum_ELBO; or sum in the model, by dist.MixtureSameFamily for instance; or train "
         f"by pv.SVI(*pair.pyro(), optimizer, pyro.infer.TraceEnum_ELBO()) and leave the pair's other functions"
+    )
+
+
+def _way_out(only_in_model: list[str], model_trace: Trace, guide_trace: Trace) -> str:
+    if not latent_names(model_trace) and not observed_names(model_trace):
+        return "The model makes no pyro.sample statement"
+    seen = {role: observed_names(trace) for role, trace in (("model", model_trace), ("guide", guide_trace))}
+    if seen["guide"] and not seen["model"]:
+        return (
+            f"The guide observes {seen['guide']} and the model nothing: are they swapped? Pair(model, guide)"
+        )
+    if set(latent_names(guide_trace)) - set(latent_names(model_trace)):
+        return "Give a latent site the same name in both programs"
+    standing = "A latent site stands in both programs under one name"
+    if not latent_names(guide_trace):
+        standing = f"The guide makes no pyro.sample statement, and must draw {only_in_model}"
+        if seen["model"]:
+            return standing
+    last = only_in_model[-1]
+    return (
+        f"{standing}. If {last!r} is data, it is not observed: give obs={last} to it, "
+        f"pyro.sample({last!r}, ..., obs={last})"
+    )
+
+
+def observed_names(trace: Trace) -> list[str]:
+    """The sites that observe data; a `pyro.factor` and a `pyro.deterministic` do not."""
+    return [
+        name
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and site["is_observed"] and not is_bookkeeping(site)
+    ]
+
+
+def _about_obs_mask(site: str) -> str:
+    return (
+        f"site {site!r} of the model has obs_mask=, for which Pyro draws the entries that are not observed as a latent "
+        f"site of its own, '{site}_unobserved', and the guide has none of that name. Leave the missing entries out of "
+        f"the likelihood, `with poutine.mask(mask=observed): pyro.sample({site!r}, ..., obs={site})`, without "
+        f"obs_mask; or draw '{site}_unobserved' in the guide too"
     )
 
 

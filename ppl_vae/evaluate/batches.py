@@ -48,7 +48,7 @@ def to_data(data: Any, pair: Pair) -> Data:
     Raises:
         ValueError: no rows, or Tensors of different lengths; for anything else, as `data.as_split`.
     """
-    dtypes = [dtype for _, dtype in pair.datum_spec]
+    dtypes = pair.batch_dtypes
     if isinstance(data, Tensor) and data.is_floating_point() and dtypes and dtypes[0].is_floating_point:
         data = data.to(dtypes[0])  # a Split keeps float64, which a pair in float32 does not take
     if not (

@@ -12,7 +12,7 @@ from torch import Tensor
 from ppl_vae.evaluate.batches import Data, plan, size_of, to_data
 from ppl_vae.evaluate.point_mass import refuse_point_mass
 from ppl_vae.isolation import validation
-from ppl_vae.pair import Pair
+from ppl_vae.pair import Pair, require_pair
 from ppl_vae.particles import Particles, draw
 from ppl_vae.progress import Progress, show_progress
 from ppl_vae.sites import PairError
@@ -128,7 +128,4 @@ def refuse_nan(values: Tensor, particles: Particles, first: int) -> None:
     )
 
 
-def check_pair_type(pair: Any) -> None:
-    """Raise TypeError for anything but a Pair."""
-    if not isinstance(pair, Pair):
-        raise TypeError(f"expected a ppl_vae.Pair, got {type(pair).__name__}: write Pair(model, guide)")
+check_pair_type = require_pair

@@ -18,6 +18,12 @@ def refuse_point_mass(particles: Particles, what: str) -> None:
         particles: of the pair.
         what: the evaluation, for the message.
     """
+    if any(
+        node["infer"].get("is_auxiliary")
+        for node in particles.guide_trace.nodes.values()
+        if node["type"] == "sample"
+    ):
+        return  # an autoguide's: the points are functions of what it draws from a density
     guide, model = particles.guide_trace.nodes, particles.model_trace.nodes
     for site in particles.latent_sites:
         if site in guide and _is_point(guide[site]["fn"]) and data_frame(guide[site]) is not None:

@@ -13,9 +13,23 @@ def check_event(x: Tensor, shape: tuple[int, ...]) -> None:
     if x.shape[-len(shape) :] != shape:
         wanted = ", ".join(map(str, shape))
         raise ValueError(
-            f"this net expects input of shape (*batch, {wanted}), got {tuple(x.shape)}: reshape the "
-            f"input or build the net for its shape"
+            f"this net expects input of shape (*batch, {wanted}), got {tuple(x.shape)}: {_event_fix(x, shape)}"
         )
+
+
+def _event_fix(x: Tensor, shape: tuple[int, ...]) -> str:
+    if 1 < x.dim() <= len(shape):
+        event, missing = tuple(x.shape[1:]), len(shape) - x.dim() + 1
+        data = f"{len(x)} data of shape {event} lack {missing} of the dims of {tuple(shape)}"
+        if len(shape) == 3 and missing == 1 and (shape[0] == 1 or event == tuple(shape[1:])):
+            return f"{data}, that of the channels: x.unsqueeze(1)" + _rebuilt((1, *event), shape)
+        return f"{data}: reshape the data, or build the net for their shape"
+    event = tuple(x.shape[max(0, x.dim() - len(shape)) :])
+    return f"data of shape {event} are not of shape {tuple(shape)}: reshape the input or build the net for its shape"
+
+
+def _rebuilt(event: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    return "" if event == tuple(shape) else f", and build the net for {event}"
 
 
 def positive_sizes(name: str, sizes: tuple[int, ...] | list[int], minimum: int = 0) -> tuple[int, ...]:
@@ -48,12 +62,26 @@ def image_sides(shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(shape) != 3 or shape[1] != shape[2] or shape[1] < 8 or shape[1] % 4:
         raise ValueError(
             f"a convolutional net needs square images (channels, side, side) whose side is at least 8 and "
-            f"divisible by 4, got shape {tuple(shape)}: pad or crop the images, or use an MLP"
+            f"divisible by 4, got shape {tuple(shape)}: {_image_fix(tuple(shape))}"
         )
     sides = [shape[1]]
     while sides[-1] % 2 == 0 and sides[-1] > 4:
         sides.append(sides[-1] // 2)
     return tuple(sides)
+
+
+def _image_fix(shape: tuple[int, ...]) -> str:
+    if len(shape) == 2:
+        return f"the channels are missing: x.unsqueeze(1) makes images of shape {(1, *shape)}. Or use an MLP"
+    if len(shape) != 3:
+        return "use an MLP"
+    side = max(8, -(-max(shape[1:]) // 4) * 4)
+    down, right = side - shape[1], side - shape[2]
+    padding = (right // 2, right - right // 2, down // 2, down - down // 2)
+    return (
+        f"pad or crop the images, torch.nn.functional.pad(x, {padding}) makes {(shape[0], side, side)} of them, or use "
+        f"an MLP"
+    )
 
 
 class Flatten(nn.Module):

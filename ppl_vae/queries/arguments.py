@@ -49,7 +49,7 @@ def converted(pair: Pair, batch: Any) -> tuple[Tensor, ...]:
         return converted(pair, items[0])
     if not items:
         raise ValueError("a batch is a tensor, or the tensors that the programs take, got nothing")
-    return tuple(item.to(pair.device) for item in to_batch(items, [dtype for _, dtype in pair.datum_spec]))
+    return tuple(item.to(pair.device) for item in to_batch(items, pair.batch_dtypes))
 
 
 def spelled(shape: Iterable[int | str]) -> str:

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.data.batch import to_batch
-from ppl_vae.isolation import random_numbers
+from ppl_vae.dependence import Reading, readings
 from ppl_vae.pair import Pair
 from ppl_vae.queries.arguments import spelled
-from ppl_vae.queries.handlers import run, sample_sites
 
 Inputs = Mapping[str, Any]
 
@@ -58,39 +57,53 @@ def _like(value: Any, given: Tensor, name: str) -> Tensor:
     )
 
 
-def require_choice(pair: Pair, batch: tuple[Tensor, ...], inputs: Inputs | None) -> None:
-    """Raise ValueError when a blank batch would stand for an input that the model does look at.
+def require_choice(pair: Pair, inputs: Inputs | None) -> None:
+    """Raise ValueError when blank arguments would stand for values that the model does read.
 
-    An argument that a site observes is no input, and one that bears a site's name is not either.
+    An argument that a site observes, and whose values the model reads nowhere else, needs none.
     """
-    names = names_of(pair.model, len(batch))
-    if len(names) < 2:
-        return
-    # a run of its own, which must not move the random numbers of the question
-    with random_numbers(0, pair.device):
-        sites = sample_sites(run(pair.model, batch))
-    values = [site["value"] for site in sites.values()]
+    blank = pair.blank_batch(2)
+    names = names_of(pair.model, len(blank)) or tuple(f"number {number}" for number in range(len(blank)))
+    generator = torch.Generator().manual_seed(
+        0
+    )  # nothing but zeros would hide what log or a division does to them
+    filled = tuple(
+        torch.rand(tensor.shape, generator=generator).to(tensor) if tensor.is_floating_point() else tensor
+        for tensor in blank
+    )
+    few = {name: _first_rows(value, blank[names.index(name)]) for name, value in (inputs or {}).items()}
     missing = [
-        name
-        for name, given in zip(names, batch)
-        if name not in (inputs or {}) and name not in sites and not any(_shared(given, v) for v in values)
+        (names[reading.argument], reading)
+        for reading in readings(pair.model, put(pair, filled, few), pair.device)
+        if reading.matters and names[reading.argument] not in few
     ]
+    for name, reading in missing:
+        if reading.data_of:
+            raise ValueError(_reads_its_data(name, reading))
     if missing:
+        first = missing[0][0]
         raise ValueError(
-            f"the model takes {missing}, which is data of no site, so a value must be chosen: "
-            f"inputs={{{missing[0]!r}: ...}}, one for all or one for each, or like= a batch that has it"
+            f"the model takes {[name for name, _ in missing]}, which is data of no site, so a value must be chosen: "
+            f"inputs={{{first!r}: ...}}, one for all or one for each, or like= a batch that has it"
         )
+
+
+def _reads_its_data(name: str, reading: Reading) -> str:
+    site = reading.data_of[0]
+    by_name = "" if name in reading.data_of or " " in name else f", or inputs={{{name!r}: ...}}"
+    return (
+        f"the model reads the values of its argument {name!r} outside obs= of site {site!r}: {reading.in_words()}. Zeros in "
+        f"their place would be invented: pass like=, a batch whose rows stand there while the sites are drawn{by_name}"
+    )
+
+
+def _first_rows(value: Any, blank: Tensor) -> Any:
+    """A chosen value as one for two data: it is for all of them, or its first rows."""
+    tensor = torch.as_tensor(value)
+    return tensor[torch.arange(2) % len(tensor)] if tensor.dim() == blank.dim() else tensor
 
 
 def held(given: Sequence[str], inputs: Inputs | None) -> Sequence[str]:
     """The observed sites that are not drawn: those of `given`, and those whose value was chosen."""
     # a single string is a mistake, which the handler that takes the result names
     return given if isinstance(given, str) else (*given, *(inputs or {}))
-
-
-def _shared(first: Tensor, second: Any) -> bool:
-    """Whether the second tensor is the first, or a view of it."""
-    return (
-        isinstance(second, Tensor)
-        and first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
-    )

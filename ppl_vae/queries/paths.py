@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.isolation import one_thread, questioning
-from ppl_vae.pair import Pair
+from ppl_vae.pair import Pair, require_pair
 from ppl_vae.queries.arguments import Batch, as_tensors, check_count, check_site
 from ppl_vae.queries.draws import Draws, Traversal
 from ppl_vae.queries.handlers import centre, is_discrete
@@ -54,6 +54,7 @@ def interpolate(
 
     White, Sampling Generative Networks, arXiv:1609.04468 (the spherical path).
     """
+    require_pair(pair)
     if method not in ("linear", "spherical"):
         raise ValueError(f"method must be 'linear' or 'spherical', got {method!r}")
     check_count("steps", steps, at_least=2)
@@ -109,6 +110,7 @@ def traverse(
     Raises:
         ValueError: for an unknown or discrete site and for dims that are out of range.
     """
+    require_pair(pair)
     with questioning(pair, seed, pair.device):
         batch = as_tensors(pair, x)
         centres = centre(pair, batch)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppl_vae.improper import is_improper
 from ppl_vae.isolation import one_thread, questioning
-from ppl_vae.pair import Pair
+from ppl_vae.pair import Pair, require_pair
 from ppl_vae.queries.arguments import Batch, as_tensors, check_count, check_site, rows
 from ppl_vae.queries.draws import Draws
 from ppl_vae.queries.handlers import (
@@ -47,21 +47,23 @@ def sample(
         inputs: values of the model's arguments by name, one for all or (n, ...): of a conditional model,
             `sample(pair, 10, inputs={"y": 3})` draws ten threes and `inputs={"y": torch.arange(10)}` one
             of each. An argument that is an observed site's data holds that site.
-        like: a batch whose rows, repeated up to n, stand for the arguments not in `inputs`. Zeros in
-            the shape of the data by default.
+        like: a batch whose rows, repeated up to n, stand for the arguments not in `inputs`. Needed where
+            the model reads the values of its data outside `obs=`, a library size for instance; else the
+            data's shape alone matters.
         given: observed sites of `like` to hold rather than draw: `sample(pair, 10, like=(x, y),
             given=["y"])` draws x for the given labels.
 
     Raises:
         ValueError: when n < 1, when the pair has not seen data and `like` is missing, when a site in
-            `given` is not observed, for unknown or misshapen `inputs`, for an argument that is no
-            site's data and is in neither `inputs` nor `like`, and for a model without a prior.
+            `given` is not observed, for unknown or misshapen `inputs`, for an argument that the
+            model reads the values of and that is in neither `inputs` nor `like`, and for a model without a prior.
     """
+    require_pair(pair)
     check_count("n", n)
     with questioning(pair, seed, pair.device):
         batch = put(pair, rows(pair, n, like, _of_like(given, inputs)), inputs)
         if like is None:
-            require_choice(pair, batch, inputs)
+            require_choice(pair, inputs)
         trace = run(pair.model, batch, Uncondition(held(given, inputs)))
         _refuse_improper(trace)
         return read(trace, given, inputs)
@@ -81,6 +83,7 @@ def encode(pair: Pair, *batch: Tensor, num_samples: int = 1, seed: int | None = 
     Raises:
         ValueError: for a batch that is not one, num_samples < 1.
     """
+    require_pair(pair)
     check_count("num_samples", num_samples)
     with questioning(pair, seed, pair.device):
         tensors = as_tensors(pair, batch)
@@ -123,6 +126,7 @@ def reconstruct(
     Raises:
         PairError: when model and guide have different latent sites.
     """
+    require_pair(pair)
     check_count("num_samples", num_samples)
     with questioning(pair, seed, pair.device):
         tensors = as_tensors(pair, batch)
@@ -163,7 +167,10 @@ def decode(
         ValueError: for an unknown site and a wrong shape, naming the sites and the expected shape; for
             `inputs` as `sample`.
     """
+    require_pair(pair)
     with questioning(pair, seed, pair.device):
+        if like is None and pair.datum_spec:
+            require_choice(pair, inputs)
         sites = latent_sites(
             run(pair.model, rows(pair, 1, like, _of_like(given, inputs)), Uncondition(given)), given
         )
@@ -183,8 +190,6 @@ def decode(
             pair, n or (1 if like is None else len(as_tensors(pair, like)[0])), like, _of_like(given, inputs)
         )
         batch = put(pair, batch, inputs)
-        if like is None:
-            require_choice(pair, batch, inputs)
         plate_dim = find_plate_dim(pair, batch) if lead else None
         count = lead.numel()
         data = {name: placed(value, sites[name], count, plate_dim) for name, value in chosen.items()}

@@ -13,15 +13,26 @@ from pyro.infer import ELBO as PyroELBO
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_site_shape
-from torch import Tensor, nn
+from torch import Tensor
 
 from ppl_vae import particles as particles_module
 from ppl_vae.estimators import ELBO
+from ppl_vae.faults import NOT_AMORTISED, is_autoguide, short, sites_so_far, traced
 from ppl_vae.isolation import eval_mode, one_thread, random_numbers, validation
-from ppl_vae.pair import Pair
+from ppl_vae.pair import Pair, require_pair
 from ppl_vae.particles import Particles
-from ppl_vae.sites import PairError, Site, Uncondition, check_sites_match, is_bookkeeping, latent_names
+from ppl_vae.sites import (
+    PairError,
+    Uncondition,
+    check_sites_match,
+    latent_names,
+    observed_names,
+    other_plates,
+    without_data_plate,
+)
+from ppl_vae.testing.inputs import model_inputs
 from ppl_vae.testing.linter import check_estimator_for
+from ppl_vae.testing.values import check_latents_alike, check_values
 
 
 @dataclass(frozen=True)
@@ -37,13 +48,19 @@ class PairReport:
     non_reparameterised: tuple[str, ...]
     """The guide's sites whose gradient is a score function's."""
     num_parameters: int
+    inputs: tuple[str, ...] = ()
+    """The model's arguments whose values it reads and which are data of no site, such as the label of a class."""
+    notes: tuple[str, ...] = ()
+    """What is no breach of the contract and should be known."""
 
     def __str__(self) -> str:
         rows = [f"latent    {name}  {list(shape)}" for name, shape in self.latent_sites.items()]
         rows += [f"observed  {name}  {list(shape)}" for name, shape in self.observed_sites.items()]
         rows += [f"global    {name}" for name in self.global_sites]
         rows += [f"score-function gradient  {name}" for name in self.non_reparameterised]
-        return "\n".join(["the pair keeps the contract", *rows, f"parameters  {self.num_parameters:,}"])
+        rows += [f"input     {name}" for name in self.inputs]
+        rows += [f"parameters  {self.num_parameters:,}", *(f"note  {note}" for note in self.notes)]
+        return "\n".join(["the pair keeps the contract", *rows])
 
 
 @one_thread
@@ -68,11 +85,13 @@ def check_pair(
             leading dims or that mixes data, a parameter without a gradient, an estimator that is not
             valid for the pair.
     """
-    if not batch or any(len(tensor) < 2 for tensor in batch):
-        raise PairError("check_pair needs a batch of two data or more: check_pair(pair, x)")
+    require_pair(pair)
+    _check_batch(batch)
+    before = [tensor.clone() for tensor in batch]
     with _undisturbed(pair), validation(True):
         particles = _run(pair, batch)
-        _check_plates(particles, allow_global or estimator is not None)
+        _check_untouched(batch, before)
+        _check_plates(particles, allow_global or estimator is not None, is_autoguide(pair.guide))
         _check_shapes(particles)
         _check_finite(particles)
         _check_unconditioned(pair, batch, particles.model_trace)
@@ -82,7 +101,32 @@ def check_pair(
         _check_gradients(pair, batch)
         if estimator is not None:
             check_estimator_for(pair, batch, estimator)
-    return _report(pair, particles)
+        inputs, notes = model_inputs(pair, batch)
+    return _report(pair, particles, inputs, notes)
+
+
+def _check_batch(batch: Sequence[Tensor]) -> None:
+    """Two data or more, as Tensors."""
+    if others := [type(each).__name__ for each in batch if not isinstance(each, Tensor)]:
+        raise PairError(
+            f"check_pair takes the tensors that the programs take, got {others}: check_pair(pair, x), or of a data set "
+            f"check_pair(pair, *data.train.take(8).tensors())"
+        )
+    if not batch or any(tensor.dim() == 0 or len(tensor) < 2 for tensor in batch):
+        shapes = [tuple(tensor.shape) for tensor in batch]
+        raise PairError(
+            f"check_pair needs a batch of two data or more, got shapes {shapes}: check_pair(pair, x)"
+        )
+
+
+def _check_untouched(batch: Sequence[Tensor], before: Sequence[Tensor]) -> None:
+    for number, (tensor, was) in enumerate(zip(batch, before)):
+        if not torch.equal(tensor, was) and not bool(was.isnan().any()):
+            tensor.copy_(was)
+            raise PairError(
+                f"a program changes its batch in place (tensor {number}), so whoever runs next sees other data: write "
+                f"x = x - 1 and not x -= 1, x.clamp(0) and not x.clamp_(0)"
+            )
 
 
 @contextlib.contextmanager
@@ -102,81 +146,50 @@ def _attempt(what: str, action: Callable[[], Any], fix: str) -> Any:
     except PairError:
         raise
     except Exception as error:
-        reason = str(error).strip() or type(error).__name__
-        raise PairError(f"{what}: {reason}\n{fix}") from error
-
-
-def _trace(program: nn.Module, batch: Sequence[Tensor], role: str) -> Trace:
-    bad = [
-        (~t.isfinite()).flatten(1).any(1).nonzero() for t in batch if t.is_floating_point() and t.dim() > 1
-    ]
-    rows = [int(row[0]) for row in bad if len(row)]
-    nan = (
-        f" (the batch has NaN or infinite entries, first in datum {rows[0]}: clean or mask them)"
-        if rows
-        else ""
-    )
-    return _attempt(
-        f"the {role} cannot run on a batch of shapes {[list(t.shape) for t in batch]}{nan}",
-        lambda: poutine.trace(program).get_trace(*batch),
-        "It is called with the batch's tensors in order. Under `with pyro.plate('data', len(x), dim=-1)` "
-        "a site's batch shape must be the plate's: put .to_event(n) on the distribution so that one "
-        "datum is one event",
-    )
+        raise PairError(f"{what}: {short(error)}\n{fix}") from error
 
 
 def _run(pair: Pair, batch: Sequence[Tensor]) -> Particles:
-    guide_trace = _trace(pair.guide, batch, "guide")
-    # names first: a model replayed on a guide with other names would fail less clearly
-    check_sites_match(
-        prune_subsample_sites(_unreplayed_trace(pair, batch)), prune_subsample_sites(guide_trace)
-    )
-    model_trace = _trace(poutine.replay(pair.model, trace=guide_trace), batch, "model")
+    guide_trace = traced(pair.guide, batch, "guide")
+    # names, sizes and kinds first: a model replayed on a guide with others would fail less clearly
+    try:
+        alone = prune_subsample_sites(traced(pair.model, batch, "model"))
+    except PairError:  # perhaps for the size of a latent, which the guide's net gives away
+        check_latents_alike(sites_so_far(pair.model, batch), prune_subsample_sites(guide_trace))
+        raise
+    check_sites_match(alone, prune_subsample_sites(guide_trace))
+    if observed := observed_names(guide_trace):
+        raise PairError(
+            f"the guide observes {observed}, whose density would be taken off the bound: data are observed in the model "
+            f"alone, and the guide looks at them as its arguments"
+            + (
+                ""
+                if observed_names(alone)
+                else ". The model observes nothing: are they swapped? Pair(model, guide)"
+            )
+        )
+    check_latents_alike(alone, prune_subsample_sites(guide_trace))
+    model_trace = traced(poutine.replay(pair.model, trace=guide_trace), batch, "model")
     for trace in (guide_trace, model_trace):
-        _check_log_prob(trace)
+        check_values(trace, guide_trace)
     return particles_module.read(model_trace, guide_trace, num_particles=1)
 
 
-def _unreplayed_trace(pair: Pair, batch: Sequence[Tensor]) -> Trace:
-    return _trace(pair.model, batch, "model")
-
-
-def _check_log_prob(trace: Trace) -> None:
-    for name, site in prune_subsample_sites(trace).nodes.items():
-        if site["type"] != "sample":
-            continue
-        value = site["value"]
-        if isinstance(value, Tensor) and value.is_floating_point() and not bool(value.isfinite().all()):
-            raise PairError(
-                f"site {name!r}: its value has NaN or infinite entries "
-                f"({int((~value.isfinite()).sum())} of {value.numel()}). " + _where_from(site)
-            )
-        _attempt(
-            f"site {name!r}: log_prob of a value of shape {list(value.shape)} fails",
-            lambda site=site: site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"]),  # type: ignore[misc]
-            f"The distribution has batch shape {list(site['fn'].batch_shape)} and event shape "
-            f"{list(site['fn'].event_shape)}: the data must fit its shape and its support",
-        )
-
-
-def _where_from(site: Site) -> str:
-    if is_bookkeeping(site):
-        return "Look at what it is computed from"
-    return "Clean the data" if site["is_observed"] else "Look at the guide's scale and its network"
-
-
-def _check_plates(particles: Particles, allow_global: bool) -> None:
+def _check_plates(particles: Particles, allow_global: bool, autoguide: bool) -> None:
+    traces = (particles.model_trace, particles.guide_trace)
     if not particles.log_likelihood:
         raise PairError(
-            "the model observes nothing inside the plate 'data': write pyro.sample('x', ..., obs=x) "
-            "under `with pyro.plate('data', len(x), dim=-1):`"
+            f"{without_data_plate('the model observes nothing', particles.model_trace)}; there give the data to their "
+            f"site, pyro.sample('x', ..., obs=x)"
         )
     if particles.global_sites and not allow_global:
         raise PairError(
-            f"{list(particles.global_sites)} stand outside the plate 'data': move them under `with "
+            f"{list(particles.global_sites)} stand outside the plate 'data'"
+            f"{other_plates(particles.global_sites, *traces)}: move them under `with "
             f"pyro.plate('data', len(x), dim=-1):` in model and guide. If they are meant as latents "
             f"shared by all data, use an estimator that treats them (estimators.ELBO, "
             f"estimators.MeanFieldELBO, pyro.infer.Trace_ELBO) and check_pair(..., allow_global=True)"
+            + (f". {NOT_AMORTISED}" if autoguide else "")
         )
 
 
@@ -190,15 +203,6 @@ def _check_shapes(particles: Particles) -> None:
                     lambda site=site: check_site_shape(site, float("inf")),  # type: ignore[misc]
                     "Every dim left of the event must belong to a plate",
                 )
-    for name in latent_names(particles.guide_trace):
-        shapes = [
-            trace.nodes[name]["fn"].event_shape for trace in (particles.model_trace, particles.guide_trace)
-        ]
-        if shapes[0] != shapes[1]:
-            raise PairError(
-                f"site {name!r}: its event shape is {list(shapes[0])} in the model but {list(shapes[1])} "
-                f"in the guide. Give both the same size and the same .to_event(n)"
-            )
 
 
 def _check_finite(particles: Particles) -> None:
@@ -236,12 +240,7 @@ def _check_unconditioned(pair: Pair, batch: Sequence[Tensor], model_trace: Trace
 
 def _check_leading_dims(pair: Pair, batch: Sequence[Tensor]) -> None:
     num_particles = 3
-    particles = _attempt(
-        f"the pair cannot run with {num_particles} particles at once",
-        lambda: particles_module.draw(pair.model, pair.guide, tuple(batch), num_particles=num_particles),
-        "A net in the model receives latents of shape (K, B, ...): it must accept any number of leading "
-        "dims, as nn.Linear does. Flatten them before a convolution and unflatten them after",
-    )
+    particles = particles_module.draw(pair.model, pair.guide, tuple(batch), num_particles=num_particles)
     expected = (num_particles, particles.batch_size)
     for terms in (particles.log_likelihood, particles.log_prior, particles.log_guide):
         for name, term in terms.items():
@@ -286,7 +285,14 @@ def _check_independence(pair: Pair, batch: Sequence[Tensor]) -> None:
     for name, value in _values(full).items():
         data_dim = -1 - len(full.guide_trace.nodes[name]["fn"].event_shape)
         values[name] = value.narrow(data_dim, 0, size - 1)
-    part = _replayed(pair, fewer, values)
+    part = _attempt(
+        f"the pair runs on {size} data but not on {size - 1} of them",
+        lambda: _replayed(pair, fewer, values),
+        NOT_AMORTISED
+        if is_autoguide(pair.guide)
+        else "A program must take any number of data: its plate is `pyro.plate('data', len(x), dim=-1)`, and no "
+        "parameter or buffer has a row for each datum",
+    )
     for whole_terms, part_terms in (
         (full.log_likelihood, part.log_likelihood),
         (full.log_prior, part.log_prior),
@@ -328,7 +334,7 @@ def _check_gradients(pair: Pair, batch: Sequence[Tensor]) -> None:
         raise PairError(f"the gradient of {bad} is not finite: look for log(0), sqrt(0) or a scale of zero")
 
 
-def _report(pair: Pair, particles: Particles) -> PairReport:
+def _report(pair: Pair, particles: Particles, inputs: tuple[str, ...], notes: tuple[str, ...]) -> PairReport:
     def event_shapes(trace: Trace, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
         return {name: tuple(trace.nodes[name]["fn"].event_shape) for name in names}
 
@@ -338,4 +344,6 @@ def _report(pair: Pair, particles: Particles) -> PairReport:
         particles.global_sites,
         tuple(sorted(particles.non_reparameterised)),
         sum(parameter.numel() for parameter in pair.parameters()),
+        inputs,
+        notes,
     )

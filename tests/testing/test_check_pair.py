@@ -110,7 +110,7 @@ X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
         (Model(), Guide(plated=False), "'z'.*outside the plate 'data'|different|outside"),
         (Model(events=0), Guide(events=0), r"to_event\(n\)"),
         (Model(), Guide(events=0), r"the guide cannot run.*|to_event"),
-        (Model(nn.Linear(3, 4)), Guide(dim=3), "the model cannot run"),
+        (Model(nn.Linear(3, 4)), Guide(dim=3), r"event shape is \[2\] in the model but \[3\] in the guide"),
         (Model(observe=False), Guide(), "only in the model: \\['x'\\]"),
         (Model(Reshaping()), Guide(), "cannot run with 3 particles at once"),
         (Model(MixingParticles()), Guide(), "changes when other particles run beside it"),

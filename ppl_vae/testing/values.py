@@ -1,0 +1,121 @@
+"""The values of a pair's sites: sizes and kinds that agree in both programs, inside the supports, and finite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import prune_subsample_sites
+from torch import Size, Tensor, broadcast_shapes
+
+from ppl_vae.constraints import (
+    COUNTS_IN_BYTES,
+    are_bytes_over_255,
+    in_words,
+    innermost_name,
+    is_discrete_support,
+    support_fault,
+)
+from ppl_vae.faults import short
+from ppl_vae.sites import PairError, Site, is_bookkeeping, latent_names
+
+
+def check_latents_alike(model_trace: Trace, guide_trace: Trace) -> None:
+    """Raise PairError unless each latent has one event shape, and is discrete or continuous, in both programs.
+
+    Args:
+        model_trace: of the model alone, before it is replayed on the guide's draws.
+        guide_trace: of the guide.
+    """
+    for name in latent_names(guide_trace):
+        if name not in model_trace.nodes:
+            continue
+        model, guide = model_trace.nodes[name]["fn"], guide_trace.nodes[name]["fn"]
+        if model.event_shape != guide.event_shape:
+            raise PairError(
+                f"site {name!r}: its event shape is {list(model.event_shape)} in the model but "
+                f"{list(guide.event_shape)} in the guide. {_same_event(model, guide)}"
+            )
+        discrete = [is_discrete_support(fn) for fn in (model, guide)]
+        if None not in discrete and discrete[0] != discrete[1]:
+            kinds = ["discrete" if each else "continuous" for each in discrete]
+            raise PairError(
+                f"site {name!r}: the model's {innermost_name(model)} is {kinds[0]} and the guide's "
+                f"{innermost_name(guide)} is {kinds[1]}, so their densities cannot be held against each other. Give the "
+                f"guide a distribution whose values are {in_words(model.support)}"
+            )
+
+
+def _same_event(model: Any, guide: Any) -> str:
+    if len(model.event_shape) == len(guide.event_shape):
+        return "Give both the same number of latent dimensions"
+    return "Give both the same size and the same .to_event(n)"
+
+
+def check_values(trace: Trace, guide_trace: Trace) -> None:
+    """Raise PairError for a value that is not finite, outside its distribution's support, or without a density."""
+    for name, site in prune_subsample_sites(trace).nodes.items():
+        if site["type"] != "sample":
+            continue
+        value = site["value"]
+        if isinstance(value, Tensor) and value.is_floating_point() and not bool(value.isfinite().all()):
+            raise PairError(
+                f"site {name!r}: its value has NaN or infinite entries "
+                f"({int((~value.isfinite()).sum())} of {value.numel()}). {_where_from(site)}"
+            )
+        _check_mask(site)
+        if fault := support_fault(site):
+            raise PairError(". ".join([f"site {name!r}: {fault}", *_fix(site, guide_trace, fault)]))
+        try:
+            site["fn"].log_prob(value, *site["args"], **site["kwargs"])
+        except Exception as error:
+            raise PairError(
+                f"site {name!r}: log_prob of a value of shape {list(getattr(value, 'shape', []))} fails: {short(error)}. "
+                f"The distribution has batch shape {list(site['fn'].batch_shape)} and event shape "
+                f"{list(site['fn'].event_shape)}: the {'data' if site['is_observed'] else 'value'} must fit its shape "
+                f"and its support"
+            ) from error
+
+
+def _where_from(site: Site) -> str:
+    if is_bookkeeping(site):
+        return "Look at what it is computed from"
+    return "Clean the data" if site["is_observed"] else "Look at the guide's scale and its network"
+
+
+def _check_mask(site: Site) -> None:
+    """A mask or scale of another shape than the site's batch is broadcast, and masks something else."""
+    batch_shape = site["fn"].batch_shape
+    for what in ("mask", "scale"):
+        factor = site[what]
+        if isinstance(factor, Tensor) and not _fits(factor.shape, batch_shape):
+            raise PairError(
+                f"site {site['name']!r}: its {what} has shape {list(factor.shape)}, and its batch shape is "
+                f"{list(batch_shape)}: poutine.{what} acts on whole events. For the entries of an event give the "
+                f"{what} to the distribution within it, dist.Normal(loc, scale).mask(m).to_event(1), or make a plate of "
+                f"that dim"
+            )
+
+
+def _fits(shape: Size, batch_shape: Size) -> bool:
+    try:
+        return broadcast_shapes(shape, batch_shape) == batch_shape
+    except RuntimeError:
+        return False
+
+
+def _fix(site: Site, guide_trace: Trace, fault: str) -> list[str]:
+    name, support = site["name"], in_words(site["fn"].support)
+    if not site["is_observed"]:
+        drawn = guide_trace.nodes[name]["fn"]
+        return [
+            f"The guide draws it from {innermost_name(drawn)}, whose values are {in_words(drawn.support)}: give the "
+            f"guide a distribution over {support}, such as the prior's own family"
+        ]
+    if are_bytes_over_255(site["value"]):
+        return [COUNTS_IN_BYTES]
+    if fault.startswith("likelihoods."):
+        return []  # it says itself what to do
+    return [
+        f"Bring the data there, or give the model a likelihood for them: its support must hold them ({support})"
+    ]
