@@ -196,7 +196,7 @@ def test_options_reach_the_run(folder, tmp_path, words, kept):
     assert kept in (tmp_path / CONFIG).read_text()
 
 
-def test_vectors_get_a_gaussian_and_no_images(folder, tmp_path):
+def test_vectors_get_a_gaussian_and_pictures_of_vectors(folder, tmp_path):
     np.save(folder / "rows.npy", np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32))
     assert main(["train", *QUICK, "--data", "rows.npy", "--run_dir", str(tmp_path)]) == 0
     assert "Gaussian" in (tmp_path / CONFIG).read_text()
@@ -204,6 +204,9 @@ def test_vectors_get_a_gaussian_and_no_images(folder, tmp_path):
         "training_curves",
         "k_hat",
         "latent_map",
+        "reconstructions",
+        "samples",
+        "traversal",
     }
 
 

@@ -21,7 +21,7 @@ from matplotlib.colors import to_rgba
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from ppl_vae import plots
+from ppl_vae import plots, queries
 from ppl_vae.evaluate import Holes
 from ppl_vae.queries import Draws, Traversal
 
@@ -247,7 +247,7 @@ def test_k_hat_says_how_many_are_bad() -> None:
     values = torch.tensor([0.1, 0.2, 0.3, 0.6, 0.65, 0.9, 1.2, float("nan"), 0.5, 0.7])
     ax = plots.k_hat(values)
     drawn(ax)
-    assert legend(ax) == ["up to 0.5: 40.0%", "0.5 to 0.7: 30.0%", "above 0.7: 30.0%"]
+    assert legend(ax) == ["up to 0.5: 40.0%", "0.5 to 0.7: 30.0%", "above 0.7: 20.0%", "none: 10.0%"]
     assert [line.get_ydata()[0] for line in ax.lines] == [0.5, 0.7]
     assert sum(len(group.get_offsets()) for group in ax.collections) == 10
     assert to_rgba("C3") == tuple(ax.collections[2].get_facecolor()[0])
@@ -307,3 +307,77 @@ def test_mistakes(x: Tensor, mistake: Callable[[Tensor], Any], message: str) -> 
     with pytest.raises(ValueError, match=message):
         mistake(x)
     assert not plt.get_fignums()
+
+
+def test_rows_by_label(x: Tensor) -> None:
+    ax = plots.by_label(x[:15], ["a", "b", "c"], columns=5)
+    drawn(ax)
+    assert labels(ax, "y") == ["a", "b", "c"]
+    np.testing.assert_allclose(canvas(ax)[34:66:2, 0:32:2, 0], x[5, 0].numpy())
+    with pytest.raises(ValueError, match="3 labels with 5 columns need 15 images, got 14"):
+        plots.by_label(x[:14], ["a", "b", "c"], columns=5)
+
+
+@pytest.mark.parametrize("kind", ["numbers", "strings"])
+def test_many_classes_get_a_bar_of_classes(kind: str) -> None:
+    classes = np.arange(0, 303, 3).repeat(3)
+    ax = plots.latent_map(torch.randn(303, 2), classes if kind == "numbers" else classes.astype(str))
+    drawn(ax)
+    bar = ax.figure.axes[1]
+    ticks = [text.get_text() for text in bar.get_yticklabels()]
+    assert len(ticks) <= 13
+    assert set(ticks) <= set(classes.astype(str))
+    assert bar.get_ylabel() == "class, 101 of them"
+    assert ax.get_legend() is None
+    assert len(np.unique(ax.collections[0].get_facecolor(), axis=0)) == 101
+
+
+def test_real_labels_keep_a_continuous_bar() -> None:
+    ax = plots.latent_map(torch.randn(50, 2), torch.rand(50))
+    assert ax.figure.axes[1].get_ylabel() == "label"
+
+
+@pytest.mark.parametrize("shape", [(40,), (40, 1)])
+def test_codes_of_one_dimension_get_a_histogram(shape: tuple[int, ...]) -> None:
+    ax = plots.latent_map(torch.randn(shape), torch.arange(40) % 2)
+    drawn(ax)
+    assert legend(ax) == ["0", "1"]
+    assert sum(patch.get_height() for patch in ax.patches) == 40
+
+
+@pytest.mark.parametrize("span", [2.0, 3.0, 0.7])
+def test_the_middle_of_a_traversal_is_zero(span: float) -> None:
+    from tests.zoo import CASES
+
+    case = CASES[0]
+    pair, (batch,) = case.pair(), case.batch()
+    pair.remember((batch,))
+    draws = queries.traverse(pair, batch[:1], span=span, steps=7, seed=0)
+    assert float(draws.positions[3]) == 0
+    assert float(draws.positions[0]) == -float(draws.positions[6]) == pytest.approx(-span)
+    assert labels(plots.traversal(draws), "x")[3] == "0"
+    off = replace(draws, positions=draws.positions - 6e-8)
+    assert labels(plots.traversal(off), "x")[3] == "0"
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_pictures_of_vectors(size: int) -> None:
+    rows = torch.randn(30, size)
+    ax = plots.cloud(rows, torch.randn(20, size))
+    drawn(ax)
+    assert legend(ax) == ["data", "samples"]
+    ax = plots.vector_reconstructions(rows, rows + 0.1)
+    drawn(ax)
+    if size == 7:
+        shown = np.asarray(ax.images[0].get_array())
+        np.testing.assert_allclose(shown[:, :7], rows.numpy(), rtol=1e-6)
+        np.testing.assert_allclose(shown[:, -7:], rows.numpy() + 0.1, rtol=1e-6)
+    walk = Traversal({}, {}, {"x": torch.randn(2, 5, 1, size)}, "z", (0, 3), torch.linspace(-1, 1, 5))
+    ax = plots.vector_traversal(walk)
+    drawn(ax)
+    names = labels(ax, "y") if size == 7 else legend(ax)[:2]
+    assert names == ["z[0]", "z[3]"]
+    with pytest.raises(ValueError, match="different s"):
+        plots.cloud(rows, torch.randn(20, size + 1))
+    with pytest.raises(ValueError, match="different shapes"):
+        plots.vector_reconstructions(rows, rows[:3])

@@ -10,8 +10,9 @@ import numpy as np
 from ppl_vae import plots, queries
 from ppl_vae.cli import OK
 from ppl_vae.cli.errors import UsageError
+from ppl_vae.cli.figures import is_image
 from ppl_vae.cli.options import Parser, make_parser
-from ppl_vae.cli.report import is_image, save_figure
+from ppl_vae.cli.report import save_figure
 from ppl_vae.cli.saved import add_run, load_pair
 from ppl_vae.queries import Draws
 from ppl_vae.run_folder import atomic_write

@@ -257,6 +257,7 @@ def _judge(pair: Pair, judging: Judging) -> dict[str, np.ndarray]:
     arrays = {
         "log_likelihood": found.per_datum.numpy(),
         "k_hat": found.k_hat.numpy(),
+        "ess": found.ess.numpy(),
         "monte_carlo_standard_error": np.array(found.monte_carlo_standard_error),
         "elbo": np.array(bounds.elbo),
         "reconstruction": np.array(bounds.reconstruction),

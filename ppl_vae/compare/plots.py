@@ -39,10 +39,10 @@ def bounds(dataset: xarray.Dataset, ax: Axes | None = None) -> Axes:
         )
     evidence, error = dataset.attrs["evidence"], dataset.attrs["evidence_standard_error"]
     if np.isfinite(evidence):
-        # a legend of one long line would leave no room for the picture
-        source = dataset.attrs["evidence_source"].replace(": ", ":\n").replace(", ", ",\n")
+        source = dataset.attrs["evidence_source"].replace(": ", ":\n")  # a long line would leave no room
         what = "at most log p(x)" if dataset.attrs.get("evidence_is_lower_bound", 0) else "log p(x)"
-        ax.axhline(evidence, color="0.2", linestyle="--", linewidth=1.2, zorder=0, label=f"{what},\n{source}")
+        label = f"{what}, {source}"
+        ax.axhline(evidence, color="0.2", linestyle="--", linewidth=1.2, zorder=0, label=label)
     if error > 0:
         ax.axhspan(evidence - 2 * error, evidence + 2 * error, color="0.2", alpha=0.12, linewidth=0)
     _particles_axis(ax, dataset.K.values)

@@ -24,6 +24,9 @@ from ppl_vae.evaluate.trust import k_hat_limit
 _CURVES = ("step", "seconds", "train_bound", "train_elbo", "valid_bound", "valid_elbo")
 
 
+_PER_DATUM = {"log_likelihood_per_datum": "log_likelihood", "k_hat": "k_hat", "ess": "ess"}
+
+
 class Difference(NamedTuple):
     """A difference in log p(x), nats per datum, and its standard error over data and seeds."""
 
@@ -44,7 +47,7 @@ class AfterTraining:
     """What `compare.after_training` found; a run that failed has NaN.
 
     Attributes:
-        dataset: by `estimator`, `seed` and `datum`: `log_likelihood_per_datum`, `k_hat`; by estimator
+        dataset: by `estimator`, `seed` and `datum`: `log_likelihood_per_datum`, `k_hat`, `ess`; by estimator
             and seed: `log_likelihood`, `elbo`, `reconstruction`, `seconds_total`, `epochs`, and by
             `site` too: `kl`, `active_units`; by `epoch` too, the training curves: `step`, `seconds`
             (from the start), `train_bound`, `train_elbo`, `valid_elbo`, ...; by estimator:
@@ -70,10 +73,10 @@ class AfterTraining:
 
         data: dict[str, tuple[list[str], np.ndarray]] = {}
         dims = ["estimator", "seed"]
-        for variable, source in (("log_likelihood_per_datum", "log_likelihood"), ("k_hat", "k_hat")):
+        for variable, source in _PER_DATUM.items():
             data[variable] = ([*dims, "datum"], blank(num_data))
             for at, score in zip(where, scores, strict=True):
-                if score.arrays:
+                if source in score.arrays:
                     data[variable][1][at] = score.arrays[source]
         for variable in ("elbo", "reconstruction", "monte_carlo_standard_error"):
             data[variable] = (dims, blank())

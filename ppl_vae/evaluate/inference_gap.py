@@ -12,10 +12,11 @@ from pyro.distributions import TransformedDistribution
 from torch import Tensor, nn
 
 from ppl_vae import arviz_support, particles, separate
+from ppl_vae.evaluate.log_likelihood import from_log_weight
 from ppl_vae.evaluate.loop import Batch, batches, check_pair_type, refuse_global_latents, refuse_nan
 from ppl_vae.evaluate.statistics import standard_error
 from ppl_vae.evaluate.table import plus_minus, rows
-from ppl_vae.evaluate.trust import share_above, why_lower_bound
+from ppl_vae.evaluate.trust import why_lower_bound
 from ppl_vae.isolation import one_thread, questioning
 from ppl_vae.local import Local, read_local
 from ppl_vae.pair import Pair
@@ -166,7 +167,7 @@ def inference_gap(
             pair, data, num_particles,
             batch_size=batch_size, chunk=chunk, progress=progress, description="inference gap",
         )  # fmt: skip
-        evidence, elbo, best, k_hat = torch.empty(4, len(source), dtype=torch.float64)
+        evidence, elbo, best, k_hat, ess = torch.empty(5, len(source), dtype=torch.float64)
         for batch in runs:
             done = slice(batch.first, batch.first + len(batch))
             elbo[done] = _log_weights(batch).mean(0)
@@ -181,14 +182,14 @@ def inference_gap(
             else:
                 evidence[done] = particles.log_mean_exp(log_weight)
                 k_hat[done] = torch.from_numpy(arviz_support.k_hat(log_weight.T.contiguous().numpy()))
-    share = 0.0 if callable(known) else share_above(k_hat, num_particles)
+                ess[done] = from_log_weight(log_weight.T)[2]
     return InferenceGap(
         evidence=float(evidence.mean()),
         elbo=float(elbo.mean()),
         best_elbo=float(best.mean()),
         evidence_is_exact=callable(known),
         num_particles=num_particles,
-        why_lower_bound=why_lower_bound(share, num_particles),
+        why_lower_bound="" if callable(known) else why_lower_bound(k_hat, ess, num_particles),
         evidence_per_datum=evidence,
         elbo_per_datum=elbo,
         best_elbo_per_datum=best,

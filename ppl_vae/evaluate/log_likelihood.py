@@ -71,7 +71,7 @@ class LogLikelihood:
     @property
     def why_lower_bound(self) -> str:
         """The reason of `is_lower_bound`; empty where the value may stand."""
-        return why_lower_bound(self.share_unreliable, self.num_particles)
+        return why_lower_bound(self.k_hat, self.ess, self.num_particles)
 
     def lines(self) -> list[tuple[str, str, str]]:
         """(name, value, remark) of each line of the table."""
@@ -168,7 +168,7 @@ def log_likelihood(
             k_hat[rows_done] = torch.from_numpy(arviz_support.k_hat(log_weight.numpy()))
     seconds = time.perf_counter() - started
     monte_carlo = float(errors.square().sum().sqrt()) / len(source)
-    if why_lower_bound(share_above(k_hat, num_particles), num_particles):
+    if why_lower_bound(k_hat, ess, num_particles):
         monte_carlo = math.nan
     return LogLikelihood(
         value=float(per_datum.mean()),

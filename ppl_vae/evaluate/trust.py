@@ -18,6 +18,9 @@ over the data lay within three Monte Carlo errors of the truth up to this share,
 it from four times the share on.
 """
 
+NEARLY_EQUAL = 0.8
+"""The effective share of the particles above which the estimate cannot be far off."""
+
 
 def k_hat_limit(num_particles: int) -> float:
     r"""The largest k-hat at which K particles give a trustworthy estimate, min(1 - 1 / log10 K, 0.7).
@@ -43,10 +46,20 @@ def share_above(k_hat: Tensor, num_particles: int) -> float:
     return float((k_hat > k_hat_limit(num_particles)).double().mean())
 
 
-def why_lower_bound(share: float, num_particles: int) -> str:
-    """Why an estimate is a lower bound on log p(x) and no more, given `share_above`; empty where it may stand."""
-    if math.isnan(share):
+def why_lower_bound(k_hat: Tensor, ess: Tensor, num_particles: int) -> str:
+    """Why an estimate is a lower bound on log p(x) and no more; empty where it may stand.
+
+    Of a datum whose weights are nearly all equal the k-hat of a few draws says little, and it does not count.
+
+    Args:
+        k_hat, ess: (N,) of each datum.
+    """
+    if num_particles < MIN_PARTICLES_FOR_K_HAT:
         return f"k-hat needs {MIN_PARTICLES_FOR_K_HAT} particles"
-    if share <= MAX_SHARE:
-        return ""
-    return f"k-hat above {k_hat_limit(num_particles):.2g} for {share:.1%} of the data"
+    counts = (k_hat > k_hat_limit(num_particles)) & ~(ess > NEARLY_EQUAL * num_particles)
+    share = float(counts.double().mean())
+    return (
+        ""
+        if share <= MAX_SHARE
+        else f"k-hat above {k_hat_limit(num_particles):.2g} for {share:.1%} of the data"
+    )

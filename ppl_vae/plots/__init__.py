@@ -11,12 +11,15 @@ Nothing here trains, shows or saves: `plots.images(x).figure.savefig("x.png")` d
 """
 
 from ppl_vae.plots.curves import training_curves
-from ppl_vae.plots.grids import images, interpolation, reconstructions, samples, traversal
+from ppl_vae.plots.grids import by_label, images, interpolation, reconstructions, samples, traversal
 from ppl_vae.plots.latent import latent_map, tsne
 from ppl_vae.plots.prior import holes
+from ppl_vae.plots.vectors import cloud, vector_reconstructions, vector_traversal
 from ppl_vae.plots.weights import k_hat
 
 __all__ = [
+    "by_label",
+    "cloud",
     "holes",
     "images",
     "interpolation",
@@ -27,4 +30,6 @@ __all__ = [
     "training_curves",
     "traversal",
     "tsne",
+    "vector_reconstructions",
+    "vector_traversal",
 ]

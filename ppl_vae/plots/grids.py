@@ -10,7 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ppl_vae.plots.common import axes_for, means_of
+from ppl_vae.plots.common import axes_for, means_of, number
 from ppl_vae.queries import Draws, Traversal
 
 _PIXELS = 32  # small images are enlarged to about this, so that the lines between them stay thin
@@ -65,6 +65,29 @@ def reconstructions(
     )
 
 
+def by_label(
+    draws: Draws | Tensor, labels: Sequence[object], columns: int = 10, ax: Axes | None = None
+) -> Axes:
+    """Samples of several classes: a row for each, its label beside it.
+
+    Args:
+        draws: (len(labels) * columns, C, H, W), class after class.
+        labels: of the rows.
+        columns: how many of each.
+
+    Raises:
+        ValueError: for another number of images.
+    """
+    pictures = _pictures(means_of(draws))
+    if len(pictures) != len(labels) * columns:
+        raise ValueError(
+            f"{len(labels)} labels with {columns} columns need {len(labels) * columns} images, got {len(pictures)}"
+        )
+    ax = _grid(pictures.unflatten(0, (len(labels), columns)), ax, row_labels=[str(label) for label in labels])
+    ax.set_ylabel("label")
+    return ax
+
+
 def interpolation(draws: Draws | Tensor, ax: Axes | None = None) -> Axes:
     """The paths of `queries.interpolate`, (steps, n, C, H, W): a row for each of the n pairs of ends."""
     means = means_of(draws)
@@ -79,12 +102,13 @@ def interpolation(draws: Draws | Tensor, ax: Axes | None = None) -> Axes:
 def traversal(draws: Traversal, datum: int = 0, ax: Axes | None = None) -> Axes:
     """One datum of `queries.traverse`: a row for each latent dimension, a column for each value."""
     means = means_of(draws)[:, :, datum]
+    largest = float(draws.positions.abs().max())
     pictures = _pictures(means.flatten(0, 1)).unflatten(0, means.shape[:2])
     ax = _grid(
         pictures,
         ax,
         row_labels=[f"{draws.site}[{dim}]" for dim in draws.dims],
-        column_labels=[f"{position:.2g}" for position in draws.positions.tolist()],
+        column_labels=[number(position, largest) for position in draws.positions.tolist()],
     )
     ax.set_xlabel("value of the dimension")
     return ax

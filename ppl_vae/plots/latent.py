@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from ppl_vae.plots.common import as_array, axes_for
+from ppl_vae.plots.common import FEW, as_array, axes_for, class_bar, classes_of
 from ppl_vae.queries import Draws
 
 
@@ -22,16 +22,20 @@ def latent_map(
 ) -> Axes:
     """The guide's means in the plane, coloured by label; the first two principal axes when d > 2.
 
+    A single dimension gets a histogram, a part of each bar for each class.
+
     Args:
-        mean: (N, d) with d >= 2, or what `queries.encode` gave.
+        mean: (N, d) or (N,), or what `queries.encode` gave.
         labels: (N,): classes (whole numbers or strings, a legend) or real numbers (a colour bar).
 
     Raises:
-        ValueError: for a mean that is not (N, d >= 2), labels that are not (N,).
+        ValueError: for a mean that is not (N, d) or (N,), labels that are not (N,).
     """
     z = as_array(mean.mean if isinstance(mean, Draws) else mean).astype(float)
-    if z.ndim != 2 or z.shape[1] < 2:
-        raise ValueError(f"mean must be (N, d) with d >= 2, got shape {z.shape}")
+    if z.ndim not in (1, 2) or not z.size:
+        raise ValueError(f"mean must be (N, d) or (N,), got shape {z.shape}")
+    if z.ndim == 1 or z.shape[1] == 1:
+        return _histogram(z.reshape(-1), _groups(labels, len(z)), axes_for(ax, 5.8, 4.0))
     names = ["z[0]", "z[1]"]
     if z.shape[1] > 2:
         centred = z - z.mean(0)
@@ -112,15 +116,33 @@ def _groups(labels: Tensor | np.ndarray | Sequence[Any] | None, size: int) -> np
     return groups
 
 
+def _histogram(z: np.ndarray, groups: np.ndarray | None, ax: Axes) -> Axes:
+    found = None if groups is None else classes_of(groups)
+    bins = np.histogram_bin_edges(z, bins=min(40, max(5, len(z) // 10))).tolist()
+    if found is None or groups is None:
+        ax.hist(z, bins=bins)
+    else:
+        classes, colours = found
+        parts, shades = [z[groups == label] for label in classes], [colours(i) for i in range(len(classes))]
+        ax.hist(parts, bins=bins, stacked=True, color=shades, label=[str(label) for label in classes])
+        if len(classes) <= FEW:
+            ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        else:
+            class_bar(ax, classes, colours)
+    ax.set_xlabel("z")
+    ax.set_ylabel("data")
+    return ax
+
+
 def _scatter(ax: Axes, z: np.ndarray, groups: np.ndarray | None, legend: bool = True) -> None:
     """Points (N, 2), coloured by class or by number, with the same span on both axes."""
     style: dict[str, Any] = {"s": max(3.0, min(16.0, 12000 / len(z))), "alpha": 0.8, "linewidths": 0}
     if groups is None:
         ax.scatter(*z.T, **style)
     else:
-        classes = np.unique(groups)
-        if len(classes) <= 20 and not np.issubdtype(groups.dtype, np.floating):
-            colours = plt.get_cmap("tab10" if len(classes) <= 10 else "tab20")
+        found = classes_of(groups)
+        if found is not None and len(found[0]) <= FEW:
+            classes, colours = found
             for i, label in enumerate(classes):
                 ax.scatter(*z[groups == label].T, color=colours(i), label=str(label), **style)
             if legend:
@@ -131,6 +153,11 @@ def _scatter(ax: Axes, z: np.ndarray, groups: np.ndarray | None, legend: bool = 
                     markerscale=2,
                     handletextpad=0.1,
                 )
+        elif found is not None:
+            classes, colours = found
+            ax.scatter(z[:, 0], z[:, 1], c=colours(np.searchsorted(classes, groups)), **style)
+            if legend:
+                class_bar(ax, classes, colours)
         else:
             points = ax.scatter(z[:, 0], z[:, 1], c=groups.astype(float), cmap="viridis", **style)
             if legend:

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from ppl_vae.evaluate.holes import Holes
-from ppl_vae.plots.common import as_array, axes_for
+from ppl_vae.plots.common import FEW, as_array, axes_for, class_bar, classes_of
 
 _CODES = 2000  # more of them hide the rest
 _DRAWS = 500
@@ -55,11 +55,17 @@ def holes(
         handles.append(_dot("0.25", "codes of data"))
     else:
         shown = groups[as_array(result.datum)[:: max(1, len(result.codes) // _CODES)]]
-        classes = np.unique(groups)
-        colours = plt.get_cmap("tab10" if len(classes) <= 10 else "tab20")
-        for i, label in enumerate(classes):
-            ax.scatter(*codes[shown == label].T, color=colours(i), **style)
-            handles.append(_dot(colours(i), str(label)))
+        found = classes_of(groups)
+        if found is None:
+            drawn = ax.scatter(codes[:, 0], codes[:, 1], c=shown, cmap="viridis", **style)
+            ax.figure.colorbar(drawn, ax=ax, label="label", location="left")
+        else:
+            classes, colours = found
+            ax.scatter(*codes.T, color=colours(np.searchsorted(classes, shown)), **style)
+            if len(classes) <= FEW:
+                handles += [_dot(colours(i), str(label)) for i, label in enumerate(classes)]
+            else:
+                class_bar(ax, classes, colours)
     aggregate = as_array(result.log_aggregate)
     if aggregate.min() < result.threshold < aggregate.max():
         ax.contour(

@@ -128,7 +128,9 @@ def traverse(
             raise ValueError(f"dims must be in 0 ... {size - 1} for site {site!r}, got {wrong or 'none'}")
         if values is None:
             check_count("steps", steps)
-            positions = torch.linspace(-span, span, steps)
+            # linspace's middle is not zero but rounding error
+            away = torch.arange(steps, dtype=torch.float64) - (steps - 1) / 2
+            positions = (away * (2 * span / max(1, steps - 1))).to(torch.get_default_dtype())
         else:
             positions = torch.as_tensor([float(value) for value in values])
             check_count("the number of values", len(positions))
