@@ -291,7 +291,7 @@ MISTAKES: list[tuple[Callable[[Tensor], Any], str]] = [
     (lambda x: plots.reconstructions(x[:3], x[:2]), "different shapes"),
     (lambda x: plots.reconstructions(x[:3], Draws({}, {}, {"x": x, "y": x})), r"means for \['x', 'y'\]"),
     (lambda x: plots.training_curves(pd.DataFrame({"loss": [1.0]})), r"the columns are \['loss'\]"),
-    (lambda x: plots.latent_map(x[:, 0, 0, :1]), r"\(N, d\) with d >= 2, got shape \(1797, 1\)"),
+    (lambda x: plots.latent_map(x[:, 0]), r"\(N, d\) or \(N,\), got shape \(1797, 16, 16\)"),
     (lambda x: plots.latent_map(x.flatten(1), labels=[1, 2]), r"labels must be \(1797,\)"),
     (lambda x: plots.k_hat(x), r"k_hat must be \(N,\)"),
     (lambda x: plots.holes(hole_result(), labels=[1, 2]), r"labels must be \(100,\)"),

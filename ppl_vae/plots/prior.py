@@ -61,7 +61,8 @@ def holes(
             ax.figure.colorbar(drawn, ax=ax, label="label", location="left")
         else:
             classes, colours = found
-            ax.scatter(*codes.T, color=colours(np.searchsorted(classes, shown)), **style)
+            for i, label in enumerate(classes):
+                ax.scatter(*codes[shown == label].T, color=colours(i), **style)
             if len(classes) <= FEW:
                 handles += [_dot(colours(i), str(label)) for i, label in enumerate(classes)]
             else:
