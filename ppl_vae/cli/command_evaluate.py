@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ppl_vae.cli import OK
+from ppl_vae.cli.checks import check_folder, check_judged, check_judging
 from ppl_vae.cli.command_train import add_judging, contents
 from ppl_vae.cli.options import Parser, add_data, make_parser
 from ppl_vae.cli.report import judge, write_report
@@ -37,9 +38,13 @@ def parser() -> Parser:
 def run(words: Sequence[str]) -> int:
     """Evaluate as the words say."""
     options = parser().read(words)
+    check_judging(options)
+    if options.out is not None:
+        check_folder(options.out, "--out")
     pair = load_pair(options)
     dataset = data_of_run(options)
     split = dataset.part(options.part)
+    check_judged(split, options.part)
     judgement = judge(pair, split, seed=options.seed, progress=options.progress, **vars(options.evaluate))
     print(f"{options.part} data of {dataset.name}: {judgement}")
     if options.out is not None:

@@ -13,6 +13,7 @@ import jsonargparse
 
 from ppl_vae import evaluate
 from ppl_vae.cli import OK
+from ppl_vae.cli.checks import check_folder, check_judged, check_judging
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.options import Parser, add_data, add_estimator, add_pair, build, load_data, make_parser
 from ppl_vae.cli.rebuildable import refuse_unrebuildable
@@ -78,7 +79,11 @@ def run(words: Sequence[str]) -> int:
     chosen = options.read(words)
     if chosen.resume and chosen.run_dir is None:
         raise UsageError("--resume needs the run to continue: give --run_dir runs/name")
+    check_judging(chosen)
+    if chosen.run_dir is not None:
+        check_folder(chosen.run_dir, "--run_dir")
     dataset = load_data(chosen)
+    check_judged(dataset.test, "test")
     pair, built = build(options, chosen, dataset, chosen.seed)
     names = _fit_options(built)
     folder = RunFolder(
