@@ -39,12 +39,13 @@ def check_judged(split: Split, part: str) -> None:
         )
 
 
-def check_folder(path: Path, option: str) -> None:
+def check_folder(path: str | Path, option: str) -> None:
     """Refuse a folder that is a file, or stands in one.
 
     Raises:
         UsageError: names the option and what stands in its way.
     """
+    path = Path(path)
     for place in (path, *path.parents):
         if place.exists() and not place.is_dir():
             raise UsageError(f"{option} {path}: {place} is a file, so that there can be no such folder")
