@@ -214,6 +214,8 @@ MISTAKES = [
     Mistake("AutoNormal, unchecked", lambda: unchecked(automatic(AutoNormal)), FOR_EACH_DATUM, ("Trace Shapes",)),
     Mistake("AutoDelta", lambda: check_pair(automatic(AutoDelta), X), FOR_EACH_DATUM, ("Trace Shapes",)),
     Mistake("AutoDiagonalNormal", lambda: check_pair(automatic(AutoDiagonalNormal), X), ("'_AutoDiagonalNormal_latent'", *FOR_EACH_DATUM)),
+    Mistake("data of another shape, encoded", lambda: queries.encode(pair_of(), X[:, :3]), ("cannot run on a batch of shapes [[20, 3]]", "20 of shape (3,)"), ("Trace Shapes",)),
+    Mistake("a net that flattens, reconstructed", lambda: queries.reconstruct(pair_of(model_of(decode=flattening)), X, num_samples=5), ("cannot run on a batch", "test_pair_mistakes.py, line"), ("Trace Shapes",)),
     # calls
     Mistake("two tensors for one", lambda: check_pair(pair_of(), X, X), ("this batch has 2", "labels=True"), ("to_event",)),
     Mistake("a data set to check_pair", lambda: check_pair(pair_of(), data.Split.from_tensor(X)), ("got ['Split']", "data.train.take(8).tensors()")),

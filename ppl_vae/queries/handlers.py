@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyro
-from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from ppl_vae.faults import traced
 from ppl_vae.pair import Pair
 from ppl_vae.sites import PARTICLE_PLATE, Program, Site, is_bookkeeping, plate_nesting
 
@@ -36,7 +36,12 @@ class Centre(Messenger):
 
 
 def run(program: Program, batch: Sequence[Tensor], handler: Messenger | None = None) -> Trace:
-    return poutine.trace(program if handler is None else handler(program)).get_trace(*batch)
+    """A program's trace on a batch, under a handler.
+
+    Raises:
+        PairError: naming the fault and the fix, where it fails.
+    """
+    return traced(program if handler is None else handler(program), batch, "program")
 
 
 def repeated(program: Program, count: int, plate_dim: int | None) -> Program:
