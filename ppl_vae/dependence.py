@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ppl_vae.isolation import questioning, validation
 from ppl_vae.sites import Program, Uncondition, is_bookkeeping
+from ppl_vae.subsampling import whole_plate
 
 _TOLERANCE = 1e-5
 
@@ -130,7 +131,8 @@ class _Held(Messenger):
 
 
 def _run(program: Program, batch: Sequence[Tensor], values: Mapping[str, Any]) -> dict[str, Any]:
-    trace: Trace = poutine.trace(_Held(values)(program)).get_trace(*batch)
+    with whole_plate(len(batch[0])):
+        trace: Trace = poutine.trace(_Held(values)(program)).get_trace(*batch)
     return {n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not is_bookkeeping(s)}
 
 

@@ -46,7 +46,8 @@ from ppl_vae.runs.identity import identity
 from ppl_vae.runs.loading import pair_config, why_not_rebuildable
 from ppl_vae.runs.naming import is_local, text_of
 from ppl_vae.sites import latent_names
-from ppl_vae.step import Capture, NotFinite, Step, name_bad_site, validate
+from ppl_vae.step import Capture, NotFinite, Step, name_bad_site, validate, validation_size
+from ppl_vae.subsampling import check_sizes, seen_by
 from ppl_vae.testing import check_pair
 from ppl_vae.training import Learner, Row, Training
 
@@ -177,7 +178,7 @@ def fit(
     train, valid = _parts(data, fabric)
     pair.to(fabric.device)
     with random_numbers(seed, fabric.device):
-        example = train.take(8).tensors()
+        example = _example(pair, train, valid, estimator, batch_size)
     pair.remember(example)
     if check:
         check_pair(pair, *example, estimator=estimator)
@@ -384,6 +385,22 @@ def _batches(
     """A pass over the data: indices where the step makes the batch itself, else batches, read ahead."""
     pass_over = train.indices if train.resident else train.batches
     return pass_over(batch_size, shuffle_generator=order)
+
+
+def _example(
+    pair: Pair, train: Split, valid: Split | None, estimator: PyroELBO, batch_size: int
+) -> tuple[Tensor, ...]:
+    """A few data, or a whole batch of them for programs that subsample it; its sizes are checked first."""
+    example = train.take(8).tensors()
+    if not seen_by(pair, example).subsamples:
+        return example
+    parts = [(train, batch_size), *([] if valid is None else [(valid, validation_size(estimator))])]
+    for name, (part, size) in zip(("data", "validation data"), parts):
+        sizes = {min(size, len(part)), len(part) % size} - {0}
+        check_sizes(
+            pair, [part.batch(torch.arange(each)) for each in sorted(sizes)], f"{name} in batches of {size}"
+        )
+    return train.batch(torch.arange(min(batch_size, len(train))))
 
 
 def _kl_schedule(

@@ -18,8 +18,9 @@ from ppl_vae.evaluate.layout import particle_first
 from ppl_vae.evaluate.loop import check_pair_type
 from ppl_vae.isolation import one_thread, questioning
 from ppl_vae.pair import Pair
-from ppl_vae.particles import Particles, draw
+from ppl_vae.particles import Particles
 from ppl_vae.sites import PARTICLE_PLATE, Program, Uncondition, data_frame, plate_nesting
+from ppl_vae.subsampling import draw_whole, whole_plate
 
 __all__ = ["inference_data", "load_inference_data", "save_inference_data"]
 
@@ -68,10 +69,11 @@ def inference_data(pair: Pair, x: Any, num_samples: int = 100, *, seed: int | No
     source = to_data(x, pair)
     (batch,) = source.batches(len(source))
     with questioning(pair, seed, pair.device):
-        particles = draw(pair.model, pair.guide, batch, num_particles=num_samples)
+        particles = draw_whole(pair.model, pair.guide, batch, num_particles=num_samples)
         free = _in_particle_plate(pair, Uncondition()(pair.model), batch, num_samples)
-        prior = poutine.trace(free).get_trace(*batch)
-        predictive = poutine.trace(poutine.replay(free, trace=particles.guide_trace)).get_trace(*batch)
+        with whole_plate(len(batch[0])):
+            prior = poutine.trace(free).get_trace(*batch)
+            predictive = poutine.trace(poutine.replay(free, trace=particles.guide_trace)).get_trace(*batch)
     observed = [name for name in particles.log_likelihood if not _is_factor(particles.model_trace, name)]
     outside = [name for name in particles.model_trace.observation_nodes if name not in observed]
     latent = [name for name in prior.stochastic_nodes if name not in (*observed, *outside)]

@@ -14,7 +14,7 @@ import torch
 from pyro import poutine
 from pyro.distributions import Delta, MaskedDistribution
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import prune_subsample_sites
+from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
@@ -63,6 +63,7 @@ class Particles:
         log_guide: (K, B) by site of the guide inside the `data` plate.
         global_log_prior, global_log_guide: (K,) by site outside the `data` plate.
         scale: N/B, the factor on each datum's bound.
+        subsample: (B,) the numbers of these data among the N of a plate that drew them; None elsewhere.
         non_reparameterised: the guide's sites whose draws carry no pathwise gradient.
         log_draw, global_log_draw: `log_guide` and `global_log_guide` without masks and scales, (K, B) and
             (K,) by drawn site: how likely the draws themselves were. The score function is theirs.
@@ -84,6 +85,7 @@ class Particles:
     kl_weight: Mapping[str, Tensor | float] = field(default_factory=dict)
     log_draw: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     global_log_draw: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    subsample: Tensor | None = field(default=None, repr=False)
     args: tuple[Any, ...] = field(default=(), repr=False)
     _closed_form: dict[str, Tensor | None] = field(default_factory=dict, repr=False, compare=False)
 
@@ -275,6 +277,7 @@ def _draw(
 
 def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particles:
     """Particles from a guide's trace and the trace of the model replayed on it."""
+    subsample = _indices(guide_trace, model_trace)
     model_trace, guide_trace = prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
     check_sites_match(model_trace, guide_trace)
     log_likelihood: dict[str, Tensor] = {}
@@ -335,6 +338,7 @@ def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particle
         guide_trace,
         log_draw=log_draw,
         global_log_draw=global_log_draw,
+        subsample=subsample,
     )
 
 
@@ -342,6 +346,15 @@ def _innermost(fn: Any) -> Any:
     while isinstance(fn, Independent | MaskedDistribution):
         fn = fn.base_dist
     return fn
+
+
+def _indices(*traces: Trace) -> Tensor | None:
+    for trace in traces:
+        site = trace.nodes.get(DATA_PLATE)
+        if site is not None and site_is_subsample(site) and len(site["value"]) < site["fn"].size:
+            indices: Tensor = site["value"]
+            return indices
+    return None
 
 
 def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:

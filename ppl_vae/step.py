@@ -20,7 +20,7 @@ from ppl_vae.isolation import one_thread, questioning, validation
 from ppl_vae.kl import KLSchedule, Penalty
 from ppl_vae.pair import Pair
 from ppl_vae.particles import Particles
-from ppl_vae.sites import data_frame
+from ppl_vae.subsampling import check_rows, seen_by, whole_plate
 
 if TYPE_CHECKING:  # importing it takes as long as torch
     from lightning_fabric import Fabric
@@ -64,7 +64,7 @@ class Objective(nn.Module):
         self.kl_weight: Mapping[str, Tensor] = {}
         # in a dict, so that they are no part of the module: what they learn, they learn by themselves
         self.penalties: Mapping[str, Penalty] = {}
-        self._scale: float | None = None
+        self._full_size: dict[int, int] = {}
 
     def forward(self, *batch: Tensor) -> tuple[Tensor, Terms]:
         """The loss, a scalar, and the batch's terms: sums over its data."""
@@ -73,24 +73,28 @@ class Objective(nn.Module):
             particles = estimator.draw(pair.model, pair.guide, *batch)
             if self.kl_weight:
                 particles = particles.with_kl_weight(self.kl_weight)
+            rows = len(batch[0])
+            check_rows(particles, rows)
             loss = estimator.total(particles) / (particles.scale * particles.batch_size)
             terms = terms_of(particles)
+            if rows != particles.batch_size:  # the plate took some of the rows: they stand for all of them
+                terms = {name: term * (rows / particles.batch_size) for name, term in terms.items()}
             for site, penalty in self.penalties.items():
                 added = penalty(particles)
                 loss = loss + added
-                terms[f"penalty_{site}"] = added.detach() * particles.batch_size
-            return loss, {"bound": -loss.detach() * particles.batch_size, **terms}
+                terms[f"penalty_{site}"] = added.detach() * rows
+            return loss, {"bound": -loss.detach() * rows, **terms}
         size = len(batch[0])
-        if self._scale is None:
-            self._scale = plate_scale(pair, batch)
+        if size not in self._full_size:
+            self._full_size[size] = plate_size(pair, batch)
+        full_size = self._full_size[size]
         if has_differentiable_loss(estimator):
-            loss = estimator.differentiable_loss(pair.model, pair.guide, *batch) / (self._scale * size)
+            loss = estimator.differentiable_loss(pair.model, pair.guide, *batch) / full_size
         else:
-            loss = self._loss_and_grads(batch) / (self._scale * size)
+            loss = self._loss_and_grads(batch, full_size) / full_size
         return loss, {"bound": -loss.detach() * size}
 
-    def _loss_and_grads(self, batch: tuple[Tensor, ...]) -> Tensor:
-        scale = (self._scale or 1.0) * len(batch[0])
+    def _loss_and_grads(self, batch: tuple[Tensor, ...], full_size: int) -> Tensor:
         loss = self.estimator.loss_and_grads(*self.pair.pyro(), *batch)
         if isinstance(
             loss, tuple
@@ -101,7 +105,7 @@ class Objective(nn.Module):
         self.pair.forget_pyro()
         for parameter in self.pair.parameters():
             if parameter.grad is not None:
-                parameter.grad.div_(scale)
+                parameter.grad.div_(full_size)
         return torch.as_tensor(loss, device=self.pair.device)
 
 
@@ -281,17 +285,12 @@ def has_differentiable_loss(estimator: PyroELBO) -> bool:
     return hasattr(estimator, "differentiable_loss") and not isinstance(estimator, TraceTailAdaptive_ELBO)
 
 
-def plate_scale(pair: Pair, batch: tuple[Tensor, ...]) -> float:
-    """N/B of the pair's `data` plate, from one run of the guide and the model on it."""
-    with questioning(pair, 0, pair.device):
-        trace = poutine.trace(pair.model).get_trace(*batch)
-    for site in trace.nodes.values():
-        if site["type"] == "sample" and (frame := data_frame(site)) is not None:
-            return float(frame.full_size) / float(frame.size)
-    return 1.0
+def plate_size(pair: Pair, batch: tuple[Tensor, ...]) -> int:
+    """N of the pair's `data` plate, from one run of its programs; the batch's own size without one."""
+    seen = seen_by(pair, batch)
+    return seen.rows if seen.full_size is None else seen.full_size
 
 
-@one_thread
 def name_bad_site(pair: Pair, batch: tuple[Tensor, ...]) -> str:
     """Where a pair's numbers first stop being finite on a batch: a parameter, or a site in order."""
     for name, parameter in pair.named_parameters():
@@ -313,6 +312,11 @@ def name_bad_site(pair: Pair, batch: tuple[Tensor, ...]) -> str:
 
 
 @one_thread
+def validation_size(estimator: PyroELBO) -> int:
+    """The data in a batch of a validation."""
+    return max(1, 1000 // int(estimator.num_particles))
+
+
 def validate(pair: Pair, estimator: PyroELBO, split: Split, seed: int) -> dict[str, float]:
     """The bound and the terms of `terms_of` over a split, in nats per datum, always with the same noise.
 
@@ -321,8 +325,10 @@ def validate(pair: Pair, estimator: PyroELBO, split: Split, seed: int) -> dict[s
     ours = estimator if isinstance(estimator, Estimator) else ELBO(estimator.num_particles)
     sums: Terms = {}
     with questioning(pair, seed, pair.device):
-        for batch in split.batches(max(1, 1000 // ours.num_particles)):
-            particles = ours.draw(pair.model, pair.guide, *batch)
+        for batch in split.batches(validation_size(estimator)):
+            with whole_plate(len(batch[0])):
+                particles = ours.draw(pair.model, pair.guide, *batch)
+            check_rows(particles, len(batch[0]), whole=True)
             terms = {"bound": ours.bound(particles).sum(), **terms_of(particles)}
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term.double()

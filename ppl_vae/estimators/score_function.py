@@ -131,6 +131,8 @@ class NVIL(ELBO):
 
     def _predict(self, particles: Particles) -> Tensor:
         predicted = self.baseline(particles.args[0])
+        if particles.subsample is not None and len(predicted) != particles.batch_size:
+            predicted = predicted[particles.subsample]  # the plate took these of the rows
         if predicted.numel() != particles.batch_size:
             raise ValueError(
                 f"NVIL's baseline must give one number for each of the {particles.batch_size} data, but its "

@@ -19,6 +19,7 @@ from ppl_vae.evaluate.table import rows
 from ppl_vae.isolation import one_thread, questioning
 from ppl_vae.pair import Pair
 from ppl_vae.sites import PARTICLE_PLATE, PairError, data_frame, plate_nesting
+from ppl_vae.subsampling import whole_plate
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,8 @@ def _guide_sites(pair: Pair, batch: Sequence[Tensor], num_particles: int) -> dic
     """The latent sites inside the `data` plate of K runs of the guide at once."""
     dim = -(plate_nesting(pair.model, pair.guide, tuple(batch), {}) + 1)
     guide = pyro.plate(PARTICLE_PLATE, num_particles, dim=dim)(pair.guide)
-    trace = poutine.trace(guide).get_trace(*batch)
+    with whole_plate(len(batch[0])):
+        trace = poutine.trace(guide).get_trace(*batch)
     return {
         name: site
         for name, site in trace.nodes.items()

@@ -16,8 +16,8 @@ from ppl_vae.evaluate.statistics import standard_error
 from ppl_vae.evaluate.table import plus_minus, rows
 from ppl_vae.isolation import one_thread, questioning
 from ppl_vae.pair import Pair
-from ppl_vae.particles import draw
 from ppl_vae.sites import PairError
+from ppl_vae.subsampling import draw_whole
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def elbo_surgery(
             batch_size=batch_size, chunk=None, progress=progress, description="draws",
         )  # fmt: skip
         for batch in runs:
-            alone = draw(pair.model, pair.guide, batch.tensors)
+            alone = draw_whole(pair.model, pair.guide, batch.tensors)
             if alone.global_sites:
                 raise PairError(
                     f"elbo_surgery splits the KL of each datum's latents, but {list(alone.global_sites)} are "

@@ -20,6 +20,7 @@ from ppl_vae.evaluate.trust import why_lower_bound
 from ppl_vae.isolation import one_thread, questioning
 from ppl_vae.local import Local, read_local
 from ppl_vae.pair import Pair
+from ppl_vae.subsampling import whole_plate
 
 CHOICE_PARTICLES = 100
 """Draws that decide between what a search found and the guide's own answer."""
@@ -171,9 +172,10 @@ def inference_gap(
         for batch in runs:
             done = slice(batch.first, batch.first + len(batch))
             elbo[done] = _log_weights(batch).mean(0)
-            local = read_local(pair.guide, batch.tensors)
-            moves = _climb(pair.model, local, batch, num_steps, step_size, step_particles)
-            moves = _kept(pair.model, local, batch, moves)
+            with whole_plate(len(batch)):
+                local = read_local(pair.guide, batch.tensors)
+                moves = _climb(pair.model, local, batch, num_steps, step_size, step_particles)
+                moves = _kept(pair.model, local, batch, moves)
             own = replace(batch, pair=Pair(pair.model, _Posterior(local, moves)))
             log_weight = _log_weights(own)
             best[done] = log_weight.mean(0)

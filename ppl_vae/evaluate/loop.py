@@ -13,9 +13,10 @@ from ppl_vae.evaluate.batches import Data, plan, size_of, to_data
 from ppl_vae.evaluate.point_mass import refuse_point_mass
 from ppl_vae.isolation import validation
 from ppl_vae.pair import Pair, require_pair
-from ppl_vae.particles import Particles, draw
+from ppl_vae.particles import Particles
 from ppl_vae.progress import Progress, show_progress
 from ppl_vae.sites import PairError
+from ppl_vae.subsampling import draw_whole
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,8 @@ class Batch:
             PairError: a pair that breaks the contract.
         """
         with nullcontext() if check else validation(False):
-            particles = draw(self.pair.model, self.pair.guide, self.tensors, num_particles=size)
+            particles = draw_whole(self.pair.model, self.pair.guide, self.tensors, num_particles=size)
             refuse_point_mass(particles, "this evaluation")
-        if particles.batch_size != len(self):
-            raise PairError(
-                f"a batch of {len(self)} data gave log-weights for {particles.batch_size}: the plate "
-                f"'data' must hold each datum of the batch once, `pyro.plate('data', len(x), dim=-1)`"
-            )
         return particles
 
     def done(self, size: int) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ppl_vae.faults import traced
 from ppl_vae.pair import Pair
 from ppl_vae.sites import PARTICLE_PLATE, Program, Site, is_bookkeeping, plate_nesting
+from ppl_vae.subsampling import whole_plate
 
 _MEAN_DRAWS = 100  # for the few distributions without a mean (flows): a tenth of a standard deviation
 
@@ -36,12 +37,15 @@ class Centre(Messenger):
 
 
 def run(program: Program, batch: Sequence[Tensor], handler: Messenger | None = None) -> Trace:
-    """A program's trace on a batch, under a handler.
+    """A program's trace on every row of a batch, one that it would take some of too, under a handler.
 
     Raises:
-        PairError: naming the fault and the fix, where it fails.
+        PairError: naming the fault and the fix, where it fails or cannot take every row.
     """
-    return traced(program if handler is None else handler(program), batch, "program")
+    with whole_plate(len(batch[0])) as seen:
+        trace = traced(program if handler is None else handler(program), batch, "program")
+    seen.require_whole()
+    return trace
 
 
 def repeated(program: Program, count: int, plate_dim: int | None) -> Program:

@@ -30,6 +30,7 @@ from ppl_vae.sites import (
     other_plates,
     without_data_plate,
 )
+from ppl_vae.subsampling import check_rows, check_sizes, seen_by, whole_plate
 from ppl_vae.testing.inputs import model_inputs
 from ppl_vae.testing.linter import check_estimator_for
 from ppl_vae.testing.values import check_latents_alike, check_values
@@ -89,15 +90,19 @@ def check_pair(
     _check_batch(batch)
     before = [tensor.clone() for tensor in batch]
     with _undisturbed(pair), validation(True):
-        particles = _run(pair, batch)
-        _check_untouched(batch, before)
-        _check_plates(particles, allow_global or estimator is not None, is_autoguide(pair.guide))
-        _check_shapes(particles)
-        _check_finite(particles)
-        _check_unconditioned(pair, batch, particles.model_trace)
-        if particles.log_likelihood or particles.log_guide:
-            _check_leading_dims(pair, batch)
-            _check_independence(pair, batch)
+        check_sizes(pair, [batch], "the batch of check_pair")
+        with whole_plate(len(batch[0])) as seen:
+            particles = _run(pair, batch)
+            _check_untouched(batch, before)
+            _check_plates(particles, allow_global or estimator is not None, is_autoguide(pair.guide))
+            _check_shapes(particles)
+            _check_finite(particles)
+            _check_unconditioned(pair, batch, particles.model_trace)
+            if particles.log_likelihood or particles.log_guide:
+                _check_leading_dims(pair, batch)
+                _check_independence(pair, batch)
+        if seen.subsamples:
+            check_rows(_run(pair, batch), len(batch[0]))
         _check_gradients(pair, batch)
         if estimator is not None:
             check_estimator_for(pair, batch, estimator)
@@ -263,10 +268,11 @@ def _check_leading_dims(pair: Pair, batch: Sequence[Tensor]) -> None:
 def _replayed(pair: Pair, batch: Sequence[Tensor], values: dict[str, Tensor]) -> Particles:
     """One particle whose latents are given."""
     guide = poutine.condition(pair.guide, values)
-    guide_trace = poutine.trace(guide).get_trace(*batch)
-    for name in values:
-        guide_trace.nodes[name]["is_observed"] = False
-    model_trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(*batch)
+    with whole_plate(len(batch[0])):
+        guide_trace = poutine.trace(guide).get_trace(*batch)
+        for name in values:
+            guide_trace.nodes[name]["is_observed"] = False
+        model_trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(*batch)
     return particles_module.read(model_trace, guide_trace, num_particles=1)
 
 
@@ -281,6 +287,8 @@ def _check_independence(pair: Pair, batch: Sequence[Tensor]) -> None:
     if any(len(tensor) != size for tensor in batch) or full.scale != 1.0 or full.global_sites:
         return  # a program that subsamples by itself decides which data it looks at
     fewer = tuple(tensor[: size - 1] for tensor in batch)
+    if not seen_by(pair, fewer).fits:
+        return  # the number of all data stands in the programs
     values = {}
     for name, value in _values(full).items():
         data_dim = -1 - len(full.guide_trace.nodes[name]["fn"].event_shape)

@@ -62,7 +62,7 @@ FALSE = {
 @pytest.mark.parametrize(("estimator", "told"), [row for rows in FALSE.values() for row in rows])
 def test_a_false_fact_is_found(estimator, told):
     with pytest.raises(EstimatorError, match=told):
-        check_estimator(estimator, repeats=150)
+        check_estimator(estimator, repeats=40)
 
 
 @pytest.mark.parametrize(
