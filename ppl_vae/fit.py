@@ -23,6 +23,7 @@ from ppl_vae.capture.numerics import without_denormals
 from ppl_vae.capture.rounding import MatmulPrecision
 from ppl_vae.data import DataSet, Split, as_split
 from ppl_vae.estimators import Estimator
+from ppl_vae.evaluate.loop import check_pair_type
 from ppl_vae.faults import traced
 from ppl_vae.fit_options import check_options, defaults_of
 from ppl_vae.isolation import (
@@ -120,8 +121,8 @@ def fit(
 
     One thread at a time: a `fit`, an evaluation or a question in another thread waits until this one has
     ended, and both come to what they would have come to one after the other (`ppl_vae.isolation`, which has
-    the lock for what a thread does with Pyro or torch's random numbers by itself). Trainings side by side
-    are processes, as in `compare(..., n_jobs=2)`.
+    the lock, `ONE_THREAD`, for what a thread does with Pyro or torch's random numbers by itself, such as building a
+    pair). Trainings side by side are processes, as in `compare(..., n_jobs=2)`.
 
     Args:
         pair: the pair; it is moved to `device`.
@@ -172,6 +173,7 @@ def fit(
             or whose checkpoint is damaged or of other settings, another pair or other data.
         TrainingError: when the loss stops being finite; names the step and the site.
     """
+    check_pair_type(pair)
     settings = _settings(locals())
     epochs, batch_size, seed = (int(settings[name]) for name in ("epochs", "batch_size", "seed"))
     fabric = fabric or _fabric(str(device))

@@ -9,6 +9,9 @@ beside a thread that is in here, goes under the same lock:
 
     with ONE_THREAD:
         pyro.infer.SVI(model, guide, optim, loss).step(x)
+
+So do nets that are built in a thread, whose initial weights are drawn: nothing here can keep another thread's
+`torch.randn` from moving the numbers that a training draws.
 """
 
 from __future__ import annotations
@@ -68,18 +71,23 @@ def random_numbers(seed: int | None, device: torch.device) -> Iterator[None]:
     """Random numbers from `seed`, on the CPU and on `device`; the caller's are as before afterwards.
 
     With `seed=None` the caller's random numbers are used, and used up.
+
+    Raises:
+        ValueError: for a seed that is none.
     """
     with ONE_THREAD:
         if seed is None:
             yield
             return
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not -(2**63) <= seed < 2**64:
+            raise ValueError(f"seed must be a whole number from 0 to 2**64 - 1, or None, got {seed!r}")
         on_cuda = device.type == "cuda"
         with torch.random.fork_rng(devices=[device] if on_cuda else [], device_type="cuda"):
             # torch.manual_seed would also seed accelerators whose state is not restored here
-            torch.default_generator.manual_seed(seed)
+            torch.default_generator.manual_seed(int(seed))
             if on_cuda:
                 with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
+                    torch.cuda.manual_seed(int(seed))
             yield
 
 

@@ -142,7 +142,7 @@ def can_compile(device: torch.device) -> bool:
 
 def check_capture(capture: Capture) -> None:
     """Raise ValueError unless it is one."""
-    if capture not in (True, False, "auto"):
+    if not isinstance(capture, bool) and not (isinstance(capture, str) and capture == "auto"):
         raise ValueError(f"capture must be True, False or 'auto', got {capture!r}")
 
 

@@ -49,6 +49,8 @@ def _finite(value: Any, what: str) -> Tensor:
         if array.dtype.kind not in "buif":
             raise DataError(f"{what}: values of type {array.dtype} are not numbers; convert them first")
         array = torch.tensor(to_float32(array) if array.dtype.kind == "f" else array)
+    if array.is_meta:
+        raise DataError(f"{what}: a tensor on the device 'meta' has a shape and no values")
     if array.is_complex():
         raise DataError(f"{what}: complex values are not supported; give their real parts")
     if array.is_floating_point() and not bool(torch.isfinite(array).all()):

@@ -234,7 +234,13 @@ def read(
 
 def _chosen(pair: Pair, name: str, value: Any, site: Site) -> Tensor:
     """A latent that the caller chose, as a tensor of the type of the program's."""
-    tensor = torch.as_tensor(value, device=pair.device)
+    try:
+        tensor = torch.as_tensor(value, device=pair.device)
+        tensor.to(pair.dtype)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(
+            f"latent site {name!r}: the chosen latents must be a tensor of numbers ({error})"
+        ) from error
     if not bool(tensor.isfinite().all()):
         raise ValueError(
             f"latent site {name!r}: the chosen latents hold NaN or infinity: choose finite numbers"
