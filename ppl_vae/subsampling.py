@@ -30,6 +30,7 @@ class Seen:
     full_size: int | None = None
     size: int | None = None
     fixed: bool = False
+    only_looks: bool = False
 
     def require_whole(self) -> None:
         """Raise PairError unless the plate has held each row."""
@@ -49,6 +50,10 @@ class Seen:
         return not self.subsamples or self.rows in (self.full_size, self.size)
 
 
+class _EnoughError(Exception):
+    """Leaves a program whose plate has been seen: its nets need not run."""
+
+
 _seen: ContextVar[Seen | None] = ContextVar("seen", default=None)
 _as_written = SubsampleMessenger._subsample
 
@@ -62,6 +67,8 @@ def _subsample(
         seen.full_size = int(size)
         seen.size = seen.full_size if given is None or given == -1 else int(given)
         seen.fixed = subsample is not None
+        if seen.only_looks:
+            raise _EnoughError
         if subsample is None and seen.rows == seen.full_size:
             subsample_size = None
     return _as_written(name, size, subsample_size, subsample, *rest, **options)
@@ -71,16 +78,18 @@ SubsampleMessenger._subsample = staticmethod(_subsample)  # type: ignore[method-
 
 
 @contextmanager
-def whole_plate(rows: int) -> Iterator[Seen]:
+def whole_plate(rows: int, only_looks: bool = False) -> Iterator[Seen]:
     """Within it a `data` plate of a batch's `rows` data takes all of them, in their order.
 
     Raises:
         PairError: instead of another error, where the plate takes some of the data, and not of that many.
     """
-    seen = Seen(rows)
+    seen = Seen(rows, only_looks=only_looks)
     token = _seen.set(seen)
     try:
         yield seen
+    except _EnoughError:
+        pass
     except Exception as error:
         if seen.fits:
             raise
@@ -118,12 +127,12 @@ def check_rows(particles: Particles, rows: int, whole: bool = False) -> None:
 
 
 def seen_by(pair: Pair, batch: Sequence[Tensor]) -> Seen:
-    """What the pair's programs do with the `data` plate, from one run, which may fail for another reason."""
+    """What the pair's programs do with the `data` plate, from a run up to there, which may fail for another reason."""
     found = Seen(len(batch[0]))
     with questioning(pair, 0, pair.device):
         for program in (pair.guide, pair.model):
             # what is wrong with a program, check_pair says
-            with suppress(Exception), whole_plate(found.rows) as seen, poutine.block():
+            with suppress(Exception), whole_plate(found.rows, only_looks=True) as seen, poutine.block():
                 program(*batch)
             if seen.subsamples or found.full_size is None:
                 found = seen
