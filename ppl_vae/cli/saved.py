@@ -69,5 +69,5 @@ def _data_in_python(run: Path) -> data.DataSet:
             return found
         why += f", which is not what --data {name} alone gives: its options differed"
     raise UsageError(
-        f"{run} was trained in Python, by pv.fit{why}: say with --data (and --load.*) what to judge it on"
+        f"{run} was trained in Python, by pv.fit{why}: give --data (and --load.*), what to judge it on"
     )
