@@ -137,6 +137,57 @@ def test_evaluate_repeats_the_summary(folder, capsys):
     assert "train data of bits: 56 data" in capsys.readouterr().out
 
 
+def test_a_null_among_the_options_is_kept(folder, tmp_path, capsys):
+    """Grey values by `--load.binarise null` were binarised when the run was judged or repeated."""
+    words = [
+        "train",
+        *BARE,
+        "--data",
+        "digits",
+        "--load.binarise",
+        "null",
+        "--epochs",
+        "1",
+        "--evaluate.num_particles",
+        "30",
+    ]
+    assert main([*words, "--run_dir", str(tmp_path / "grey")]) == 0
+    again = ["--config", str(tmp_path / "grey" / COMMAND), "--run_dir", str(tmp_path / "again")]
+    assert main(["train", *again]) == 0
+    judge = ["evaluate", str(tmp_path / "grey"), "--progress", "false", "--evaluate.num_particles", "30"]
+    assert (
+        main(
+            [*judge, "--out", str(tmp_path / "judged"), "--report.figures", "false", "--report.num_data", "0"]
+        )
+        == 0
+    )
+    found = [
+        json.loads((tmp_path / name / "summary.json").read_text()) for name in ("grey", "again", "judged")
+    ]
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_run_is_not_judged_on_what_its_file_has_become(folder, tmp_path, capsys):
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32))
+    words = [
+        "train",
+        *BARE,
+        "--data",
+        str(tmp_path / "rows.npy"),
+        "--epochs",
+        "1",
+        "--run_dir",
+        str(tmp_path / "run"),
+    ]
+    assert main(words) == 0
+    np.save(tmp_path / "rows.npy", np.random.default_rng(1).normal(size=(60, 5)).astype(np.float32))
+    capsys.readouterr()
+    judge = ["evaluate", str(tmp_path / "run"), "--progress", "false", "--evaluate.num_particles", "30"]
+    assert main(judge) == 1
+    assert "no longer what the run was trained on" in capsys.readouterr().err
+    assert main([*judge, "--data", str(tmp_path / "rows.npy")]) == 0
+
+
 def test_sample_gives_pictures_and_numbers(folder):
     assert main(["sample", "run", "--num", "5"]) == 0
     assert (folder / "run/samples.png").read_bytes()[:4] == b"\x89PNG"

@@ -145,7 +145,7 @@ def run(words: Sequence[str]) -> int:
     keep = chosen.clone()
     keep.config = keep.run_dir = None
     keep.trust = []  # whom one trusts is never read from a file
-    text = options.dump(keep)
+    text = options.dump(keep, skip_unset=False)  # a null may be a choice
     with folder.owned():
         if not folder.has(COMMAND):  # a comparison that is refused leaves the command of the one before
             folder.write_text(COMMAND, sealed_text(text))

@@ -184,4 +184,4 @@ def _command(options: Parser, chosen: jsonargparse.Namespace) -> str:
     again.config = again.run_dir = None
     again.trust = []  # whom one trusts is never read from a file
     again.resume = False
-    return sealed_text(options.dump(again))
+    return sealed_text(options.dump(again, skip_unset=False))  # a null may be a choice: --load.binarise null

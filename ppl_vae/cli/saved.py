@@ -38,6 +38,7 @@ def data_of_run(options: jsonargparse.Namespace) -> data.DataSet:
 
     Raises:
         UsageError: for a run that `ppl-vae train` did not make, without `--data`.
+        RunError: where the options of the run give other data by now.
     """
     if options.data is not None:
         return data.load(options.data, **vars(options.load))
@@ -49,9 +50,17 @@ def data_of_run(options: jsonargparse.Namespace) -> data.DataSet:
         load: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in kept["load"].items()
         }
-        return data.load(kept["data"], **load)
+        found = data.load(kept["data"], **load)
     except (YamlError, OSError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path} is damaged ({error}): give --data") from error
+    folder = RunFolder(options.run)
+    known = folder.read_config().get("data") if folder.has(CONFIG) else None
+    if isinstance(known, dict) and any(known.get(part) != now for part, now in data_identity(found).items()):
+        raise RunError(
+            f"{path}: --data {kept['data']} with these options is no longer what the run was trained on: say with "
+            f"--data (and --load.*) what to judge it on"
+        )
+    return found
 
 
 def _data_in_python(run: Path) -> data.DataSet:
