@@ -156,6 +156,10 @@ def make_jobs(
     _check_budget(epochs, seconds, fit_options)
     check_count("judge_particles", judge_particles)
     check_seed(judge_seed, "judge_seed")
+    try:
+        seeds = list(seeds)
+    except TypeError as error:
+        raise ValueError(f"seeds must be whole numbers, such as [0, 1, 2], got {seeds!r}") from error
     if not seeds or len(set(seeds)) != len(seeds) or not all(_is_seed(seed) for seed in seeds):
         raise ValueError(f"seeds must be different whole numbers, one at least, got {list(seeds)}")
     if judge_on is None:

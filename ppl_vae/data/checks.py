@@ -47,6 +47,8 @@ def to_storage(array: Any, what: str) -> Tensor:
         if not array.flags.writeable or any(stride < 0 for stride in array.strides):
             array = array.copy()
         array = torch.from_numpy(array)
+    elif array.is_meta:
+        raise DataError(f"{what}: a tensor on the device 'meta' has a shape and no values")
     elif array.is_complex():
         raise DataError(f"{what}: complex values are not supported; give their real parts")
     elif array.dtype == torch.bool:

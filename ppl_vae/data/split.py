@@ -171,7 +171,7 @@ class Split:
         else:
             device = shuffle_generator.device
             order = torch.randperm(len(self), generator=shuffle_generator, device=device)
-        chunks = order.to(self._home).split(batch_size)
+        chunks = order.to(self._home).split(min(batch_size, max(1, len(self))))
         return chunks[:-1] if drop_last and len(chunks[-1]) < batch_size else chunks
 
     def _pass(self, chunks: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:

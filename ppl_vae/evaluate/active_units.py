@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,7 +87,7 @@ def active_units(
     Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, arXiv:1509.00519, section 5.2.
     """
     check_pair_type(pair)
-    if not threshold >= 0:
+    if not isinstance(threshold, numbers.Real) or not 0 <= threshold < 2**63:
         raise ValueError(f"threshold must be zero or more, got {threshold!r}")
     source = to_data(data, pair)
     batch_size, _ = plan(source, num_particles, batch_size, num_particles, pair.device)

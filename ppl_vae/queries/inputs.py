@@ -24,12 +24,21 @@ def names_of(program: nn.Module, count: int) -> tuple[str, ...]:
     return tuple(each.name for each in found[:count]) if len(found) >= count else ()
 
 
+def check_inputs(inputs: Inputs | None) -> None:
+    """Raise ValueError unless they are values by name."""
+    if inputs is not None and not isinstance(inputs, Mapping):
+        raise ValueError(
+            f"inputs must be values by the model's arguments, such as inputs={{'y': 3}}, got {inputs!r:.80}"
+        )
+
+
 def put(pair: Pair, batch: tuple[Tensor, ...], inputs: Inputs | None) -> tuple[Tensor, ...]:
     """A batch of the model with some of its arguments replaced: by name, (n, ...), or one value for all.
 
     Raises:
         ValueError: for an argument that the model does not have, or a shape that does not fit.
     """
+    check_inputs(inputs)
     if not inputs:
         return batch
     names = names_of(pair.model, len(batch))
@@ -62,6 +71,7 @@ def require_choice(pair: Pair, inputs: Inputs | None) -> None:
 
     An argument that a site observes, and whose values the model reads nowhere else, needs none.
     """
+    check_inputs(inputs)
     blank = pair.blank_batch(2)
     names = names_of(pair.model, len(blank)) or tuple(f"number {number}" for number in range(len(blank)))
     generator = torch.Generator().manual_seed(
@@ -71,7 +81,11 @@ def require_choice(pair: Pair, inputs: Inputs | None) -> None:
         torch.rand(tensor.shape, generator=generator).to(tensor) if tensor.is_floating_point() else tensor
         for tensor in blank
     )
-    few = {name: _first_rows(value, blank[names.index(name)]) for name, value in (inputs or {}).items()}
+    few = {
+        name: _first_rows(value, blank[names.index(name)])
+        for name, value in (inputs or {}).items()
+        if name in names  # `put` refuses the others
+    }
     missing = [
         (names[reading.argument], reading)
         for reading in readings(pair.model, put(pair, filled, few), pair.device)

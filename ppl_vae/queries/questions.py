@@ -25,7 +25,7 @@ from ppl_vae.queries.handlers import (
     run,
     sample_sites,
 )
-from ppl_vae.queries.inputs import Inputs, held, put, require_choice
+from ppl_vae.queries.inputs import Inputs, check_inputs, held, put, require_choice
 from ppl_vae.queries.layout import common_shape, laid_out, placed
 from ppl_vae.sites import Site, Uncondition, check_sites_match
 
@@ -250,6 +250,7 @@ def _chosen(pair: Pair, name: str, value: Any, site: Site) -> Tensor:
 
 
 def _of_like(given: Sequence[str], inputs: Inputs | None) -> list[str]:
+    check_inputs(inputs)
     return [name for name in given if name not in (inputs or {})]
 
 

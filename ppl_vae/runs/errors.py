@@ -56,5 +56,8 @@ def _is_writers(error: BaseException) -> bool:
         return True
     text = str(error)
     return isinstance(error, RuntimeError) and (
-        "PytorchStreamWriter" in text or "unexpected pos" in text or "write failed" in text
+        "PytorchStreamWriter" in text
+        or "unexpected pos" in text
+        or "write failed" in text
+        or "iostream error" in text  # at the very end of a file: basic_ios::clear
     )
