@@ -7,6 +7,7 @@ import os
 import random
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -231,7 +232,7 @@ def test_whatever_a_program_raises_the_surroundings_are_as_before(error, after):
     assert [part.training for part in pair.modules()] == modes
     pair.guide.left = after
     stopped = ""
-    with contextlib.suppress(error):  # Ctrl-C is the end of the training
+    with contextlib.suppress(error, pv.PairError):  # Ctrl-C is the end of the training
         stopped = pv.fit(pair, estimators.ELBO(), X, batch_size=20, progress=False, check=False).stopped
     assert stopped in ("", "interrupted")
     assert Distribution._validate_args is False
@@ -307,3 +308,12 @@ def test_a_child_forked_by_the_thread_that_is_in_goes_on_with_it():
         if child == 0:
             os._exit(0 if not pyro.infer.is_validation_enabled() and isolation._undo else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_nothing_sets_pyros_validation_but_what_puts_all_of_it_back():
+    """`pyro.validation_enabled` leaves torch's validation as Pyro's was."""
+    package = Path(pv.__file__).parent
+    sources = [*package.rglob("*.py"), *(package / "models").glob("*.py"), *(package / "guides").glob("*.py")]
+    assert [
+        path.name for path in sources if "pyro.validation_enabled(" in path.read_text(encoding="utf-8")
+    ] == []

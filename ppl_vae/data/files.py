@@ -91,7 +91,9 @@ def read_csv(path: Path) -> Loaded:
     try:
         with path.open("rb") as start:
             if b"\0" in start.read(4096):  # a line without end, perhaps
-                raise DataError(f"{path} cannot be read as text (it has bytes that are zero); save it as UTF-8")
+                raise DataError(
+                    f"{path} cannot be read as text (it has bytes that are zero); save it as UTF-8"
+                )
         with path.open(newline="", encoding="utf-8-sig") as file:
             filled = (cells for cells in csv.reader(file) if cells)
             first = next(filled, [])

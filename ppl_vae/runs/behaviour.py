@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
 
-from ppl_vae.isolation import questioning
+from ppl_vae.isolation import questioning, validation
 from ppl_vae.pair import Pair
 
 _SEED = 0
@@ -70,7 +69,7 @@ def changed(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> lis
 
 
 def _log_densities(pair: Pair, example: Sequence[Tensor]) -> dict[str, float]:
-    with questioning(pair, _SEED, pair.device), pyro.validation_enabled(False):
+    with questioning(pair, _SEED, pair.device), validation(False):
         guide = poutine.trace(pair.guide).get_trace(*example)
         model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*example)
         return {
