@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ppl_vae.capture.function import Capture, CapturedFunction, can_compile, check_capture
-from ppl_vae.evaluate.batches import Data, datum_size
+from ppl_vae.evaluate.batches import Data
 from ppl_vae.evaluate.loop import Batch, refuse_global_latents
 from ppl_vae.isolation import random_numbers
 from ppl_vae.pair import Pair
 
-# Numbers of data times particles times elements of a datum from which "auto" captures. On a CPU a compiled
-# chunk saves about 1 ns for each; elsewhere the 5 ms of Python and Pyro that a chunk takes. A compilation
-# takes 5 to 20 s.
-WORTH = {"cpu": 2**33}
-WORTH_ELSEWHERE = 2**38
+# Numbers that an evaluation computes, from which "auto" captures. On a CPU a compiled chunk saves a tenth of a
+# nanosecond for each where products of matrices take the time (MNIST, dense nets), and two nanoseconds under a
+# spline flow (10,000 data x 1,000 draws: half an hour for eight minutes); elsewhere the 5 ms of Python and Pyro
+# that a chunk takes. A compilation takes 5 to 20 s.
+WORTH = {"cpu": 85e9}
+WORTH_ELSEWHERE = 2.7e12
+# Fewer data times particles are never worth it, and not worth counting
+LEAST_DRAWS = 2**17
+COUNTED_PARTICLES = 2
 
 
 class LogWeights:
@@ -29,8 +36,8 @@ class LogWeights:
     Args:
         pair: in eval mode.
         data: the batches come from it.
-        capture: "auto" captures what there is much of, a count and no time, so that a result does
-            not depend on the machine's mood.
+        capture: "auto" captures what there is much work in. The work is counted and not timed, so that a
+            result does not depend on the machine's mood.
 
     Raises:
         ValueError: for another `capture`.
@@ -43,6 +50,7 @@ class LogWeights:
         self.captured = CapturedFunction(self._computed, [pair], required=capture is True)
         self._batch_size = 0
         self._example: Batch | None = None
+        self._per_draw = 0.0
 
     def chunks(self, batch: Batch) -> Iterator[Tensor]:
         """The log-weights of one chunk after the other.
@@ -73,9 +81,11 @@ class LogWeights:
             return False
         if self.capture is True:
             return True
-        elements = datum_size(self.data) * batch.chunks.count(size) * size
-        elements *= len(self.data) // self._batch_size * self._batch_size
-        return worth_capturing(elements, batch.pair.device)
+        draws = batch.chunks.count(size) * size * (len(self.data) // self._batch_size) * self._batch_size
+        if draws < LEAST_DRAWS:
+            return False
+        self._per_draw = self._per_draw or work_per_draw(batch)
+        return worth_capturing(draws * self._per_draw, batch.pair.device)
 
     def _computed(self, tensors: Sequence[Tensor], size: int) -> list[Tensor]:
         assert self._example is not None
@@ -84,6 +94,32 @@ class LogWeights:
         return [particles.log_weight]
 
 
-def worth_capturing(elements: int, device: torch.device) -> bool:
-    """Whether so many data times particles times elements of a datum repay the compilation."""
-    return elements >= WORTH.get(device.type, WORTH_ELSEWHERE) and can_compile(device)
+class Work(TorchDispatchMode):
+    """Counts the numbers that torch computes: the elements of all operations' results but views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.numbers += sum(each.numel() for each in tree_leaves(result) if isinstance(each, Tensor))
+        return result
+
+
+def work_per_draw(batch: Batch) -> float:
+    """Numbers computed for one particle of one datum, from a run of two of them."""
+    with random_numbers(0, batch.pair.device):
+        # a program may make what it keeps in its first run
+        particles = batch.draw(COUNTED_PARTICLES)
+        refuse_global_latents(particles, "evaluate.log_likelihood")
+        with Work() as work:
+            particles = batch.draw(COUNTED_PARTICLES, check=False)
+            _ = particles.log_weight  # most of the densities are computed only here
+    return work.numbers / (COUNTED_PARTICLES * len(batch))
+
+
+def worth_capturing(numbers: float, device: torch.device) -> bool:
+    """Whether the computation of so many numbers repays the compilation."""
+    return numbers >= WORTH.get(device.type, WORTH_ELSEWHERE) and can_compile(device)

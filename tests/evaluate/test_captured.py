@@ -12,11 +12,13 @@ import pyro
 import pytest
 import torch
 
-from ppl_vae import Pair, PairError, estimators, evaluate, fit, guides
+from ppl_vae import Pair, PairError, estimators, evaluate, fit, guides, likelihoods, models, nets, priors
 from ppl_vae.capture import CaptureError
 from ppl_vae.capture.function import CapturedFunction
 from ppl_vae.evaluate import captured as module
 from ppl_vae.evaluate.captured import worth_capturing
+from ppl_vae.evaluate.loop import batches
+from ppl_vae.isolation import questioning
 from tests.capture.helpers import PAIRS, images, inputs, needs_compiler, vae
 from tests.capture.test_refusals import AngleModel, VonMisesGuide
 from tests.evaluate.programs import TimeGuide, TimeModel
@@ -151,6 +153,7 @@ def test_global_latents_are_refused_by_name(uncompiled):
 def test_what_cannot_be_captured_says_so_once(uncompiled, monkeypatch):
     pair, x = Pair(AngleModel(), VonMisesGuide()), torch.linspace(-1, 1, 8)
     monkeypatch.setattr(module, "WORTH", {"cpu": 1})
+    monkeypatch.setattr(module, "LEAST_DRAWS", 1)
     monkeypatch.setattr(module, "can_compile", lambda device: True)
     with pytest.warns(UserWarning, match=r"cannot be captured: site 'angle' \(VonMises\)") as caught:
         found = log_likelihood(pair, x, "auto")
@@ -164,7 +167,9 @@ def test_auto_captures_what_there_is_much_of(uncompiled, monkeypatch):
     pair, x = vae(), images()
     log_likelihood(pair, x, "auto")
     assert uncompiled[-1].num_graphs == 0
-    # 30 particles are chunks of 6: 6 data in two full batches, 16 pixels
+    monkeypatch.setattr(module, "LEAST_DRAWS", 1)
+    monkeypatch.setattr(module, "work_per_draw", lambda batch: 16)
+    # 30 particles are chunks of 6: 6 data in two full batches
     for worth, graphs in ((6 * 30 * 16, 1), (6 * 30 * 16 + 1, 0)):
         monkeypatch.setattr(module, "WORTH", {"cpu": worth})
         monkeypatch.setattr(module, "can_compile", lambda device: True)
@@ -177,9 +182,39 @@ def test_auto_captures_what_there_is_much_of(uncompiled, monkeypatch):
 def test_a_count_decides(monkeypatch):
     cpu = torch.device("cpu")
     monkeypatch.setattr(module, "can_compile", lambda device: True)
-    assert worth_capturing(10_000 * 5_000 * 784, cpu)
-    assert not worth_capturing(10_000 * 100 * 784, cpu)
-    assert not worth_capturing(10_000 * 5_000 * 784, SimpleNamespace(type="cuda"))
+    assert worth_capturing(1e11, cpu)
+    assert not worth_capturing(1e10, cpu)
+    assert not worth_capturing(1e11, SimpleNamespace(type="cuda"))
+
+
+def test_auto_counts_the_work_and_not_the_size_of_a_datum(monkeypatch):
+    """Ten million draws under a spline flow prior took a quarter of an hour, since MNIST's pixels alone were counted."""
+    shape, cpu = (1, 28, 28), torch.device("cpu")
+    monkeypatch.setattr(module, "can_compile", lambda device: True)
+
+    def work(prior):
+        model = models.VAE(likelihoods.Bernoulli(), nets.MLPDecoder(40, shape, (300, 300)), 40, prior)
+        pair = Pair(model, guides.MeanField(nets.MLPEncoder(shape, 40, (300, 300))))
+        with questioning(pair, 0, cpu):
+            state = torch.get_rng_state()
+            _, runs = batches(
+                pair,
+                torch.zeros(4, *shape),
+                1000,
+                batch_size=None,
+                chunk=None,
+                progress=False,
+                description="",
+            )
+            found = [module.work_per_draw(batch) for batch in [next(runs)] for _ in range(2)]
+            assert torch.equal(torch.get_rng_state(), state)
+        assert found[0] == found[1]
+        return found[0]
+
+    plain, flow = work(None), work(priors.Flow(40))
+    assert worth_capturing(10_000 * 1000 * flow, cpu)
+    assert not worth_capturing(10_000 * 1000 * plain, cpu)
+    assert worth_capturing(10_000 * 5000 * plain, cpu)
 
 
 MEMORY = """
