@@ -269,6 +269,9 @@ def fit(
                         training.step += 1
                         bar.update()
                     training.epoch += 1
+                    last = training.epoch == epochs
+                    saving = folder is not None and training.epoch % checkpoint_every == 0
+                    step.verify(at_once=last or saving)
                     row: Row = {
                         "epoch": training.epoch,
                         "step": training.step,
@@ -282,7 +285,6 @@ def fit(
                         raise NotFinite(f"the epoch's mean bound is {row['train_bound']}")
                     if not training.is_finite():
                         raise NotFinite("the epoch's last step left parameters that are not finite")
-                    last = training.epoch == epochs
                     if valid is not None and (last or training.epoch % validate_every == 0):
                         means = validate(pair, estimator, valid, seed)
                         row |= {f"valid_{name}": mean for name, mean in means.items()}

@@ -225,6 +225,21 @@ class Step:
         self.captured = None
         warnings.warn(f"the step runs as written, since it cannot be captured: {error}", stacklevel=4)
 
+    def verify(self, at_once: bool = True) -> None:
+        """Hold the captured step against the programs, as they are now; where they differ, the parameters go back.
+
+        Args:
+            at_once: or only if that takes no more than its share of the time.
+
+        Raises:
+            CaptureError: with `capture=True`; with "auto" the steps run as written from here on, after a warning.
+        """
+        try:
+            if self.captured is not None:
+                self.captured.verify(at_once)
+        except CaptureError as error:
+            self._give_up(error)
+
     def _run_captured(self, size: int, run: Callable[[CapturedStep], Tensor]) -> Tensor | None:
         """The loss of a captured step; None where the step is to run as written."""
         if self.captured is None or self.capture_size not in (None, size):

@@ -16,31 +16,36 @@ from ppl_vae.capture import CaptureError
 from ppl_vae.capture.calls import Call
 from ppl_vae.capture.program import CapturedProgram, Loss
 from ppl_vae.capture.pyro_step import Kind
+from ppl_vae.isolation import one_thread
 
 EAGER_STEPS = 1000
 """With `capture="auto"`, so many steps of a shape run as Pyro's own before a graph is made for it."""
 
 
 class SVI(PyroSVI):
-    r"""`pyro.infer.SVI`, with its step run as one compiled graph of tensor operations.
+    r"""`pyro.infer.SVI`, and with `capture=True` its step run as one compiled graph of tensor operations.
 
     Change the import, and nothing else: programs are functions with `pyro.param` and `pyro.module`,
-    `PyroModule`s or `nn.Module`s, parameters stay in Pyro's store, and optimizers are Pyro's. Traced
+    `PyroModule`s or `nn.Module`s, parameters stay in Pyro's store, and optimizers are Pyro's. Recorded
     is what Pyro's step does, so the mathematics is that of the loss that is given.
 
-    Tensors among the arguments, alone or in lists, tuples and dictionaries, are inputs of the graph. Another
-    shape, another value of any other argument, or of a number that the programs can see (an attribute, a
-    global, a closure's), has a graph of its own. Learning rates, schedulers' too, and reloaded parameters
-    are seen.
+    What a captured step promises. Inside the programs only these may change from step to step: tensors
+    (parameters, buffers, arguments, and any other tensor that is changed in place); the other arguments, and the
+    numbers that are attributes of a model or guide that is a module, each value of which has a graph of its own;
+    learning rates, schedulers' too. Any other value of Python's (a global, an entry of a dictionary, what an
+    iterator gives next) is inside the graph, and must stay what it was. To find out whether it did, the programs
+    run twice when a graph is made, with other random numbers, and again after 1, 2, 4, 8, ... and then about every
+    thousand captured steps, in at most 2 % of the time. Where they do not do the same, a `CaptureError` names the
+    line, the old and the new value and the steps, and the parameters and the optimizer are back to where both
+    agreed. `verify()` does so at once: call it before you rely on the last steps.
 
     A step runs as Pyro's own where a graph has no place for it: the first of each shape, which makes the
     parameters and their optimizers; under `torch.no_grad`, autocast or handlers from outside; and after
-    the store was loaded or cleared. What cannot be captured at all runs so from then on, after one warning.
+    the store was loaded or cleared.
 
     A captured step differs from Pyro's in this: its random numbers follow torch's seed, but are others; values
-    are not validated; `grad` is neither read nor filled; of what programs leave in attributes, only tensors
-    that were there already are updated; and statements such as `print` run when the graph is made, and not
-    again.
+    are not validated; `grad` is neither read nor filled; what programs do besides (leave something in an
+    attribute, print) they do when they are recorded, and not at each step.
 
     Args:
         model: a Pyro program.
@@ -49,9 +54,10 @@ class SVI(PyroSVI):
             for each parameter, and clipping.
         loss: of `pyro.infer`, of `ppl_vae.estimators`, or a function as Pyro takes it.
         loss_and_grads: as of Pyro's.
-        capture: "auto" captures a shape that has come a thousand times, and another hundred with the same
-            numbers, so that only long trainings pay for compiling, some 10 to 40 s. True captures each after its
-            first step, and what cannot be captured is an error. False never captures.
+        capture: True captures each shape after its first step, which takes 10 to 40 s of compiling, and what
+            cannot be captured is an error. "auto" captures a shape that has come a thousand times, and where it
+            cannot be captured, or no longer, goes on as Pyro's own after one warning. False, the default, never
+            captures.
 
     Raises:
         CaptureError: from the calls, with `capture=True`: names the site or the line, and the reason.
@@ -82,7 +88,7 @@ class SVI(PyroSVI):
         loss: Any,
         loss_and_grads: Any = None,
         *,
-        capture: bool | Literal["auto"] = "auto",
+        capture: bool | Literal["auto"] = False,
         **kwargs: Any,
     ) -> None:
         if capture not in (True, False, "auto"):
@@ -122,6 +128,18 @@ class SVI(PyroSVI):
         """
         return _numbers(self._run("evaluate_loss", args, kwargs))
 
+    @one_thread
+    def verify(self) -> None:
+        """Hold the captured steps since the last comparison against the programs as they are now.
+
+        Raises:
+            CaptureError: where they are other programs; the parameters and the optimizer are back then.
+        """
+        for captured in self._captured.values():
+            if captured is not None:
+                captured.verify()
+
+    @one_thread
     def _run(self, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         captured = self._captured[kind]
         if captured is None or not _can_be_traced(kind):

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import linecache
+import sysconfig
 import traceback
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyro
 import torch
 from pyro.poutine.messenger import Messenger
+
+Line = tuple[str, int] | None
+"""A file and the number of a line in it."""
 
 # frames of these say how a statement was run, not which one it was
 _MACHINERY = tuple(str(Path(torch.__file__).parent / part) for part in ("_", "fx", "utils", "func", "nn"))
 _MACHINERY += (str(Path(__file__).parent),)
+_LIBRARIES = (
+    str(Path(torch.__file__).parent),
+    str(Path(pyro.__file__).parent),
+    str(Path(__file__).parents[1]),
+    sysconfig.get_path("stdlib"),
+    "<",
+)
 
 
 class CaptureError(RuntimeError):
@@ -32,36 +46,45 @@ class SiteWatch(Messenger):
         self.site = None
 
 
-def explain(error: Exception, watch: SiteWatch) -> CaptureError:
-    """A CaptureError that names the site or the line where tracing failed, and the reason."""
+@cache
+def is_machinery(filename: str) -> bool:
+    """Whether a file's frames only say how a statement was run."""
+    return filename.startswith(_MACHINERY)
+
+
+@cache
+def is_library(filename: str) -> bool:
+    """Whether a file is torch's, Pyro's, Python's or ours."""
+    return filename.startswith(_LIBRARIES)
+
+
+def named(line: Line) -> str:
+    """A line as the beginning of a message; nothing where it is not known."""
+    if line is None:
+        return ""
+    return f"{Path(line[0]).name}:{line[1]}, `{linecache.getline(*line).strip()}`: "
+
+
+def explain(error: Exception, watch: SiteWatch | None = None) -> CaptureError:
+    """A CaptureError that names the site or the line where capturing failed, and the reason."""
+    site = f"site {watch.site}, drawn at " if watch is not None and watch.site else ""
     if isinstance(error, CaptureError):
-        return CaptureError(str(error))
-    while isinstance(error, IndexError) and isinstance(
-        error.__context__, RuntimeError | torch.fx.proxy.TraceError
-    ):
-        error = error.__context__  # torch 2.8 stumbles over an error without arguments
+        return CaptureError(f"{site}{_without_shapes(error)}")
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith(_MACHINERY)]
-    frame = (own or frames)[-1]
-    line = f"{Path(frame.filename).name}:{frame.lineno}, `{frame.line}`"
-    where = f"site {watch.site}, drawn at {line}" if watch.site else line
-    return CaptureError(f"{where}: {_reason(error)}")
+    users = [frame for frame in frames if not is_library(frame.filename)]
+    own = [frame for frame in frames if not is_machinery(frame.filename)]
+    frame = (users or own or frames)[-1]
+    return CaptureError(f"{site}{named((frame.filename, frame.lineno or 0))}{_reason(error)}")
 
 
 def _reason(error: Exception) -> str:
-    kind, text = type(error).__name__, str(error)
-    if kind.startswith(("DataDependent", "GuardOnDataDependent")) or "SymInt" in text:
-        return "the program looks at the values of a tensor, and a captured step knows its shape alone"
-    if kind.startswith("DynamicOutputShape"):
-        return "the shape of a result depends on the values of a tensor"
-    if "ProvenanceTensor" in text:
-        return "TraceGraph_ELBO follows discrete draws by a kind of tensor that cannot be traced"
-    if "convert all Tensors to FakeTensors" in text:
-        return (
-            "a tensor that is no parameter, buffer or attribute of the pair or the estimator takes part; make "
-            "it one, so that a captured step sees it change"
-        )
+    kind, text = type(error).__name__, _without_shapes(error)
     return f"{kind}: {text.strip().splitlines()[0] if text.strip() else 'no message'}"
+
+
+def _without_shapes(error: Exception) -> str:
+    """A message without the table that Pyro's trace appends."""
+    return str(error).split("\nTrace Shapes:")[0].rstrip()
 
 
 def _innermost(fn: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -10,12 +11,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.capture.attributes import Attributes
 from ppl_vae.capture.errors import CaptureError
-from ppl_vae.capture.graph import Backend, Compiled, compile_graph, trace
+from ppl_vae.capture.graph import Backend, compile_graph, lower
+from ppl_vae.capture.held import Held
 from ppl_vae.capture.inductor import require_compiler
 from ppl_vae.capture.numerics import without_denormals
-from ppl_vae.capture.slots import Slots
-from ppl_vae.isolation import random_numbers
+from ppl_vae.capture.recording import record
+from ppl_vae.capture.slots import Slots, look_of
 
 Capture = bool | Literal["auto"]
 Computation = Callable[..., Sequence[Tensor]]
@@ -25,15 +28,15 @@ class CapturedFunction:
     """`function(tensors, *numbers)`, run as a compiled graph: without Python, Pyro or autograd after the first call.
 
     A graph is made for each shape of the tensors and each choice of the numbers. Weights, buffers and
-    every tensor attribute of the modules and objects are read where they are, so a changed one is
-    seen; modes and frozen parameters are noticed and get a graph of their own. Other Python values
-    stay what they were when the graph was made. Noise is fresh at every call, and by default that of
+    every other tensor that takes part are read where they are, so a changed one is seen; modes, frozen
+    parameters and the numbers that are attributes are noticed and get a graph of their own. Other Python
+    values stay what they were when the graph was made; a function in which two runs differ is refused. Noise is fresh at every call, and by default that of
     the function as it is written.
 
     Args:
         function: from a sequence of tensors, and numbers, to some tensors; results have no graph.
-        modules: whose tensors, with those of all their submodules, the function may use.
-        objects: whose own attributes it may use.
+        modules: whose tensors and numbers, with those of all their submodules, are looked up at each call.
+        objects: whose own attributes are looked up too.
         required: raise where the function cannot be captured; else it runs as written from then on,
             after one warning.
         backend: "inductor", or "graph", which does not compile.
@@ -65,7 +68,7 @@ class CapturedFunction:
         self.same_noise = same_noise
         self.seconds = 0.0
         self.why_not = ""
-        self._graphs: dict[Hashable, Compiled] = {}
+        self._graphs: dict[Hashable, Held] = {}
         self._look()
 
     @property
@@ -79,11 +82,11 @@ class CapturedFunction:
             return self.function(tensors, *numbers)
         if not self._slots.current():
             self._look()
-        key = (tuple([_look_of(tensor) for tensor in tensors]), numbers, self._layout, self._guard())
-        compiled = self._graphs.get(key)
-        if compiled is None:
+        key = (tuple([look_of(tensor) for tensor in tensors]), numbers, self._layout, self._guard())
+        held = self._graphs.get(key)
+        if held is None:
             try:
-                compiled = self._capture(tensors, numbers)
+                held = self._capture(tensors, numbers)
             except CaptureError as error:
                 if self.required:
                     raise
@@ -91,43 +94,40 @@ class CapturedFunction:
                 warnings.warn(f"runs as written, since it cannot be captured: {error}", stacklevel=3)
                 return self.function(tensors, *numbers)
             # a first run may have made tensors
-            self._graphs[(*key[:2], self._layout, self._guard())] = compiled
+            self._graphs[(*key[:2], self._layout, self._guard())] = held
+        held.follow(functools.partial(self._program, tensors, numbers), tensors, self._slots)
         with torch.no_grad(), without_denormals():
-            return compiled(*self._slots.tensors, *tensors)
+            return held.compiled(*held.tensors, *tensors)
 
     def _look(self) -> None:
         self._slots = Slots(self.modules, self.objects)
-        self._parts = [part for module in self.modules for part in module.modules()]
-        self._layout = (tuple([_look_of(tensor) for tensor in self._slots.tensors]), self._slots.pattern)
+        self._attributes = Attributes(self.modules, self.objects)
+        self._layout = (self._slots.looks(), self._slots.pattern)
 
     def _guard(self) -> Hashable:
-        modes = tuple([(part.training, len(part._forward_hooks)) for part in self._parts])
-        return modes, tuple([tensor.requires_grad for tensor in self._slots.tensors])
+        return self._attributes.values(), tuple([tensor.requires_grad for tensor in self._slots.tensors])
 
-    def _capture(self, tensors: Sequence[Tensor], numbers: tuple[Hashable, ...]) -> Compiled:
+    def _capture(self, tensors: Sequence[Tensor], numbers: tuple[Hashable, ...]) -> Held:
         started = time.perf_counter()
         devices = [tensor.device for tensor in (*tensors, *self._slots.tensors)]
         device = next((each for each in devices if each.type != "cpu"), torch.device("cpu"))
-        # on real tensors, for what programs find out at their first run and for errors of their own
-        with self._slots.unchanged(), random_numbers(0, device):
-            self.function(tensors, *numbers)
+        run = functools.partial(self._program, tensors, numbers)
+        record(run, tensors, device, 0)  # for what programs find out at their first run
         self._look()
-        everything = [*self._slots.tensors, *tensors]
-        graph = trace(
-            lambda given: self._traced(given, numbers), everything, device, same_noise=self.same_noise
-        )
-        compiled = compile_graph(graph, everything, self.backend, self.same_noise)
-        self.seconds += time.perf_counter() - started
-        return compiled
+        held = Held(run, tensors, device, self._slots, self._attributes.kept)
 
-    def _traced(self, given: list[Tensor], numbers: tuple[Hashable, ...]) -> list[Tensor]:
-        held, data = given[: len(self._slots.tensors)], given[len(self._slots.tensors) :]
-        inside = [
-            tensor.detach().requires_grad_() if real.requires_grad else tensor
-            for tensor, real in zip(held, self._slots.tensors, strict=True)
-        ]
-        with self._slots.holding(inside):
-            return [result.detach() for result in self.function(data, *numbers)]
+        def function(given: list[Tensor]) -> list[Tensor]:
+            outside, data = given[: len(held.tensors)], given[len(held.tensors) :]
+            return list(held.recording.graph()(*data, *outside))
+
+        everything = [*held.tensors, *tensors]
+        graph = lower(function, everything, device, same_noise=self.same_noise)
+        held.compiled = compile_graph(graph, everything, self.backend, self.same_noise)
+        self.seconds += time.perf_counter() - started
+        return held
+
+    def _program(self, tensors: Sequence[Tensor], numbers: tuple[Hashable, ...]) -> list[Tensor]:
+        return [result.detach() for result in self.function(tensors, *numbers)]
 
 
 def can_compile(device: torch.device) -> bool:
@@ -144,7 +144,3 @@ def check_capture(capture: Capture) -> None:
     """Raise ValueError unless it is one."""
     if not isinstance(capture, bool) and not (isinstance(capture, str) and capture == "auto"):
         raise ValueError(f"capture must be True, False or 'auto', got {capture!r}")
-
-
-def _look_of(tensor: Tensor) -> Hashable:
-    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device

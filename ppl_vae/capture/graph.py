@@ -1,11 +1,9 @@
-"""From a function of tensors to a compiled graph: traced on fake tensors, then given to a compiler."""
+"""From recorded operations to a compiled graph: lowered on fake tensors, then given to a compiler."""
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -14,14 +12,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from ppl_vae.capture import inductor
 from ppl_vae.capture.convolutions import Convolutions
-from ppl_vae.capture.errors import CaptureError, SiteWatch, explain
+from ppl_vae.capture.errors import CaptureError, explain
 from ppl_vae.capture.matmul import choose_routes
 from ppl_vae.capture.memory import keep_memory
 from ppl_vae.capture.noise import Noise
 from ppl_vae.capture.numerics import decompositions
 from ppl_vae.capture.rounding import MatmulPrecision, has_products, in_bfloat16, round_factors
 from ppl_vae.capture.threads import without_denormals_anywhere
-from ppl_vae.isolation import validation
 
 WORTH_STEPS = 20_000
 
@@ -33,40 +30,38 @@ Compiled = Callable[..., Sequence[Tensor]]
 aten = torch.ops.aten
 
 
-def trace(
+def lower(
     function: Function, inputs: Sequence[Tensor], device: torch.device, *, same_noise: bool = True
 ) -> fx.GraphModule:
-    """The operations that `function` does with tensors like `inputs`, changes to them included.
+    """The operations of `function` on tensors like `inputs`, changes to them included, as a compiler likes them.
 
     Args:
-        function: from a list of tensors to one.
+        function: from a list of tensors to one; of recorded operations and updates of parameters.
         inputs: tensors like those that it will be called with.
         device: where it runs.
         same_noise: torch's random operators as they are; else on a CPU those of `Noise`, several times
             as fast.
 
     Raises:
-        CaptureError: where the function needs more than the shapes, types and devices of tensors.
+        CaptureError: for an operation that has no form with fixed shapes.
     """
-    watch = SiteWatch()
-    plain = [tensor.detach() for tensor in inputs]
-
-    def watched(*tensors: Tensor) -> list[Tensor]:
-        with watch:
-            return function(list(tensors))
-
     try:
-        with without_value_checks(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             table = decompositions(device)
             if device.type == "cpu":
                 table |= Convolutions().decompositions()
                 if not same_noise:
                     table |= Noise(device).decompositions()
-            make = make_fx(watched, tracing_mode="fake", decomposition_table=table)
-            graph: fx.GraphModule = make(*plain)
+            make = make_fx(
+                lambda *tensors: function(list(tensors)),
+                tracing_mode="fake",
+                decomposition_table=table,
+                _allow_non_fake_inputs=True,  # a recording's constants
+            )
+            graph: fx.GraphModule = make(*[tensor.detach() for tensor in inputs])
     except Exception as error:
-        raise explain(error, watch) from error
+        raise explain(error) from error
     # a plain list of placeholders, without the pytree of the traced function's signature
     graph.graph.set_codegen(fx.graph.CodeGen())
     graph.graph.eliminate_dead_code()
@@ -84,11 +79,11 @@ def compile_graph(
     """A function of the inputs, one argument each.
 
     Args:
-        graph: from `trace`.
+        graph: from `lower`.
         inputs: tensors to compile for; on a CPU they serve to time the matrix products.
         backend: "inductor" compiles; "graph" runs the traced operations one by one.
         same_noise: on a GPU, draw with torch's own generators, as the eager step does; Inductor's random
-            numbers are faster, as good, and others. On a CPU, `trace` has seen to it.
+            numbers are faster, as good, and others. On a CPU, `lower` has seen to it.
         matmul_precision: of the factors of matrix products and convolutions, see `rounding`.
 
     Raises:
@@ -152,29 +147,3 @@ def worth_capturing(steps: int, device: torch.device) -> bool:
     except CaptureError:
         return False
     return True
-
-
-@contextmanager
-def without_value_checks() -> Iterator[None]:
-    """Pyro without its looks at values: validation, warnings of NaN, tensors turned into numbers."""
-    replaced = {"warn_if_nan": _as_it_is, "torch_item": _detached}
-    found: list[tuple[Any, str, Any]] = []
-    for name, module in list(sys.modules.items()):
-        if name.startswith("pyro."):
-            found += [(module, key, vars(module)[key]) for key in replaced if key in vars(module)]
-    for module, key, _ in found:
-        setattr(module, key, replaced[key])
-    try:
-        with validation(False):
-            yield
-    finally:
-        for module, key, original in found:
-            setattr(module, key, original)
-
-
-def _as_it_is(value: Any, *args: Any, **kwargs: Any) -> Any:
-    return value
-
-
-def _detached(value: Any) -> Any:
-    return value.detach() if isinstance(value, Tensor) else value

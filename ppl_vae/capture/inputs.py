@@ -1,16 +1,16 @@
-"""Everything that a captured step reads and changes, found anew where it stands, in one fixed order."""
+"""Everything that a captured step of `fit` reads and changes, found anew where it stands, in one fixed order."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.capture.attributes import Attributes
 from ppl_vae.capture.errors import CaptureError
 from ppl_vae.capture.moves import Moves
-from ppl_vae.capture.slots import Slots
+from ppl_vae.capture.slots import Slots, look_of
 
 MAX_TERMS = 64
 
@@ -27,10 +27,10 @@ class Inputs:
         CaptureError: for an optimizer that has no captured update.
 
     Attributes:
-        tensors: all of them, in the order that `unpack` knows.
-        slots: those that stand in modules.
+        slots: the tensors that stand in modules.
         moves: the optimizer's update.
         sums: (MAX_TERMS,) float64, the sums of the logged terms.
+        attributes: the numbers that stand in modules and in the estimator.
         layout: what a graph takes for granted of the tensors.
     """
 
@@ -45,19 +45,17 @@ class Inputs:
         """Find everything where it stands now."""
         objective = self.objective
         roots = [objective, *objective.penalties.values()]
-        self.modules = [part for root in roots for part in root.modules()]
         self.slots = Slots(roots, [self.estimator, objective.kl_weight])
+        self.attributes = Attributes(roots, [self.estimator])
         self._kl_weight = objective.kl_weight
-        self.place = {id(tensor): place for place, tensor in enumerate(self.slots.tensors)}
-        self.moves = Moves([self.optimizer], self.place)
+        self.moves = Moves([self.optimizer], self.slots.number)
         self.parameters = self.moves.parameters
         self.device = self.parameters[0].device
         if self.device.type == "mps":
             raise CaptureError("device mps has no float64, in which the terms are summed")
         if self.sums is None:
             self.sums = torch.zeros(MAX_TERMS, dtype=torch.float64, device=self.device)
-        self.tensors = [*self.slots.tensors, *self.moves.tensors, self.sums]
-        looks = tuple((each.shape, each.stride(), each.dtype, each.device) for each in self.tensors)
+        looks = self.slots.looks(), tuple([look_of(tensor) for tensor in self.moves.tensors])
         self.layout = (looks, self.slots.pattern, self.moves.layout)
 
     def follow(self) -> bool:
@@ -72,17 +70,18 @@ class Inputs:
 
     def guard(self) -> tuple[Any, ...]:
         """The Python values that a graph has inside: it is right for these alone."""
-        numbers = (int, float, str, bool)
         return (
-            tuple([(part.training, len(part._forward_hooks)) for part in self.modules]),
+            self.attributes.values(),
             tuple([parameter.requires_grad for parameter in self.parameters]),
             self.parameters[0].dtype,
             self.parameters[0].device,
             self.moves.guard(),
-            tuple([value for value in vars(self.estimator).values() if isinstance(value, numbers)]),
         )
 
-    def unpack(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], Tensor, list[Tensor]]:
-        """(slots' tensors, the optimizer's, the sums, the data) of what a traced step is called with."""
-        held, state = len(self.slots.tensors), len(self.slots.tensors) + len(self.moves.tensors)
-        return list(tensors[:held]), list(tensors[held:state]), tensors[state], list(tensors[state + 1 :])
+    def kept(self) -> tuple[list[Tensor], Any]:
+        """All that steps change: tensors, and numbers of the optimizer's."""
+        return [*self.slots.tensors, *self.moves.tensors], self.moves.kept()
+
+    def put_back(self, numbers: Any) -> None:
+        """Set the numbers of `kept`."""
+        self.moves.put_back(numbers)

@@ -176,6 +176,20 @@ class Moves:
         moved = Moved(tuple(decayed), tuple(counters))
         return new, self._advanced(numbers, moved), moved
 
+    def kept(self) -> tuple[list[float], list[int]]:
+        """The numbers in Python that steps change: learning rates that decay by themselves, and counts of steps."""
+        rates = [group.options["lr"] for group in self._groups if group.decay() is not None]
+        return rates, [state["step"] for _, state in self._counted]
+
+    def put_back(self, numbers: tuple[list[float], list[int]]) -> None:
+        """Set them to what they were."""
+        decaying = [group for group in self._groups if group.decay() is not None]
+        for group, rate in zip(decaying, numbers[0], strict=True):
+            group.options["lr"] = rate
+        for (_, state), count in zip(self._counted, numbers[1], strict=True):
+            state["step"] = count
+        self.follow()
+
     def advance(self, moved: Moved) -> None:
         """The numbers in Python after a step of a graph, which has changed the tensor alike."""
         for index in moved.groups:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,13 +13,14 @@ import torch
 from pyro.infer import SVI as PyroSVI
 from torch import Tensor
 
-from ppl_vae.capture.calls import Call, Numbers, changing
+from ppl_vae.capture.calls import Call, Numbers, check_changing
 from ppl_vae.capture.errors import CaptureError
-from ppl_vae.capture.graph import Backend, Compiled, compile_graph, trace
+from ppl_vae.capture.graph import Backend, compile_graph, lower
+from ppl_vae.capture.guard import Guard
+from ppl_vae.capture.held import Held
 from ppl_vae.capture.moves import Moved
 from ppl_vae.capture.numerics import without_denormals
-from ppl_vae.capture.pyro_step import Kind, PyroStep, Traced
-from ppl_vae.capture.surroundings import no_random_numbers_outside
+from ppl_vae.capture.pyro_step import Kind, PyroStep
 
 Loss = Tensor | tuple[Tensor, ...]
 
@@ -29,7 +31,7 @@ MAX_MISSES = 2
 
 
 class _Graph(NamedTuple):
-    run: Compiled
+    held: Held
     moved: Moved
     kind: type | None  # of the tuple that the loss is
 
@@ -55,11 +57,11 @@ class _Shape:
 class CapturedProgram:
     """What `svi.step`, or `svi.evaluate_loss`, does, as graphs of tensor operations that are compiled.
 
-    Traced is Pyro's own code, the loss's `loss_and_grads` with its backward passes, so whatever loss can
-    be traced has its own mathematics. Parameters stay in Pyro's store and the optimizers' state with
+    Recorded is Pyro's own code, the loss's `loss_and_grads` with its backward passes, so whatever loss can
+    be recorded has its own mathematics. Parameters stay in Pyro's store and the optimizers' state with
     the optimizers: both are read and changed where they are. A graph is made for each shape of the
-    arguments' tensors, each value of the other arguments, and each value of the numbers that the
-    programs can reach (see `Reach`).
+    arguments' tensors, each value of the other arguments, and each value of the numbers that are attributes
+    of the programs, where they are modules. Other values of Python's may not change: see `Guard`.
 
     Args:
         svi: whose programs, optimizer and loss.
@@ -85,6 +87,7 @@ class CapturedProgram:
         self._layout = -1
         self._names: list[str] = []
         self._step: PyroStep | None = None
+        self._guard: Guard | None = None
 
     @property
     def graphs(self) -> int:
@@ -113,7 +116,7 @@ class CapturedProgram:
             shape.count += 1
             return None
         if call.numbers not in shape.used:
-            _check_changing([*shape.used, call.numbers])
+            check_changing([*shape.used, call.numbers], MAX_VALUES)
             return None
         step = self._follow()
         if step is None:
@@ -129,11 +132,26 @@ class CapturedProgram:
                 return None
             graph = self._graphs[key] = self._capture(call, step)
         shape.misses = 0
+        held, guard = graph.held, self._guard
+        assert guard is not None
+        held.follow(functools.partial(step.program, call), call.tensors, step.slots)
+        guard.before_step()
+        moving = step.moves.tensors if step.moves is not None else []
         with torch.no_grad(), without_denormals():
-            losses = graph.run(*step.tensors, *call.tensors)
+            losses = held.compiled(*held.tensors, *step.resting(held), *moving, *call.tensors)
         if step.moves is not None:
             step.moves.advance(graph.moved)
+        guard.after_step(held)
         return losses[0] if graph.kind is None else graph.kind(losses)
+
+    def verify(self) -> None:
+        """Hold the graphs that ran against the program now; see `Guard`.
+
+        Raises:
+            CaptureError: where they differ; parameters and optimizer are then back to where both last agreed.
+        """
+        if self._guard is not None:
+            self._guard.compare()
 
     def _follow(self) -> PyroStep | None:
         """Everything as it stands now; None where no parameter is there."""
@@ -145,6 +163,9 @@ class CapturedProgram:
             # a number in its place, since it is looked up at every step
             self._layout = self._layouts.setdefault(step.layout, len(self._layouts))
             self._step = step
+            if self._guard is None:
+                self._guard = Guard(step, self._graphs)
+            self._guard.renew(step)
         if self._step.moves is not None:
             self._step.moves.follow()
         return self._step
@@ -163,40 +184,41 @@ class CapturedProgram:
         """Leave a call to Pyro's own step, which makes what is missing; CaptureError where it does not."""
         shape.misses += 1
         if shape.misses > MAX_MISSES:
-            missing = shape.used[call.numbers] - set(self._names)
-            raise CaptureError(f"parameter {min(missing)!r} is another tensor after every step")
+            missing = sorted(shape.used[call.numbers] - set(self._names))
+            what = f"parameter {missing[0]!r} is another tensor after every step" if missing else "no parameter"
+            raise CaptureError(what)
 
     def _due(self, key: Hashable, shape: _Shape, call: Call, step: PyroStep, after: int) -> bool:
         """Whether the time for a graph has come; CaptureError where number after number would need one."""
         if key not in shape.runs:
-            shape.numbers.append((*call.numbers, *step.numbers))
-            _check_changing(shape.numbers)
+            shape.numbers.append((*call.numbers, *step.attributes.named()))
+            check_changing(shape.numbers, MAX_VALUES)
         shape.runs[key] = shape.runs.get(key, 0) + 1
         return shape.runs[key] > after
 
     def _capture(self, call: Call, step: PyroStep) -> _Graph:
         started = time.perf_counter()
         step.check()
-        everything = [*step.tensors, *call.tensors]
-        device = everything[0].device if everything else torch.device("cpu")
-        found: list[Traced] = []
+        device = next((each.device for each in (*step.slots.tensors, *call.tensors)), torch.device("cpu"))
+        run = functools.partial(step.program, call)
+        held = Held(run, call.tensors, device, step.slots, step.attributes.kept)
+        found, resting, moved = step.found, step.resting(held), Moved()
+        moving = step.moves.tensors if step.moves is not None else []
+        inside = [*held.tensors, *resting]
 
-        def traced(tensors: list[Tensor]) -> list[Tensor]:
-            found.append(step.traced(call, tensors))
-            return found[-1].losses
+        def function(tensors: list[Tensor]) -> list[Tensor]:
+            nonlocal moved
+            given, rest = tensors[: len(inside)], tensors[len(inside) :]
+            state, data = rest[: len(moving)], rest[len(moving) :]
+            results = held.recording.graph()(*data, *given[: len(held.tensors)])
+            if self.kind == "step":
+                weights = {step.slots.number.get(id(real), -1): each for real, each in zip(inside, given, strict=True)}
+                with torch.no_grad():
+                    moved = step.move(found, results[found.losses :], weights, state)
+            return list(results[: found.losses])
 
-        with no_random_numbers_outside():
-            graph = trace(traced, everything, device, same_noise=self.same_noise)
-        compiled = compile_graph(graph, everything, self.backend, self.same_noise)
+        everything = [*inside, *moving, *call.tensors]
+        graph = lower(function, everything, device, same_noise=self.same_noise)
+        held.compiled = compile_graph(graph, everything, self.backend, self.same_noise)
         self.seconds += time.perf_counter() - started
-        return _Graph(compiled, found[-1].moved, found[-1].kind)
-
-
-def _check_changing(numbers: Sequence[Numbers]) -> None:
-    """Raise CaptureError where graph after graph would be made for numbers that keep changing."""
-    if len(numbers) > MAX_VALUES:
-        names = changing(numbers) or ["what an optimizer may do"]
-        raise CaptureError(
-            f"{', '.join(names)} keeps changing, and each value would need a graph of its own: make it a "
-            f"0-d tensor"
-        )
+        return _Graph(held, moved, found.kind)

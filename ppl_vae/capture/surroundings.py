@@ -1,25 +1,52 @@
-"""What stands around Pyro's own step while it is traced."""
+"""What stands around a program while it is recorded: no looks at values, and the same parameters afterwards."""
 
 from __future__ import annotations
 
+import pickle
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyro
 import torch
-from pyro.poutine.indep_messenger import IndepMessenger
-from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ppl_vae.capture.errors import CaptureError
+from ppl_vae.capture.errors import CaptureError, Line, is_library, named
+from ppl_vae.isolation import validation
 
-_INFER = str(Path(pyro.__file__).parent / "infer")
+_LOSSES = (str(Path(pyro.__file__).parent / "infer"), str(Path(__file__).parents[1] / "estimators"))
+_READS = (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__format__, Tensor.data_ptr)
+
+
+class ValueWatch(TorchFunctionMode):
+    """Refuses the looks at values that torch does not dispatch; the losses' own `item` stays a tensor.
+
+    Args:
+        is_constant: whether a tensor is made of Python's values alone, so that one may look.
+    """
+
+    def __init__(self, is_constant: Callable[[Tensor], bool]) -> None:
+        super().__init__()
+        self._is_constant = is_constant
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.item and sys._getframe(1).f_code.co_filename.startswith(_LOSSES):
+            return args[0].detach()
+        if func in _READS and not self._is_constant(args[0]):
+            raise CaptureError(
+                f"{named(_callers_line())}the program looks at the values of a tensor, and a captured step "
+                f"knows its shape alone"
+            )
+        if func is Tensor.__repr__:
+            with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
+                return func(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager
@@ -42,67 +69,58 @@ def same_store() -> Iterator[None]:
 
 @contextmanager
 def no_random_numbers_outside() -> Iterator[None]:
-    """CaptureError for random numbers of Python's or NumPy's, and for seeds: in a graph they would stand still."""
+    """CaptureError for random numbers of Python's or NumPy's: in a graph they would stand still."""
     numpy_state = np.random.get_state()  # noqa: NPY002  the generator that programs draw from
-    python_state, torch_state = random.getstate(), torch.get_rng_state()
-    torch.rand(())  # a state that no seed leads back to
-    moved = torch.get_rng_state()
+    python_state = random.getstate()
     drawn = ""
     try:
         yield
         if random.getstate() != python_state:
-            drawn = "draws from Python's random numbers"
-        elif repr(np.random.get_state()) != repr(numpy_state):  # noqa: NPY002
-            drawn = "draws from NumPy's random numbers"
-        elif not torch.equal(torch.get_rng_state(), moved):
-            drawn = "seeds torch's random numbers"
+            drawn = "Python's"
+        elif pickle.dumps(np.random.get_state()) != pickle.dumps(numpy_state):  # noqa: NPY002
+            drawn = "NumPy's"
     finally:
         np.random.set_state(numpy_state)  # noqa: NPY002
         random.setstate(python_state)
-        torch.set_rng_state(torch_state)
     if drawn:
-        raise CaptureError(f"a program {drawn}, which a captured step would not do")
-
-
-class ItemsAsTensors(TorchFunctionMode):
-    """Pyro's losses turn their results into numbers by `item`; traced, they stay tensors."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is Tensor.item and sys._getframe(1).f_code.co_filename.startswith(_INFER):
-            return args[0].detach()
-        return func(*args, **(kwargs or {}))
+        raise CaptureError(f"a program draws from, or seeds, {drawn} random numbers, which a captured step would not do")
 
 
 @contextmanager
-def shapes_alone() -> Iterator[None]:
-    """No looks at values: none by distributions made earlier; and plates count without a tensor's help."""
-    draw, count = _Subsample.sample, IndepMessenger.__iter__
+def at_recording() -> Iterator[None]:
+    """Pyro and torch without looks at values: validation, warnings of NaN, tensors turned into numbers."""
+    found = [(owner, key, new, vars(owner)[key]) for owner, key, new in _looks_at_values(len(sys.modules))]
+    # distributions that were made earlier have their own idea of whether to validate
     validate = torch.distributions.Distribution._validate_sample
-    whole: dict[int, tuple[Tensor, range]] = {}
-
-    def drawn(self: Any, *args: Any) -> Tensor:
-        indices: Tensor = draw(self, *args)
-        if self.subsample_size is None or self.subsample_size >= self.size:
-            whole[id(indices)] = indices, range(self.size)
-        return indices
-
-    def counted(self: Any) -> Iterator[Any]:
-        _, indices = whole.get(id(self._indices), (None, self._indices))
-        given, self._indices = self._indices, indices
-        try:
-            yield from count(self)
-        finally:
-            self._indices = given
-
-    changed: list[tuple[Any, str, Any, Any]] = [
-        (_Subsample, "sample", drawn, draw),
-        (IndepMessenger, "__iter__", counted, count),
-        (torch.distributions.Distribution, "_validate_sample", lambda *_: None, validate),
-    ]
-    for kind, name, new, _ in changed:
-        setattr(kind, name, new)
+    found.append((torch.distributions.Distribution, "_validate_sample", lambda *_: None, validate))
+    for owner, key, new, _ in found:
+        setattr(owner, key, new)
     try:
-        yield
+        with validation(False):
+            yield
     finally:
-        for kind, name, _, old in changed:
-            setattr(kind, name, old)
+        for owner, key, _, old in found:
+            setattr(owner, key, old)
+
+
+@lru_cache(maxsize=1)
+def _looks_at_values(_: int) -> list[tuple[Any, str, Any]]:
+    """Where Pyro's modules have the functions that turn tensors into numbers, and what stands in for each."""
+    new = {"warn_if_nan": _as_it_is, "torch_item": _detached}
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith("pyro.")]
+    return [(module, key, new[key]) for module in modules for key in new if key in vars(module)]
+
+
+def _callers_line() -> Line:
+    frame = sys._getframe(2)
+    while frame.f_back is not None and is_library(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+def _as_it_is(value: Any, *args: Any, **kwargs: Any) -> Any:
+    return value
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value

@@ -1,0 +1,106 @@
+"""Two recordings of one program, held against each other operation by operation and constant by constant."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppl_vae.capture.errors import CaptureError, Line, named
+from ppl_vae.capture.recording import Recording, Ref
+
+
+def settle(first: Recording, second: Recording) -> None:
+    """Hold two runs of one program against each other, and make constants of what each of them made anew.
+
+    A tensor from elsewhere that is the same object in both is an input of the graph; one that is another
+    object, of the same values, was made by the program of Python's or NumPy's numbers.
+
+    Raises:
+        CaptureError: where they differ; names the line and both values.
+    """
+    if first.random is not None and second.random is not None and torch.equal(first.random, second.random):
+        raise CaptureError("a program seeds torch's random numbers, which a captured step would not do")
+    for number, tensor in list(first.externals.items()):
+        other = second.externals.get(number)
+        if other is not None and other is not tensor:
+            for each in (first, second):
+                each.constants[number] = each.externals.pop(number).detach().clone()
+    if (found := difference(first, second)) is not None:
+        raise CaptureError(
+            f"{found}, in two runs one after the other: what changes from step to step must be a tensor that "
+            f"is an argument, a buffer or a parameter, changed in place"
+        )
+
+
+def difference(first: Recording, second: Recording) -> str | None:
+    """Where the second run differs from the first: line, old and new value; None where it does not."""
+    for number, constant in first.constants.items():
+        now = second.constants.get(number, second.externals.get(number))
+        if now is None or not _equal_tensors(constant, now):
+            where = named(_line_using(first, number))
+            return f"{where}a value was {_shown(constant)} and is {_shown(now)}"
+    for number, tensor in first.externals.items():
+        if second.externals.get(number) is not tensor:
+            where = named(_line_using(first, number))
+            return f"{where}a tensor of shape {tuple(tensor.shape)} is another object"
+    for one, two in zip(first.entries, second.entries):
+        if one.op is not two.op:
+            return f"{named(one.line or two.line)}the operation was {one.op} and is {two.op}"
+        if (pair := _first_difference((one.args, one.kwargs), (two.args, two.kwargs))) is not None:
+            return f"{named(one.line or two.line)}a value of {one.op} was {pair[0]} and is {pair[1]}"
+    if len(first.entries) != len(second.entries) or first.outputs != second.outputs:
+        longer = max(first.entries, second.entries, key=len)
+        rest = longer[min(len(first.entries), len(second.entries)) :]
+        where = named(next((entry.line for entry in rest if entry.line), None))
+        return f"{where}there were {len(first.entries)} operations and are {len(second.entries)}"
+    return None
+
+
+def _first_difference(one: Any, two: Any) -> tuple[Any, Any] | None:
+    """The first place where two nested tuples of arguments differ: its two values."""
+    if isinstance(one, tuple) and isinstance(two, tuple) and not isinstance(one, Ref):
+        if len(one) != len(two) or isinstance(two, Ref):
+            return one, two
+        for left, right in zip(one, two, strict=True):
+            if (found := _first_difference(left, right)) is not None:
+                return found
+        return None
+    if isinstance(one, Ref) and isinstance(two, Ref):
+        return None if one == two else (f"tensor {one.number}", f"tensor {two.number}")
+    same = one is two or (type(one) is type(two) and (one == two or _both_nan(one, two)))
+    return None if same else (one, two)
+
+
+def _both_nan(one: Any, two: Any) -> bool:
+    return isinstance(one, float) and math.isnan(one) and math.isnan(two)
+
+
+def _equal_tensors(one: Tensor, two: Tensor) -> bool:
+    if (one.shape, one.dtype, one.device) != (two.shape, two.dtype, two.device):
+        return False
+    return torch.equal(one, two) or bool(((one == two) | ((one != one) & (two != two))).all())
+
+
+def _line_using(recording: Recording, number: int) -> Line:
+    """The first line on which a tensor takes part."""
+    for entry in recording.entries:
+        if _mentions(entry.args, number) or _mentions(entry.kwargs, number):
+            return entry.line
+    return None
+
+
+def _mentions(noted: Any, number: int) -> bool:
+    if isinstance(noted, Ref):
+        return noted.number == number
+    return isinstance(noted, tuple) and any(_mentions(each, number) for each in noted)
+
+
+def _shown(value: Tensor | None) -> str:
+    if value is None:
+        return "nothing"
+    if value.numel() == 1:
+        return repr(value.item())
+    return f"{value.flatten()[:4].tolist()}{'...' if value.numel() > 4 else ''} of shape {tuple(value.shape)}"

@@ -1,0 +1,113 @@
+"""Guard: a captured step held against the program while it runs, and what happens where they part."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from ppl_vae.capture.errors import CaptureError
+from ppl_vae.capture.held import Held
+
+EVERY = 1000
+"""Steps between two comparisons, when the first ones (after 1, 2, 4, 8, ... steps) are done."""
+SHARE = 0.02
+"""Of the time since the first capture, what comparisons may take at most."""
+
+
+class State(Protocol):
+    """What captured steps change: tensors, and numbers that the optimizer keeps in Python."""
+
+    def kept(self) -> tuple[list[Tensor], Any]: ...
+    def put_back(self, numbers: Any) -> None: ...
+
+
+class Guard:
+    """Records the program again after 1, 2, 4, 8, ... captured steps, and then every thousand.
+
+    Where the recording differs from the one that was compiled, the parameters, the optimizer and the buffers go back to where
+    they last were when both agreed, and a CaptureError names the line, the two values, and the steps.
+
+    Args:
+        state: what the steps change.
+        graphs: all that were made, which are dropped then.
+
+    Attributes:
+        seconds: that comparing has taken.
+        share: of the time since the first capture, that it may take; a comparison that would be too early for
+            it waits.
+    """
+
+    def __init__(self, state: State, graphs: dict[Any, Any]) -> None:
+        self._state = state
+        self._graphs = graphs
+        self.seconds = 0.0
+        self.share = SHARE
+        self._started = time.perf_counter()
+        self._steps = self._known_good = 0
+        self._next = 1
+        self._ran: dict[int, Held] = {}
+        self._kept: tuple[list[Tensor], list[Tensor], Any] | None = None
+
+    def before_step(self) -> None:
+        """Keep the state that the first steps of all start from."""
+        if self._kept is None:
+            self._keep()
+
+    def after_step(self, graph: Held) -> None:
+        """Count a step of a graph, and compare where the time has come.
+
+        Raises:
+            CaptureError: where the program is another one than when the graph was made.
+        """
+        self._steps += 1
+        self._ran[id(graph)] = graph
+        if self._steps >= self._next:
+            self.compare(at_once=False)
+
+    def compare(self, at_once: bool = True) -> None:
+        """Compare all graphs that ran since the last time; where there is no hurry, if that is not too early.
+
+        Raises:
+            CaptureError: as of `after_step`.
+        """
+        if not self._ran or not (at_once or self._can_afford()):
+            return
+        started = time.perf_counter()
+        for graph in self._ran.values():
+            if (found := graph.difference(self._steps + 1)) is not None:
+                raise self._gone_back(found)
+        self._ran.clear()
+        self._known_good = self._steps
+        self._next = min(2 * self._steps, self._steps + EVERY)
+        self._keep()
+        self.seconds += time.perf_counter() - started
+
+    def renew(self, state: State) -> None:
+        """The state is another one now, as after weights were loaded: nothing before it is to come back."""
+        self._state, self._kept, self._known_good = state, None, self._steps
+
+    def _can_afford(self) -> bool:
+        return self.seconds <= self.share * (time.perf_counter() - self._started)
+
+    def _keep(self) -> None:
+        tensors, numbers = self._state.kept()
+        self._kept = tensors, [each.detach().clone() for each in tensors], numbers
+
+    def _gone_back(self, found: str) -> CaptureError:
+        first, last = self._known_good + 1, self._steps
+        if self._kept is not None:
+            tensors, values, numbers = self._kept
+            for tensor, value in zip(tensors, values, strict=True):
+                tensor.detach().copy_(value)
+            self._state.put_back(numbers)
+        self._ran.clear()
+        self._graphs.clear()
+        self._steps, self._next = self._known_good, self._known_good + 1
+        steps = f"captured step {first}" if first == last else f"captured steps {first} to {last}"
+        return CaptureError(
+            f"{found}, since the step was captured: {steps} may have gone on with the old one, and the parameters "
+            f"and the optimizer are back to where they were before. What changes from step to step must be a "
+            f"tensor that is an argument, a buffer or a parameter, changed in place; or train without capture"
+        )

@@ -1,0 +1,67 @@
+"""Held: a compiled graph with the recording that it was made of, so that both can be held against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from ppl_vae.capture.comparing import difference, settle
+from ppl_vae.capture.errors import CaptureError
+from ppl_vae.capture.graph import Compiled
+from ppl_vae.capture.recording import Recording, Run, record
+from ppl_vae.capture.slots import Slots
+from ppl_vae.capture.surroundings import no_random_numbers_outside
+
+Kept = Callable[[], AbstractContextManager[None]]
+
+
+class Held:
+    """A program that was recorded, and the graph that was compiled of it.
+
+    It runs twice for that, with other random numbers: what differs would be wrong in a graph.
+
+    Args:
+        run: the program on the inputs; what it gives are tensors.
+        inputs: tensors that differ from call to call.
+        device: where it runs.
+        slots: where tensors stand that may be replaced by others of the same look.
+        kept: what keeps Python's values as they are meanwhile, and refuses that they change.
+
+    Raises:
+        CaptureError: for what cannot be captured.
+
+    Attributes:
+        recording: of the first run.
+        compiled: set by whoever compiles it.
+    """
+
+    compiled: Compiled
+
+    def __init__(
+        self, run: Run, inputs: Sequence[Tensor], device: torch.device, slots: Slots, kept: Kept
+    ) -> None:
+        self._device, self._kept = device, kept
+        with no_random_numbers_outside(), kept():
+            self.recording, second = (record(run, inputs, device, seed) for seed in (0, 1))
+        settle(self.recording, second)
+        self._places: list[int | Tensor] = [
+            slots.number.get(id(tensor), tensor) for tensor in self.recording.externals.values()
+        ]
+        self.follow(run, inputs, slots)
+
+    def follow(self, run: Run, inputs: Sequence[Tensor], slots: Slots) -> None:
+        """The call that is to be recorded next, and the tensors that take part from now on."""
+        self._run, self._inputs = run, inputs
+        self.tensors = [slots.tensors[each] if isinstance(each, int) else each for each in self._places]
+
+    def difference(self, seed: int) -> str | None:
+        """Where the program now differs from the one that was recorded; None where it does not."""
+        self.recording.externals = dict(zip(self.recording.externals, self.tensors, strict=True))
+        try:
+            with no_random_numbers_outside(), self._kept():
+                return difference(self.recording, record(self._run, self._inputs, self._device, seed))
+        except CaptureError as error:
+            return str(error)

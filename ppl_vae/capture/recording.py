@@ -1,0 +1,264 @@
+"""Recording: what a program does to tensors, written down while it runs, to be compiled or compared with later."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from ppl_vae.capture.errors import CaptureError, Line, SiteWatch, explain, is_library, is_machinery, named
+from ppl_vae.capture.surroundings import ValueWatch, at_recording
+from ppl_vae.isolation import random_numbers
+
+aten = torch.ops.aten
+Run = Callable[[], Sequence[Tensor]]
+
+_LIFTED = (aten.lift_fresh.default, aten.lift_fresh_copy.default)
+_READ_INSIDE = (aten._pack_padded_sequence.default,)
+"""Operators that look at values and do not say so."""
+_LOOKS = "the program looks at the values of a tensor, and a captured step knows its shape alone"
+_SHAPES = "the shape of a result depends on the values of a tensor"
+
+
+class Ref(NamedTuple):
+    """The number of a tensor in a recording: in the order in which they were first seen."""
+
+    number: int
+
+
+class Entry(NamedTuple):
+    """One operation: its operator, arguments with a `Ref` for each tensor, the results, and the line it is on."""
+
+    op: Any
+    args: tuple[Any, ...]
+    kwargs: tuple[tuple[str, Any], ...]
+    results: Any
+    line: Line
+
+
+@dataclass
+class Recording:
+    """The operations of one run.
+
+    Attributes:
+        entries: in order.
+        inputs: how many of the first numbers are the inputs.
+        externals: by number, the tensors that were there before the run and came from elsewhere.
+        constants: by number, tensors that the run made of Python's values.
+        outputs: the numbers of what the run gave.
+        random: the state of torch's generator when the run ended.
+    """
+
+    inputs: int
+    entries: list[Entry] = field(default_factory=list)
+    externals: dict[int, Tensor] = field(default_factory=dict)
+    constants: dict[int, Tensor] = field(default_factory=dict)
+    outputs: tuple[int, ...] = ()
+    random: Tensor | None = None
+
+    def graph(self) -> fx.GraphModule:
+        """A function of the inputs and then the externals, in the order of their numbers."""
+        made, root = fx.Graph(), torch.nn.Module()
+        nodes = {number: made.placeholder(f"input_{number}") for number in range(self.inputs)}
+        nodes |= {number: made.placeholder(f"external_{number}") for number in self.externals}
+        for number, value in self.constants.items():
+            root.register_buffer(f"constant_{number}", value)
+            # a copy in every run, since the program may go on to change it
+            nodes[number] = made.call_function(_LIFTED[1], (made.get_attr(f"constant_{number}"),))
+        for entry in self.entries:
+            args, kwargs = tuple(_filled(entry.args, nodes)), {k: _filled(v, nodes) for k, v in entry.kwargs}
+            node = made.call_function(entry.op, args, kwargs)
+            if isinstance(entry.results, Ref):
+                nodes[entry.results.number] = node
+            elif isinstance(entry.results, tuple):
+                for place, each in enumerate(entry.results):
+                    if isinstance(each, Ref):
+                        nodes[each.number] = made.call_function(operator.getitem, (node, place))
+        made.output(tuple(nodes[number] for number in self.outputs))
+        return fx.GraphModule(root, made)
+
+
+def record(run: Run, inputs: Sequence[Tensor], device: torch.device, seed: int) -> Recording:
+    """Run a program once, as it is, and write down what it does to tensors.
+
+    Tensors that it changes in place, and torch's random numbers, are as before afterwards.
+
+    Args:
+        run: without arguments; what it gives must be made of tensors.
+        inputs: tensors that differ from call to call.
+        device: where it runs.
+        seed: of its random numbers.
+
+    Raises:
+        CaptureError: where the program needs more of tensors than shape, type and device; names the line.
+    """
+    recorder, watch = _Recorder(inputs), SiteWatch()
+    try:
+        with ExitStack() as around:
+            around.enter_context(random_numbers(seed, device))
+            around.callback(recorder.undo)
+            around.enter_context(at_recording())
+            around.enter_context(watch)
+            around.enter_context(ValueWatch(recorder.is_constant))
+            around.enter_context(recorder)
+            outputs = list(run())
+            recorder.recording.random = _random_state(device)
+        recorder.recording.outputs = tuple(recorder.number_of(each) for each in outputs)
+    except Exception as error:
+        raise explain(error, watch) from error
+    return recorder.recording
+
+
+class _Recorder(TorchDispatchMode):
+    """Sees every operation below autograd, runs it, and notes it."""
+
+    def __init__(self, inputs: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.recording = Recording(len(inputs))
+        self._numbers: Any = WeakIdKeyDictionary()
+        self._count = 0
+        self._fixed: set[int] = set()
+        self._outside: set[int] = set()
+        self._changed: dict[int, tuple[Any, Any]] = {}
+        for tensor in inputs:
+            self._numbers.setdefault(tensor, self._new())
+            self._outside.add(_storage(tensor))
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        line = _line(sys._getframe(1))
+        noted = self._spec(args, op), tuple((key, self._spec(each, op)) for key, each in kwargs.items())
+        fixed = self._is_fixed(op, noted)
+        if not fixed and (reason := _reason_against(op, args)):
+            raise CaptureError(f"{named(line)}{reason}")
+        self._keep(op, args)
+        found = op(*args, **kwargs)
+        results = self._result(found, fixed)
+        self.recording.entries.append(Entry(op, *noted, results, line))
+        return found
+
+    def is_constant(self, tensor: Tensor) -> bool:
+        """Whether the run made a tensor of Python's values alone."""
+        return self._numbers.get(tensor) in self._fixed
+
+    def number_of(self, tensor: Tensor) -> int:
+        """A tensor's number; one that is new is an external."""
+        number: int | None = self._numbers.get(tensor)
+        if number is None:
+            number = self._numbers[tensor] = self._new()
+            self.recording.externals[number] = tensor
+            self._outside.add(_storage(tensor))
+        return number
+
+    def undo(self) -> None:
+        """Give the tensors that were there before the run the values that they had."""
+        for storage, before in self._changed.values():
+            storage.copy_(before)
+
+    def _new(self) -> int:
+        self._count += 1
+        return self._count - 1
+
+    def _spec(self, value: Any, op: Any) -> Any:
+        if isinstance(value, Tensor):
+            if op in _LIFTED and value not in self._numbers:
+                number = self._numbers[value] = self._new()
+                self.recording.constants[number] = value.detach().clone()
+                self._fixed.add(number)
+            return Ref(self.number_of(value))
+        if isinstance(value, list | tuple):
+            return tuple([self._spec(each, op) for each in value])
+        return value
+
+    def _result(self, found: Any, fixed: bool) -> Any:
+        if isinstance(found, Tensor):
+            number = self._numbers.get(found)
+            if number is None:
+                number = self._numbers[found] = self._new()
+            if fixed:
+                self._fixed.add(number)
+            else:
+                self._fixed.discard(number)
+            return Ref(number)
+        if isinstance(found, list | tuple):
+            return tuple([self._result(each, fixed) for each in found])
+        return None
+
+    def _is_fixed(self, op: Any, noted: Any) -> bool:
+        if torch.Tag.nondeterministic_seeded in op.tags:
+            return False
+        return all(ref.number in self._fixed for ref in _refs(noted))
+
+    def _keep(self, op: Any, args: Sequence[Any]) -> None:
+        """Note the values of what an operation is about to change, where it was there before the run."""
+        for tensor in _written(op, args):
+            storage = tensor.untyped_storage()
+            if storage._cdata in self._outside and storage._cdata not in self._changed:
+                self._changed[storage._cdata] = storage, storage.clone()
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _written(op: Any, args: Sequence[Any]) -> list[Tensor]:
+    if "batch_norm" in op.__name__ and "backward" not in op.__name__:  # its schema does not say so
+        return [each for each in args[3:5] if isinstance(each, Tensor)]
+    if not op._schema.is_mutable:
+        return []
+    written = [
+        value
+        for argument, value in zip(op._schema.arguments, args)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    flat = [each for value in written for each in (value if isinstance(value, list | tuple) else [value])]
+    return [each for each in flat if isinstance(each, Tensor)]
+
+
+def _reason_against(op: Any, args: Sequence[Any]) -> str:
+    if torch.Tag.data_dependent_output in op.tags:
+        return _LOOKS
+    if op is aten.index.Tensor:  # it says of itself that it might, and only with a mask it does
+        masks = any(each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1])
+        return _SHAPES if masks else ""
+    return _SHAPES if torch.Tag.dynamic_output_shape in op.tags or op in _READ_INSIDE else ""
+
+
+def _line(frame: FrameType | None) -> Line:
+    """The innermost line that is the user's; else the innermost one outside of what runs the programs."""
+    ours: Line = None
+    while frame is not None and frame.f_code is not record.__code__:
+        name = frame.f_code.co_filename
+        if not is_library(name):
+            return name, frame.f_lineno
+        if ours is None and not is_machinery(name):
+            ours = name, frame.f_lineno
+        frame = frame.f_back
+    return ours
+
+
+def _storage(tensor: Tensor) -> int | None:
+    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else None
+
+
+def _refs(noted: Any) -> Iterator[Ref]:
+    if isinstance(noted, Ref):
+        yield noted
+    elif isinstance(noted, tuple):
+        for each in noted:
+            yield from _refs(each)
+
+
+def _filled(noted: Any, nodes: Mapping[int, fx.Node]) -> Any:
+    if isinstance(noted, Ref):
+        return nodes[noted.number]
+    return [_filled(each, nodes) for each in noted] if isinstance(noted, tuple) else noted
