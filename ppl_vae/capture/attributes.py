@@ -30,7 +30,10 @@ class Attributes:
             for path, part in module.named_modules(prefix=type(module).__name__):
                 parts.setdefault(part, path)
         owners = [(path, vars(part)) for part, path in parts.items()]
-        owners += [(f"{type(each).__name__}#{place}" if place else type(each).__name__, _vars(each)) for place, each in enumerate(objects)]
+        owners += [
+            (f"{type(each).__name__}#{place}" if place else type(each).__name__, _vars(each))
+            for place, each in enumerate(objects)
+        ]
         self._owners = [owner for _, owner in owners]
         self._hooks = [each for part in parts for each in (part._forward_hooks, part._forward_pre_hooks)]
         self._places = [
@@ -64,7 +67,7 @@ class Attributes:
             CaptureError: for a plain value that changed meanwhile, since a captured step would not change it.
         """
         before = self.named()
-        copies = [(owner, dict(owner)) for owner in self._owners]
+        copies: list[tuple[Any, Any]] = [(owner, dict(owner)) for owner in self._owners]
         inner = [
             (value, value.copy())
             for owner in self._owners
@@ -79,9 +82,7 @@ class Attributes:
                     f"does not run it: make it a 0-d tensor that is a buffer, changed in place"
                 )
         finally:
-            for owner, copy in copies:
-                _restore(owner, copy)
-            for value, copy in inner:
+            for value, copy in [*copies, *inner]:
                 _restore(value, copy)
 
 

@@ -135,7 +135,7 @@ class CapturedStep:
 
     def pop(self) -> Terms:
         """The sums of the terms since the last call, float64."""
-        if self._inputs is None or self._inputs.sums is None:
+        if self._inputs is None:
             return {}
         sums = self._inputs.sums
         taken = dict(zip(self.names, sums[: len(self.names)].clone().unbind(), strict=True))
@@ -162,10 +162,14 @@ class CapturedStep:
             graph = self._capture(batch, self._inputs)
         inputs, guard = self._inputs, self._guard
         assert guard is not None
-        graph.held.follow(functools.partial(self._program, batch), batch.tensors, inputs.slots)
+        graph.held.follow(
+            functools.partial(self._program, batch), batch.tensors, inputs.slots, inputs.attributes
+        )
         guard.before_step()
         with torch.no_grad(), without_denormals():
-            loss: Tensor = graph.held.compiled(*graph.held.tensors, *inputs.moves.tensors, inputs.sums, *batch.tensors)[0]
+            loss: Tensor = graph.held.compiled(
+                *graph.held.tensors, *inputs.moves.tensors, inputs.sums, *batch.tensors
+            )[0]
         inputs.moves.advance(graph.moved)
         guard.after_step(graph.held)
         return loss
@@ -185,7 +189,7 @@ class CapturedStep:
         self._note_layout()
         self._check_changing(batch, inputs)
         run = functools.partial(self._program, batch)
-        held = Held(run, batch.tensors, inputs.device, inputs.slots, inputs.attributes.kept)
+        held = Held(run, batch.tensors, inputs.device, inputs.slots, inputs.attributes)
         names, places = self._found
         if self.names and self.names != names:
             raise CaptureError(f"the logged terms were {list(self.names)} and are now {list(names)}")
@@ -240,7 +244,10 @@ class CapturedStep:
         outside, state, (sums, *data) = tensors[: cuts[0]], tensors[cuts[0] : cuts[1]], tensors[cuts[1] :]
         loss, *found = held.recording.graph()(*data, *outside)
         terms, gradients = found[: len(self.names)], dict(zip(places, found[len(self.names) :], strict=True))
-        weights = {inputs.slots.number.get(id(real)): given for real, given in zip(held.tensors, outside, strict=True)}
+        weights = {
+            inputs.slots.number.get(id(real), -1): given
+            for real, given in zip(held.tensors, outside, strict=True)
+        }
         with torch.no_grad():
             clipped = {inputs.slots.number[id(each)] for each in self.objective.parameters()}
             if self.clip_norm is not None:

@@ -95,7 +95,9 @@ class CapturedFunction:
                 return self.function(tensors, *numbers)
             # a first run may have made tensors
             self._graphs[(*key[:2], self._layout, self._guard())] = held
-        held.follow(functools.partial(self._program, tensors, numbers), tensors, self._slots)
+        held.follow(
+            functools.partial(self._program, tensors, numbers), tensors, self._slots, self._attributes
+        )
         with torch.no_grad(), without_denormals():
             return held.compiled(*held.tensors, *tensors)
 
@@ -114,7 +116,7 @@ class CapturedFunction:
         run = functools.partial(self._program, tensors, numbers)
         record(run, tensors, device, 0)  # for what programs find out at their first run
         self._look()
-        held = Held(run, tensors, device, self._slots, self._attributes.kept)
+        held = Held(run, tensors, device, self._slots, self._attributes)
 
         def function(given: list[Tensor]) -> list[Tensor]:
             outside, data = given[: len(held.tensors)], given[len(held.tensors) :]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from ppl_vae.capture.attributes import Attributes
 from ppl_vae.capture.comparing import difference, settle
 from ppl_vae.capture.errors import CaptureError
 from ppl_vae.capture.graph import Compiled
-from ppl_vae.capture.recording import Recording, Run, record
+from ppl_vae.capture.recording import Run, record
 from ppl_vae.capture.slots import Slots
 from ppl_vae.capture.surroundings import no_random_numbers_outside
-
-Kept = Callable[[], AbstractContextManager[None]]
 
 
 class Held:
@@ -28,7 +26,7 @@ class Held:
         inputs: tensors that differ from call to call.
         device: where it runs.
         slots: where tensors stand that may be replaced by others of the same look.
-        kept: what keeps Python's values as they are meanwhile, and refuses that they change.
+        attributes: the numbers that the graph is made for.
 
     Raises:
         CaptureError: for what cannot be captured.
@@ -41,27 +39,33 @@ class Held:
     compiled: Compiled
 
     def __init__(
-        self, run: Run, inputs: Sequence[Tensor], device: torch.device, slots: Slots, kept: Kept
+        self, run: Run, inputs: Sequence[Tensor], device: torch.device, slots: Slots, attributes: Attributes
     ) -> None:
-        self._device, self._kept = device, kept
-        with no_random_numbers_outside(), kept():
+        self._device, self._values = device, attributes.values()
+        self._attributes = attributes
+        with no_random_numbers_outside(), attributes.kept():
             self.recording, second = (record(run, inputs, device, seed) for seed in (0, 1))
         settle(self.recording, second)
         self._places: list[int | Tensor] = [
             slots.number.get(id(tensor), tensor) for tensor in self.recording.externals.values()
         ]
-        self.follow(run, inputs, slots)
+        self.follow(run, inputs, slots, attributes)
 
-    def follow(self, run: Run, inputs: Sequence[Tensor], slots: Slots) -> None:
+    def follow(self, run: Run, inputs: Sequence[Tensor], slots: Slots, attributes: Attributes) -> None:
         """The call that is to be recorded next, and the tensors that take part from now on."""
-        self._run, self._inputs = run, inputs
+        self._run, self._inputs, self._attributes = run, inputs, attributes
         self.tensors = [slots.tensors[each] if isinstance(each, int) else each for each in self._places]
 
     def difference(self, seed: int) -> str | None:
-        """Where the program now differs from the one that was recorded; None where it does not."""
+        """Where the program now differs from the one that was recorded; None where it does not.
+
+        None too while an attribute has another value: the graph of that one is held against the program.
+        """
+        if self._attributes.values() != self._values:
+            return None
         self.recording.externals = dict(zip(self.recording.externals, self.tensors, strict=True))
         try:
-            with no_random_numbers_outside(), self._kept():
+            with no_random_numbers_outside(), self._attributes.kept():
                 return difference(self.recording, record(self._run, self._inputs, self._device, seed))
         except CaptureError as error:
             return str(error)

@@ -38,7 +38,10 @@ class Inputs:
         self.objective: Any = objective
         self.estimator = estimator
         self.optimizer = optimizer
-        self.sums: Tensor | None = None
+        device = next(objective.parameters()).device
+        self.sums = torch.zeros(
+            MAX_TERMS, dtype=torch.float64 if device.type != "mps" else None, device=device
+        )
         self.look()
 
     def look(self) -> None:
@@ -53,8 +56,6 @@ class Inputs:
         self.device = self.parameters[0].device
         if self.device.type == "mps":
             raise CaptureError("device mps has no float64, in which the terms are summed")
-        if self.sums is None:
-            self.sums = torch.zeros(MAX_TERMS, dtype=torch.float64, device=self.device)
         looks = self.slots.looks(), tuple([look_of(tensor) for tensor in self.moves.tensors])
         self.layout = (looks, self.slots.pattern, self.moves.layout)
 

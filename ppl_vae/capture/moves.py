@@ -130,7 +130,7 @@ class Moves:
 
     def updates(
         self,
-        held: Sequence[Tensor],
+        held: Mapping[int, Tensor],
         gradients: Mapping[int, Tensor],
         given: Sequence[Tensor],
         stepping: Collection[int] | None = None,

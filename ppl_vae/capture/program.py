@@ -134,7 +134,7 @@ class CapturedProgram:
         shape.misses = 0
         held, guard = graph.held, self._guard
         assert guard is not None
-        held.follow(functools.partial(step.program, call), call.tensors, step.slots)
+        held.follow(functools.partial(step.program, call), call.tensors, step.slots, step.attributes)
         guard.before_step()
         moving = step.moves.tensors if step.moves is not None else []
         with torch.no_grad(), without_denormals():
@@ -185,7 +185,9 @@ class CapturedProgram:
         shape.misses += 1
         if shape.misses > MAX_MISSES:
             missing = sorted(shape.used[call.numbers] - set(self._names))
-            what = f"parameter {missing[0]!r} is another tensor after every step" if missing else "no parameter"
+            what = (
+                f"parameter {missing[0]!r} is another tensor after every step" if missing else "no parameter"
+            )
             raise CaptureError(what)
 
     def _due(self, key: Hashable, shape: _Shape, call: Call, step: PyroStep, after: int) -> bool:
@@ -201,7 +203,7 @@ class CapturedProgram:
         step.check()
         device = next((each.device for each in (*step.slots.tensors, *call.tensors)), torch.device("cpu"))
         run = functools.partial(step.program, call)
-        held = Held(run, call.tensors, device, step.slots, step.attributes.kept)
+        held = Held(run, call.tensors, device, step.slots, step.attributes)
         found, resting, moved = step.found, step.resting(held), Moved()
         moving = step.moves.tensors if step.moves is not None else []
         inside = [*held.tensors, *resting]
@@ -212,7 +214,10 @@ class CapturedProgram:
             state, data = rest[: len(moving)], rest[len(moving) :]
             results = held.recording.graph()(*data, *given[: len(held.tensors)])
             if self.kind == "step":
-                weights = {step.slots.number.get(id(real), -1): each for real, each in zip(inside, given, strict=True)}
+                weights = {
+                    step.slots.number.get(id(real), -1): each
+                    for real, each in zip(inside, given, strict=True)
+                }
                 with torch.no_grad():
                     moved = step.move(found, results[found.losses :], weights, state)
             return list(results[: found.losses])

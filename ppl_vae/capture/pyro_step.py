@@ -120,7 +120,7 @@ class PyroStep:
 
     def program(self, call: Call) -> list[Tensor]:
         """The losses and the parameters' gradients for a call: what is recorded."""
-        svi, tensors = self.svi, [each for each in self.slots.tensors if each.requires_grad]
+        svi, tensors = self.svi, [each for each in self.slots.tensors if each.requires_grad and each.is_leaf]
         before = [each.grad for each in tensors]
         for each in tensors:
             each.grad = None

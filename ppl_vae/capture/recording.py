@@ -127,7 +127,7 @@ class _Recorder(TorchDispatchMode):
         self._numbers: Any = WeakIdKeyDictionary()
         self._count = 0
         self._fixed: set[int] = set()
-        self._outside: set[int] = set()
+        self._outside: set[int | None] = set()
         self._changed: dict[int, tuple[Any, Any]] = {}
         for tensor in inputs:
             self._numbers.setdefault(tensor, self._new())

@@ -34,7 +34,9 @@ class Slots:
         self.number: dict[int, int] = {}
         self._flat: list[Place] = []
         pattern = []
-        named = [((str(key),), owner, key, value) for owner, key, value in places]
+        named: list[tuple[tuple[Any, ...], Any, Any, Tensor]] = [
+            ((str(key),), owner, key, value) for owner, key, value in places
+        ]
         for where, owner in enumerate(_owners(modules, objects)):
             named += [
                 ((where, key), owner, key, value) for key, value in owner.items() if isinstance(value, Tensor)

@@ -43,6 +43,8 @@ class ValueWatch(TorchFunctionMode):
                 f"{named(_callers_line())}the program looks at the values of a tensor, and a captured step "
                 f"knows its shape alone"
             )
+        if func is torch.nn.functional.one_hot:
+            return _one_hot(*args, **(kwargs or {}))
         if func is Tensor.__repr__:
             with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
                 return func(*args, **(kwargs or {}))
@@ -83,7 +85,9 @@ def no_random_numbers_outside() -> Iterator[None]:
         np.random.set_state(numpy_state)  # noqa: NPY002
         random.setstate(python_state)
     if drawn:
-        raise CaptureError(f"a program draws from, or seeds, {drawn} random numbers, which a captured step would not do")
+        raise CaptureError(
+            f"a program draws from, or seeds, {drawn} random numbers, which a captured step would not do"
+        )
 
 
 @contextmanager
@@ -101,6 +105,13 @@ def at_recording() -> Iterator[None]:
     finally:
         for owner, key, _, old in found:
             setattr(owner, key, old)
+
+
+def _one_hot(indices: Tensor, num_classes: int = -1) -> Tensor:
+    """torch's, which looks whether the indices are in range; with -1 it has to look."""
+    if num_classes < 0:
+        num_classes = int(indices.max()) + 1
+    return (indices.unsqueeze(-1) == torch.arange(num_classes, device=indices.device)).long()
 
 
 @lru_cache(maxsize=1)

@@ -9,28 +9,13 @@ import torch
 
 import ppl_vae as pv
 from ppl_vae import estimators, kl
-from ppl_vae import step as step_module
-from ppl_vae.capture import CapturedStep, CaptureError, worth_capturing
+from ppl_vae.capture import CaptureError, worth_capturing
 from ppl_vae.capture.inductor import require_compiler
 from tests.capture.helpers import (
     difference,
     images,
     vae,
 )
-
-
-@pytest.fixture
-def uncompiled(monkeypatch):
-    """`fit` with captured steps that are not compiled."""
-    made = []
-
-    def make(*arguments, **options):
-        made.append(CapturedStep(*arguments, **options, backend="graph", same_noise=True))
-        return made[-1]
-
-    monkeypatch.setattr(step_module, "CapturedStep", make)
-    return made
-
 
 FITTING = {"epochs": 2, "batch_size": 12, "progress": False, "device": "cpu"}
 

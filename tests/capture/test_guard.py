@@ -13,7 +13,6 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import Trace_ELBO
-from torch import nn
 
 import ppl_vae as pv
 from ppl_vae.capture import CaptureError, guard
@@ -187,7 +186,9 @@ def test_a_value_changed_from_outside_is_refused_and_undone(place):
         for _ in range(20):
             svi.step(DATA)
 
-    with pytest.raises(CaptureError, match=r"test_guard\.py:\d+.*captured steps? 3.*went on|may have gone on") as error:
+    with pytest.raises(
+        CaptureError, match=r"test_guard\.py:\d+.*captured steps? 3.*went on|may have gone on"
+    ) as error:
         many()
     assert "are back to where they were before" in str(error.value)
     for name, value in pyro.get_param_store().items():
@@ -295,7 +296,9 @@ def test_values_read_past_torch_are_refused():
 
         svi = captured(model, capture=True)
         svi.step(DATA)
-        with pytest.raises(CaptureError, match=r"test_guard\.py:\d+.*(looks at the values|depends on the values)"):
+        with pytest.raises(
+            CaptureError, match=r"test_guard\.py:\d+.*(looks at the values|depends on the values)"
+        ):
             svi.step(DATA)
 
 
@@ -316,36 +319,12 @@ def test_the_default_of_svi_never_captures():
 def test_comparisons_keep_to_their_share_of_the_time(monkeypatch):
     monkeypatch.setattr(guard, "SHARE", 0.0)
     seen = []
-    monkeypatch.setattr(Guard, "compare", lambda self, at_once=True: seen.append(at_once or self._can_afford()))
+    monkeypatch.setattr(
+        Guard, "compare", lambda self, at_once=True: seen.append(at_once or self._can_afford())
+    )
     svi = captured(model_with(lambda: 1.0), capture=True)
     for _ in range(6):
         svi.step(DATA)
     assert seen
     svi.verify()
     assert seen[-1]
-
-
-class Annealed(nn.Module):
-    """A weight that a counter in `forward` moves, or that is set from outside."""
-
-    def __init__(self, counts=False):
-        super().__init__()
-        self.weight, self.calls, self.counts = 1.0, 0, counts
-
-    def forward(self, x):
-        if self.counts:
-            self.calls += 1
-        with pyro.plate("data", len(x), dim=-1):
-            with pyro.poutine.scale(scale=min(self.weight, 1.0 if self.calls < 500 else 0.5)):
-                z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
-            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
-
-
-class Amortised(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.net = nn.Linear(2, 2)
-
-    def forward(self, x):
-        with pyro.plate("data", len(x), dim=-1):
-            pyro.sample("z", dist.Normal(self.net(x), 0.7).to_event(1))
