@@ -38,7 +38,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 def captured(*arguments, capture=True, backend="graph", **options):
     """pv.SVI whose graphs are run without a compiler, with the random numbers of Pyro's."""
     svi = pv.SVI(*arguments, capture=capture, **options)
-    for program in svi._captured.values():
+    for program in filter(None, svi._captured.values()):
         program.backend, program.same_noise = backend, True
     return svi
 
@@ -623,3 +623,57 @@ def test_a_refused_step_changes_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert PyroSVI(model, guide, svi.optim, Trace_ELBO()).step(x) > 0
+
+
+def test_a_program_without_parameters_runs_as_pyros():
+    def model():
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=torch.tensor(1.0))
+
+    def guide():
+        pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    for capture in (False, True, "auto"):
+        svi = captured(model, guide, adam(), Trace_ELBO(), capture=capture)
+        losses = [seeded(svi.step) for _ in range(6)] + [seeded(svi.evaluate_loss) for _ in range(6)]
+        assert losses == pytest.approx([seeded(PyroSVI.evaluate_loss, svi)] * 12, rel=1e-6)
+
+
+def test_packed_sequences_are_pyros_or_refused_for_their_lengths(monkeypatch):
+    rnn = nn.RNN(2, 3, batch_first=True)
+
+    def model(packed):
+        x, _ = nn.utils.rnn.pad_packed_sequence(packed, batch_first=True)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x.mean((1, 2)))
+
+    def guide(packed):
+        pyro.module("rnn", rnn)
+        _, last = rnn(packed)
+        with pyro.plate("data", last.shape[1]):
+            pyro.sample("z", dist.Normal(last[0].mean(-1), 1.0))
+
+    def inside(program):
+        def packs(x, lengths):
+            return program(nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True))
+
+        return packs
+
+    monkeypatch.setattr(svi_module, "EAGER_STEPS", 2)
+    x, lengths = torch.randn(3, 4, 2), torch.tensor([4, 2, 1])
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+    weights = {name: value.clone() for name, value in rnn.state_dict().items()}
+    for programs, arguments in (((model, guide), (packed,)), ((inside(model), inside(guide)), (x, lengths))):
+        losses = []
+        for SVI, options in ((PyroSVI, {}), (pv.SVI, {}), (pv.SVI, {"capture": "auto"})):
+            pyro.clear_param_store()
+            rnn.load_state_dict(weights)
+            svi = SVI(*programs, adam(), Trace_ELBO(), **options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                losses.append(seeded(lambda svi=svi, given=arguments: [svi.step(*given) for _ in range(6)]))
+        assert losses[0] == losses[1] == losses[2]
+        svi = captured(*programs, adam(), Trace_ELBO())
+        with pytest.raises(CaptureError, match=r"PackedSequence, whose lengths|looks at the values|depends on"):
+            [svi.step(*arguments) for _ in range(2)]

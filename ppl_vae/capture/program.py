@@ -118,6 +118,8 @@ class CapturedProgram:
         if call.numbers not in shape.used:
             check_changing([*shape.used, call.numbers], MAX_VALUES)
             return None
+        if self.kind == "step" and not shape.used[call.numbers]:
+            return None  # a program without parameters, of which nothing moves
         step = self._follow()
         if step is None:
             self._miss(shape, call)
@@ -184,11 +186,8 @@ class CapturedProgram:
         """Leave a call to Pyro's own step, which makes what is missing; CaptureError where it does not."""
         shape.misses += 1
         if shape.misses > MAX_MISSES:
-            missing = sorted(shape.used[call.numbers] - set(self._names))
-            what = (
-                f"parameter {missing[0]!r} is another tensor after every step" if missing else "no parameter"
-            )
-            raise CaptureError(what)
+            missing = min(shape.used[call.numbers] - set(self._names))
+            raise CaptureError(f"parameter {missing!r} is another tensor after every step")
 
     def _due(self, key: Hashable, shape: _Shape, call: Call, step: PyroStep, after: int) -> bool:
         """Whether the time for a graph has come; CaptureError where number after number would need one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,7 @@ def check_pair(
             _check_finite(particles)
             _check_unconditioned(pair, batch, particles.model_trace)
             if particles.log_likelihood or particles.log_guide:
+                _check_repeats(pair, batch)
                 _check_leading_dims(pair, batch)
                 _check_independence(pair, batch)
         if seen.subsamples:
@@ -263,6 +264,29 @@ def _check_leading_dims(pair: Pair, batch: Sequence[Tensor]) -> None:
             f"site {name!r}: the log-likelihood of a particle changes when other particles run beside it. A "
             f"net in the model mixes its leading dims: it must treat (K, B, ...) as K times (B, ...)",
         )
+
+
+def _check_repeats(pair: Pair, batch: Sequence[Tensor]) -> None:
+    """The same data and latents have the same density twice; else the checks that compare runs would mislead."""
+    values = _values(particles_module.draw(pair.model, pair.guide, tuple(batch)))
+    runs = []
+    for _ in range(2):
+        with random_numbers(0, pair.device):
+            runs.append(_replayed(pair, batch, values))
+    for first, second in zip(_terms(runs[0]), _terms(runs[1]), strict=True):
+        for name, term in second.items():
+            _compare(
+                term,
+                first[name],
+                f"site {name!r}: its log-density is another one in the next run, with the same data and latents. "
+                f"The program keeps something in Python that changes with each run, such as a counter: keep the "
+                f"weight of the KL term out of the programs (fit(kl=LinearWarmup(...))), or what changes in a "
+                f"0-d buffer that the training sets; check=False trains it as it is",
+            )
+
+
+def _terms(particles: Particles) -> tuple[Mapping[str, Tensor], ...]:
+    return particles.log_likelihood, particles.log_prior, particles.log_guide
 
 
 def _replayed(pair: Pair, batch: Sequence[Tensor], values: dict[str, Tensor]) -> Particles:

@@ -213,3 +213,14 @@ def test_the_report_says_what_the_pair_is_made_of():
 def test_one_datum_is_too_few():
     with pytest.raises(PairError, match="two data or more"):
         check_pair(make_pair(), torch.randn(1, 5))
+
+
+def test_a_program_that_counts_its_runs_is_told_so():
+    class Counting(Model):
+        def forward(self, x):
+            self.calls = getattr(self, "calls", 0) + 1
+            with pyro.poutine.scale(scale=self.calls / 100):
+                super().forward(x)
+
+    with pytest.raises(PairError, match=r"another one in the next run.*a counter.*fit\(kl=LinearWarmup"):
+        check_pair(Pair(Counting(), Guide()), torch.randn(6, 4))
