@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from ppl_vae.capture.graph import compile_graph, trace
+from ppl_vae.capture.graph import compile_graph, lower
 from tests.capture.helpers import needs_compiler
 
 
@@ -26,7 +26,7 @@ def test_a_graph_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     found = []
     for _ in range(2):
         hits = counters["inductor"]["fxgraph_cache_hit"]
-        graph = trace(function, inputs, torch.device("cpu"))
+        graph = lower(function, inputs, torch.device("cpu"))
         compiled = compile_graph(graph, inputs, "inductor", same_noise=True)
         found.append(counters["inductor"]["fxgraph_cache_hit"] - hits)
         torch.testing.assert_close(compiled(*inputs)[0], function(inputs)[0])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ppl_vae.capture import matmul, routes
-from ppl_vae.capture.graph import trace
+from ppl_vae.capture.graph import lower
 from ppl_vae.capture.matmul import available, choose_routes
 
 
@@ -23,7 +23,7 @@ def test_a_graph_with_the_other_product_is_the_same_function(monkeypatch, tmp_pa
     monkeypatch.setattr(routes, "_chosen", {})
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     x, weight, bias = torch.randn(5, 7), torch.randn(3, 7), torch.randn(3)
-    graph = trace(
+    graph = lower(
         lambda tensors: [tensors[0] @ tensors[1].t(), torch.addmm(tensors[2], tensors[0], tensors[1].t())],
         [x, weight, bias],
         torch.device("cpu"),

@@ -10,7 +10,7 @@ import ppl_vae as pv
 from ppl_vae import estimators
 from ppl_vae.capture import CapturedStep, CaptureError
 from ppl_vae.capture import graph as graph_module
-from ppl_vae.capture.graph import trace
+from ppl_vae.capture.graph import lower
 from ppl_vae.capture.rounding import in_bfloat16, round_factors, to_bfloat16
 from ppl_vae.run_folder import RunError
 from ppl_vae.step import Objective
@@ -26,7 +26,7 @@ def test_a_rounded_number_is_the_nearest_that_bfloat16_has():
 
 
 def rounded(function, *inputs):
-    graph = trace(lambda tensors: [function(*tensors)], list(inputs), torch.device("cpu"))
+    graph = lower(lambda tensors: [function(*tensors)], list(inputs), torch.device("cpu"))
     return round_factors(graph), graph(*inputs)[0]
 
 
@@ -137,7 +137,7 @@ def test_it_is_an_option_of_fit_and_kept_with_the_run(tmp_path, monkeypatch):
 
 def test_it_is_for_a_cpu():
     step = CapturedStep(Objective(vae(), estimators.ELBO()), adam(vae()), matmul_precision="bf16")
-    graph = trace(lambda tensors: tensors, [torch.zeros(1)], torch.device("cpu"))
+    graph = lower(lambda tensors: tensors, [torch.zeros(1)], torch.device("cpu"))
     with pytest.raises(CaptureError, match="is for a CPU"):
         graph_module.compile_graph(graph, [torch.zeros(1, device="meta")], "graph", True, "bf16")
     assert step.matmul_precision == "bf16"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ppl_vae.capture.graph import trace
+from ppl_vae.capture.graph import lower
 from ppl_vae.capture.noise import Noise, threefry
 from tests.conftest import SIGMAS
 
@@ -81,7 +81,7 @@ def noisy(tensors):
 
 def test_torchs_random_operators_are_replaced_and_follow_its_seed():
     x, p = torch.ones(300, 400), torch.full((300, 400), 0.3, dtype=torch.float64)
-    graph = trace(noisy, [x, p], CPU, same_noise=False)
+    graph = lower(noisy, [x, p], CPU, same_noise=False)
     kinds = [node.target for node in graph.graph.nodes if node.op == "call_function"]
     random = [kind for kind in kinds if torch.Tag.nondeterministic_seeded in kind.tags]
     assert [kind.name() for kind in random] == ["aten::randint.low"]
