@@ -675,5 +675,7 @@ def test_packed_sequences_are_pyros_or_refused_for_their_lengths(monkeypatch):
                 losses.append(seeded(lambda svi=svi, given=arguments: [svi.step(*given) for _ in range(6)]))
         assert losses[0] == losses[1] == losses[2]
         svi = captured(*programs, adam(), Trace_ELBO())
-        with pytest.raises(CaptureError, match=r"PackedSequence, whose lengths|looks at the values|depends on"):
+        with pytest.raises(
+            CaptureError, match=r"PackedSequence, whose lengths|looks at the values|depends on"
+        ):
             [svi.step(*arguments) for _ in range(2)]

@@ -17,11 +17,10 @@ from ppl_vae.capture.calls import Numbers, check_changing
 from ppl_vae.capture.errors import CaptureError
 from ppl_vae.capture.graph import Backend, compile_graph, lower
 from ppl_vae.capture.guard import Guard
-from ppl_vae.capture.held import Held
+from ppl_vae.capture.held import Held, run_first
 from ppl_vae.capture.inputs import MAX_TERMS, Inputs
 from ppl_vae.capture.moves import Moved
 from ppl_vae.capture.numerics import without_denormals
-from ppl_vae.capture.recording import record
 from ppl_vae.capture.rounding import MatmulPrecision
 from ppl_vae.capture.updates import clip
 from ppl_vae.data import Split
@@ -216,7 +215,7 @@ class CapturedStep:
         with questioning(pair, 0, pair.device), torch.enable_grad(), self._estimator_put():
             # Pyro's TraceEnum_ELBO refuses a loss without a gradient
             check_equality(self._given, self.estimator, pair, batch.make(batch.tensors))
-        record(functools.partial(self._program, batch), batch.tensors, inputs.device, 0)
+        run_first(functools.partial(self._program, batch), batch.tensors, inputs.device)
 
     def _check_changing(self, batch: _Batch, inputs: Inputs) -> None:
         """Raise CaptureError where graph after graph would be made for numbers that keep changing."""

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from ppl_vae.capture.attributes import Attributes
 from ppl_vae.capture.errors import CaptureError
 from ppl_vae.capture.graph import Backend, compile_graph, lower
-from ppl_vae.capture.held import Held
+from ppl_vae.capture.held import Held, run_first
 from ppl_vae.capture.inductor import require_compiler
 from ppl_vae.capture.numerics import without_denormals
-from ppl_vae.capture.recording import record
 from ppl_vae.capture.slots import Slots, look_of
 
 Capture = bool | Literal["auto"]
@@ -114,7 +113,7 @@ class CapturedFunction:
         devices = [tensor.device for tensor in (*tensors, *self._slots.tensors)]
         device = next((each for each in devices if each.type != "cpu"), torch.device("cpu"))
         run = functools.partial(self._program, tensors, numbers)
-        record(run, tensors, device, 0)  # for what programs find out at their first run
+        run_first(run, tensors, device)
         self._look()
         held = Held(run, tensors, device, self._slots, self._attributes)
 
