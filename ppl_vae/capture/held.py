@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -11,8 +12,8 @@ from ppl_vae.capture.attributes import Attributes
 from ppl_vae.capture.comparing import difference, settle
 from ppl_vae.capture.errors import CaptureError
 from ppl_vae.capture.graph import Compiled
-from ppl_vae.capture.recording import Run, record
-from ppl_vae.capture.slots import Slots
+from ppl_vae.capture.recording import record
+from ppl_vae.capture.slots import Run, Slots
 from ppl_vae.capture.surroundings import no_random_numbers_outside
 from ppl_vae.isolation import random_numbers
 
@@ -55,8 +56,9 @@ class Held:
     ) -> None:
         self._device, self._values = device, attributes.values()
         self._attributes = attributes
+        taking_over = functools.partial(slots.take_over, run)
         with no_random_numbers_outside(), attributes.kept():
-            self.recording, second = (record(run, inputs, device, seed) for seed in (0, 1))
+            self.recording, second = (record(taking_over, inputs, device, seed) for seed in (0, 1))
         settle(self.recording, second)
         self._places: list[int | Tensor] = [
             slots.number.get(id(tensor), tensor) for tensor in self.recording.externals.values()
@@ -65,7 +67,8 @@ class Held:
 
     def follow(self, run: Run, inputs: Sequence[Tensor], slots: Slots, attributes: Attributes) -> None:
         """The call that is to be recorded next, and the tensors that take part from now on."""
-        self._run, self._inputs, self._attributes = run, inputs, attributes
+        self._run, self._inputs = functools.partial(slots.take_over, run), inputs
+        self._attributes = attributes
         self.tensors = [slots.tensors[each] if isinstance(each, int) else each for each in self._places]
 
     def difference(self, seed: int) -> str | None:

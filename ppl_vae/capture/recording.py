@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import FrameType
@@ -16,11 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ppl_vae.capture.errors import CaptureError, Line, SiteWatch, explain, is_library, is_machinery, named
+from ppl_vae.capture.slots import Run
 from ppl_vae.capture.surroundings import ValueWatch, at_recording
 from ppl_vae.isolation import random_numbers
 
 aten = torch.ops.aten
-Run = Callable[[], Sequence[Tensor]]
 
 _LIFTED = (aten.lift_fresh.default, aten.lift_fresh_copy.default)
 _READ_INSIDE = (aten._pack_padded_sequence.default,)

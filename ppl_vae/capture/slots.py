@@ -1,13 +1,15 @@
-"""Slots: the places where modules keep their tensors, so that one that was replaced is seen."""
+"""Slots: the places where modules keep their tensors, so that one that is replaced is seen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 Place = tuple[Any, Any, Tensor]
+Run = Callable[[], Sequence[Tensor]]
+"""A program on its inputs; what it gives are tensors."""
 
 
 class Slots:
@@ -52,6 +54,18 @@ class Slots:
     def current(self) -> bool:
         """Whether every tensor still stands where it did."""
         return all([owner.get(key) is tensor for owner, key, tensor in self._flat])
+
+    def take_over(self, run: Run) -> list[Tensor]:
+        """What a program gives. A tensor that it assigned in place of one of these is copied into that one.
+
+        A captured step knows only the tensors that were there.
+        """
+        found = list(run())
+        for owner, key, tensor in self._flat:
+            if (now := owner.get(key)) is not tensor and isinstance(now, Tensor):
+                tensor.detach().copy_(now.detach())
+                owner[key] = tensor
+        return found
 
     def looks(self) -> tuple[Any, ...]:
         """Shape, strides, type and device of each tensor."""

@@ -57,7 +57,7 @@ def test_without_a_compiler_auto_is_silent_and_true_an_error(monkeypatch):
 
 
 def test_an_unknown_capture_is_refused():
-    with pytest.raises(ValueError, match="capture must be True, False or 'auto'"):
+    with pytest.raises(ValueError, match="capture must be one of True, False, 'auto'"):
         fitted("always")
 
 

@@ -145,11 +145,13 @@ def test_errors_of_the_program_stay_what_they_are():
         captured([torch.zeros(2, 4)])
 
 
-def test_a_tensor_of_nobody_is_refused():
+def test_a_tensor_of_nobody_is_found_and_followed_in_place():
     hidden = torch.ones(())
-    captured = CapturedFunction(lambda tensors: [tensors[0] * hidden], [], required=True)
-    with pytest.raises(CaptureError, match="no parameter, buffer or attribute"):
-        captured([torch.zeros(2)])
+    captured = CapturedFunction(lambda tensors: [tensors[0] * hidden], [], backend="graph", required=True)
+    for value in (1.0, 4.0):
+        hidden.fill_(value)
+        torch.testing.assert_close(captured([torch.full((2,), 3.0)])[0], torch.full((2,), 3.0 * value))
+    assert captured.num_graphs == 1
 
 
 def test_choices_are_checked(monkeypatch):

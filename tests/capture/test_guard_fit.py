@@ -109,6 +109,7 @@ def test_a_counter_in_forward_is_refused(uncompiled):
         trained("counter", True)
 
 
+@pytest.mark.filterwarnings("ignore:schedule=", "ignore:this pair cannot be rebuilt", "ignore:.*rebuil")
 def test_a_global_that_is_set_is_refused_and_the_pair_goes_back(uncompiled, tmp_path):
     with pytest.raises(CaptureError, match=r"was 0\.5.*is 0\.25.*are back"):
         trained("global", True, set_global, at=0.43, run_dir=tmp_path / "run")

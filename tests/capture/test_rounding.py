@@ -117,7 +117,7 @@ def test_the_mode_of_onednn_is_as_before_afterwards():
 
 def test_it_is_an_option_of_fit_and_kept_with_the_run(tmp_path, monkeypatch):
     options = {"epochs": 1, "batch_size": 12, "progress": False, "device": "cpu"}
-    with pytest.raises(ValueError, match="matmul_precision must be 'float32' or 'bf16', got 'half'"):
+    with pytest.raises(ValueError, match="matmul_precision must be one of 'float32', 'bf16', got 'half'"):
         pv.fit(vae(), estimators.ELBO(), images(24), matmul_precision="half", **options)
     with pytest.raises(ValueError, match="give capture=True"):
         pv.fit(vae(), estimators.ELBO(), images(24), matmul_precision="bf16", **options)
