@@ -215,7 +215,7 @@ class CapturedStep:
         with questioning(pair, 0, pair.device), torch.enable_grad(), self._estimator_put():
             # Pyro's TraceEnum_ELBO refuses a loss without a gradient
             check_equality(self._given, self.estimator, pair, batch.make(batch.tensors))
-        run_first(functools.partial(self._program, batch), batch.tensors, inputs.device)
+        run_first(functools.partial(self._program, batch), batch.tensors, inputs.device, inputs.slots)
 
     def _check_changing(self, batch: _Batch, inputs: Inputs) -> None:
         """Raise CaptureError where graph after graph would be made for numbers that keep changing."""

@@ -113,7 +113,7 @@ class CapturedFunction:
         devices = [tensor.device for tensor in (*tensors, *self._slots.tensors)]
         device = next((each for each in devices if each.type != "cpu"), torch.device("cpu"))
         run = functools.partial(self._program, tensors, numbers)
-        run_first(run, tensors, device)
+        run_first(run, tensors, device, self._slots)
         self._look()
         held = Held(run, tensors, device, self._slots, self._attributes)
 
