@@ -305,6 +305,7 @@ def fit(
             ) from error
         except KeyboardInterrupt:
             training.stopped = "interrupted"
+            step.verify()  # what is written now must be of these programs
         finally:
             bar.close()
             for writer in writers:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from pyro import poutine
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from ppl_vae import particles as particles_module
 from ppl_vae.estimators import ELBO
-from ppl_vae.faults import NOT_AMORTISED, is_autoguide, short, sites_so_far, traced
+from ppl_vae.faults import NOT_AMORTISED, is_autoguide, sites_so_far, traced
 from ppl_vae.isolation import eval_mode, one_thread, random_numbers, validation
 from ppl_vae.pair import Pair, require_pair
 from ppl_vae.particles import Particles
@@ -30,9 +29,10 @@ from ppl_vae.sites import (
     other_plates,
     without_data_plate,
 )
-from ppl_vae.subsampling import check_rows, check_sizes, seen_by, whole_plate
+from ppl_vae.subsampling import check_rows, check_sizes, whole_plate
 from ppl_vae.testing.inputs import model_inputs
 from ppl_vae.testing.linter import check_estimator_for
+from ppl_vae.testing.runs_alike import attempt, check_independence, check_leading_dims, check_repeats
 from ppl_vae.testing.values import check_latents_alike, check_values
 
 
@@ -99,9 +99,9 @@ def check_pair(
             _check_finite(particles)
             _check_unconditioned(pair, batch, particles.model_trace)
             if particles.log_likelihood or particles.log_guide:
-                _check_repeats(pair, batch)
-                _check_leading_dims(pair, batch)
-                _check_independence(pair, batch)
+                check_repeats(pair, batch)
+                check_leading_dims(pair, batch)
+                check_independence(pair, batch)
         if seen.subsamples:
             check_rows(_run(pair, batch), len(batch[0]))
         _check_gradients(pair, batch)
@@ -144,15 +144,6 @@ def _undisturbed(pair: Pair) -> Iterator[None]:
     finally:
         for parameter, gradient in gradients:
             parameter.grad = gradient
-
-
-def _attempt(what: str, action: Callable[[], Any], fix: str) -> Any:
-    try:
-        return action()
-    except PairError:
-        raise
-    except Exception as error:
-        raise PairError(f"{what}: {short(error)}\n{fix}") from error
 
 
 def _run(pair: Pair, batch: Sequence[Tensor]) -> Particles:
@@ -204,7 +195,7 @@ def _check_shapes(particles: Particles) -> None:
         for name, site in trace.nodes.items():
             if site["type"] == "sample":
                 site["log_prob"] = site["fn"].log_prob(site["value"])
-                _attempt(
+                attempt(
                     f"site {name!r} of the {role}",
                     lambda site=site: check_site_shape(site, float("inf")),  # type: ignore[misc]
                     "Every dim left of the event must belong to a plate",
@@ -228,7 +219,7 @@ def _check_finite(particles: Particles) -> None:
 
 def _check_unconditioned(pair: Pair, batch: Sequence[Tensor], model_trace: Trace) -> None:
     program = Uncondition()(pair.model)
-    trace = _attempt(
+    trace = attempt(
         "the model cannot run unconditioned, which is how samples are drawn",
         lambda: poutine.trace(program).get_trace(*batch),
         "Take only the batch's size, dtype and device from x outside of obs=..., and use distributions "
@@ -244,113 +235,10 @@ def _check_unconditioned(pair: Pair, batch: Sequence[Tensor], model_trace: Trace
                 )
 
 
-def _check_leading_dims(pair: Pair, batch: Sequence[Tensor]) -> None:
-    num_particles = 3
-    particles = particles_module.draw(pair.model, pair.guide, tuple(batch), num_particles=num_particles)
-    expected = (num_particles, particles.batch_size)
-    for terms in (particles.log_likelihood, particles.log_prior, particles.log_guide):
-        for name, term in terms.items():
-            if tuple(term.shape) != expected:
-                raise PairError(
-                    f"site {name!r}: log-density of shape {list(term.shape)}, not {list(expected)}"
-                )
-    single = _values(particles_module.draw(pair.model, pair.guide, tuple(batch)))
-    last = {name: value[-1].reshape(single[name].shape) for name, value in _values(particles).items()}
-    alone = _replayed(pair, batch, last)
-    for name, term in alone.log_likelihood.items():
-        _compare(
-            term[0],
-            particles.log_likelihood[name][-1],
-            f"site {name!r}: the log-likelihood of a particle changes when other particles run beside it. A "
-            f"net in the model mixes its leading dims: it must treat (K, B, ...) as K times (B, ...)",
-        )
-
-
-def _check_repeats(pair: Pair, batch: Sequence[Tensor]) -> None:
-    """The same data and latents have the same density twice; else the checks that compare runs would mislead."""
-    values = _values(particles_module.draw(pair.model, pair.guide, tuple(batch)))
-    runs = []
-    for _ in range(2):
-        with random_numbers(0, pair.device):
-            runs.append(_replayed(pair, batch, values))
-    for first, second in zip(_terms(runs[0]), _terms(runs[1]), strict=True):
-        for name, term in second.items():
-            _compare(
-                term,
-                first[name],
-                f"site {name!r}: its log-density is another one in the next run, with the same data and latents. "
-                f"The program keeps something in Python that changes with each run, such as a counter: keep the "
-                f"weight of the KL term out of the programs (fit(kl=LinearWarmup(...))), or what changes in a "
-                f"0-d buffer that the training sets; check=False trains it as it is",
-            )
-
-
-def _terms(particles: Particles) -> tuple[Mapping[str, Tensor], ...]:
-    return particles.log_likelihood, particles.log_prior, particles.log_guide
-
-
-def _replayed(pair: Pair, batch: Sequence[Tensor], values: dict[str, Tensor]) -> Particles:
-    """One particle whose latents are given."""
-    guide = poutine.condition(pair.guide, values)
-    with whole_plate(len(batch[0])):
-        guide_trace = poutine.trace(guide).get_trace(*batch)
-        for name in values:
-            guide_trace.nodes[name]["is_observed"] = False
-        model_trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(*batch)
-    return particles_module.read(model_trace, guide_trace, num_particles=1)
-
-
-def _values(particles: Particles) -> dict[str, Tensor]:
-    trace = particles.guide_trace
-    return {name: trace.nodes[name]["value"].detach() for name in latent_names(trace)}
-
-
-def _check_independence(pair: Pair, batch: Sequence[Tensor]) -> None:
-    full = particles_module.draw(pair.model, pair.guide, tuple(batch))
-    size = full.batch_size
-    if any(len(tensor) != size for tensor in batch) or full.scale != 1.0 or full.global_sites:
-        return  # a program that subsamples by itself decides which data it looks at
-    fewer = tuple(tensor[: size - 1] for tensor in batch)
-    if not seen_by(pair, fewer).fits:
-        return  # the number of all data stands in the programs
-    values = {}
-    for name, value in _values(full).items():
-        data_dim = -1 - len(full.guide_trace.nodes[name]["fn"].event_shape)
-        values[name] = value.narrow(data_dim, 0, size - 1)
-    part = _attempt(
-        f"the pair runs on {size} data but not on {size - 1} of them",
-        lambda: _replayed(pair, fewer, values),
-        NOT_AMORTISED
-        if is_autoguide(pair.guide)
-        else "A program must take any number of data: its plate is `pyro.plate('data', len(x), dim=-1)`, and no "
-        "parameter or buffer has a row for each datum",
-    )
-    for whole_terms, part_terms in (
-        (full.log_likelihood, part.log_likelihood),
-        (full.log_prior, part.log_prior),
-        (full.log_guide, part.log_guide),
-    ):
-        for name, term in part_terms.items():
-            _compare(
-                term,
-                whole_terms[name][:, :-1],
-                f"site {name!r}: the log-density of a datum changes when another leaves the batch, but the "
-                f"plate 'data' declares them independent. Look for a reshape or a softmax over the batch dim",
-            )
-
-
-def _compare(value: Tensor, expected: Tensor, message: str) -> None:
-    tolerance = 1e-3 if value.dtype in (torch.float32, torch.bfloat16, torch.float16) else 1e-8
-    if not torch.allclose(value, expected, rtol=tolerance, atol=tolerance):
-        worst = int((value - expected).abs().flatten().argmax())
-        got, wanted = value.flatten()[worst].item(), expected.flatten()[worst].item()
-        raise PairError(f"{message} ({got:.6g} against {wanted:.6g})")
-
-
 def _check_gradients(pair: Pair, batch: Sequence[Tensor]) -> None:
     for parameter in pair.parameters():
         parameter.grad = None
-    _attempt(
+    attempt(
         "the gradient of the ELBO cannot be computed",
         lambda: ELBO().differentiable_loss(pair.model, pair.guide, *batch).backward(),
         "Every operation between the parameters and the distributions must be differentiable",
