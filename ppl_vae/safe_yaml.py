@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,17 @@ MAX_VALUES = 100_000
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+# what YAML 1.1 reads as an octal number and in base 60
+_OCTAL = re.compile(r"[-+]?0[0-7_]+")
+_BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+
 
 class YamlError(ValueError):
     """A text that is no YAML of plain values, or that would take more time and memory than a file of options may."""
+
+
+class NotYaml(YamlError):
+    """A text that no reader of YAML takes."""
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -76,21 +85,23 @@ def checked(text: str) -> str:
 
     Raises:
         YamlError: for a text that is not YAML, more than `MAX_VALUES` values, nesting deeper than
-            `MAX_DEPTH`, or an anchor that stands inside of what it names.
+            `MAX_DEPTH`, an anchor that stands inside of what it names, a key that stands twice, or a number
+            that is another to YAML than to people, as 010 and 1:30 are.
     """
     named: dict[str, tuple[int, int]] = {}  # by anchor: how many values, how deep
     opened = [_Open(None)]
     try:
         for event in yaml.parse(text, Loader=_LOADER):
             if isinstance(event, yaml.CollectionStartEvent):
-                opened.append(_Open(event.anchor))
+                opened.append(_Open(event.anchor, isinstance(event, yaml.MappingStartEvent)))
             elif isinstance(event, yaml.CollectionEndEvent):
                 closed = opened.pop()
                 opened[-1].take(closed.size, closed.depth)
                 if closed.anchor is not None:
                     named[closed.anchor] = closed.size, closed.depth
             elif isinstance(event, yaml.ScalarEvent):
-                opened[-1].take(1, 0)
+                _check_number(event)
+                opened[-1].take(1, 0, event.value)
                 if event.anchor is not None:
                     named[event.anchor] = 1, 0
             elif isinstance(event, yaml.AliasEvent):
@@ -108,16 +119,38 @@ def checked(text: str) -> str:
     except (yaml.YAMLError, ValueError) as error:
         if isinstance(error, YamlError):
             raise
-        raise YamlError(f"it is no YAML: {error}") from error
+        raise NotYaml(f"it is no YAML: {error}") from error
     return text
 
 
+def _check_number(event: Any) -> None:
+    """Refuse a number that YAML reads otherwise than people do."""
+    text = event.value
+    if not event.implicit[0]:
+        return  # in quotes, or with a tag
+    if _BASE_60.fullmatch(text):
+        raise YamlError(
+            f"YAML reads {text} in base 60, as it does times of day: write the number out, or put text in quotes"
+        )
+    if _OCTAL.fullmatch(text) and (digits := text.replace("_", "")) and int(digits, 8) != int(digits):
+        raise YamlError(
+            f"YAML reads {text} as {int(digits, 8)}, in base 8: write {int(digits)} or {int(digits, 8)}, or put text "
+            f"in quotes"
+        )
+
+
 class _Open:
-    """A collection that is being read: how many values it has so far, and how deep they go."""
+    """A collection that is being read: how many values it has so far, how deep they go, and its keys."""
 
-    def __init__(self, anchor: str | None) -> None:
+    def __init__(self, anchor: str | None, mapping: bool = False) -> None:
         self.anchor, self.size, self.depth = anchor, 1, 1
+        self.mapping, self.at_key, self.keys = mapping, True, {"<<"}
 
-    def take(self, size: int, depth: int) -> None:
+    def take(self, size: int, depth: int, text: str | None = None) -> None:
         self.size += size
         self.depth = max(self.depth, depth + 1)
+        if self.mapping and self.at_key and text is not None:
+            if text in self.keys and text != "<<":
+                raise YamlError(f"{text!r:.80} stands in it twice: remove one of the two")
+            self.keys.add(text)
+        self.at_key = not self.at_key

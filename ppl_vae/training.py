@@ -16,13 +16,11 @@ from ppl_vae.run_folder import CHECKPOINT, CONFIG, RunError, RunFolder
 from ppl_vae.runs.behaviour import changed, signature
 from ppl_vae.runs.identity import changes
 from ppl_vae.runs.naming import LOCAL, same_setting
+from ppl_vae.runs.seals import MAY_CHANGE
 from ppl_vae.runs.weights import check_finite, shortened
 
 Row = dict[str, float]
 Weights = dict[str, Tensor]
-
-# what may differ between a run and its continuation without changing what is computed
-_FREE = ("checkpoint_every", "capture", "progress", "loggers", "device", "check", "run_dir", "resume")
 
 
 class Learner(Protocol):
@@ -185,7 +183,8 @@ class Training:
             self.stopped = self.stopped if self.stopped == "early" else ""
 
     def _check_settings(self, saved: Mapping[str, Any], epoch: int) -> None:
-        free = set(_FREE) | ({"epochs"} if self.settings["schedule"] == "constant" else set())
+        moved = self.settings["schedule"] != "constant"
+        free = set(MAY_CHANGE) - ({"epochs"} if moved else set())
         names = [name for name in {**saved, **self.settings} if name not in free]
         different = [name for name in names if not same_setting(saved.get(name), self.settings.get(name))]
         if different:

@@ -9,9 +9,10 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import jsonargparse
+import yaml
 
 from ppl_vae.cli.errors import UsageError
-from ppl_vae.safe_yaml import YamlError, load_yaml, read_text
+from ppl_vae.safe_yaml import NotYaml, YamlError, checked, load_yaml, read_text
 from ppl_vae.trust import PROGRAMS, ConfigError, UntrustedError, find
 
 _PLAIN = (str, int, float, bool, NoneType, Path)
@@ -30,7 +31,8 @@ class ConfigFile(jsonargparse.ActionConfigFile):
             return super().__call__(parser, cfg, values, option_string)  # options in the words themselves
         try:
             text = read_text(path)
-            tree = load_yaml(text)
+            load_yaml(text)  # stricter: dates that are none are refused
+            tree = _loaded(text)
         except OSError as error:
             raise UsageError(f"--config {values}: {error.strerror or error}") from error
         except YamlError as error:
@@ -94,7 +96,7 @@ def _texts(value: Any, place: str, plain: frozenset[str]) -> Iterator[tuple[str,
     if place in plain:
         return
     if isinstance(value, str):
-        inner = _loaded(value)
+        inner = _inner(value, place)
         if isinstance(inner, dict | list):
             yield from _texts(inner, f"{place} ", plain)
         else:
@@ -107,13 +109,31 @@ def _texts(value: Any, place: str, plain: frozenset[str]) -> Iterator[tuple[str,
             yield from _texts(item, f"{place}[{number}]", plain)
 
 
-def _loaded(text: str) -> Any:
-    if not set(text) & set("{[:-\n"):
+def _inner(text: str, place: str) -> Any:
+    """What jsonargparse will make of a text: the values of a YAML that it may be, or itself.
+
+    Raises:
+        ConfigError: for YAML that is refused, since what it names cannot be seen.
+    """
+    if not set(text) & set("{[:-?\n"):
         return text
     try:
-        return load_yaml(text)
-    except YamlError:
+        return _loaded(text)
+    except NotYaml:
         return text
+    except YamlError as error:
+        raise ConfigError(f"{place}: {error}") from error
+
+
+def _loaded(text: str) -> Any:
+    """The values of a YAML text, by the very reader whose values are acted on: another may refuse what it takes."""
+    checked(text)
+    try:
+        return jsonargparse.get_loader("yaml")(text)
+    except yaml.YAMLError as error:
+        raise NotYaml(f"it is no YAML of plain values: {error}") from error
+    except Exception as error:  # `!!bool x` is a KeyError, `!!int ''` an IndexError
+        raise YamlError(f"it is no YAML of plain values: {error}") from error
 
 
 def plain_options(parser: argparse.ArgumentParser) -> set[str]:
@@ -134,3 +154,11 @@ def is_plain(hint: Any) -> bool:
     if origin in (Union, UnionType, tuple, list) or str(origin).startswith("<class 'collections.abc.Seq"):
         return all(is_plain(option) for option in options)
     return hint in _PLAIN
+
+
+def holds_text(hint: Any) -> bool:
+    """Whether a text alone is a value of an annotation, as a path or a name is."""
+    hint = getattr(hint, "__value__", hint)
+    if get_origin(hint) in (Union, UnionType):
+        return any(holds_text(option) for option in get_args(hint))
+    return hint in (str, Path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -16,11 +16,12 @@ from torch import nn
 
 import ppl_vae.kl
 from ppl_vae import data, estimators, guides, likelihoods, models, nets, priors
-from ppl_vae.cli.config_file import ConfigFile, is_import_path, plain_options
+from ppl_vae.cli.config_file import ConfigFile, holds_text, is_import_path, plain_options
 from ppl_vae.cli.default_pair import make_pair
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.isolation import one_thread
 from ppl_vae.pair import Pair
+from ppl_vae.safe_yaml import NotYaml, YamlError, checked
 
 _NAMESPACES: tuple[ModuleType, ...] = (models, guides, priors, nets, likelihoods, estimators, ppl_vae.kl)
 
@@ -52,6 +53,7 @@ class Parser(jsonargparse.ArgumentParser):
         """
         words, self.trusted = take_trust(words)
         self.named = self._paths(words)
+        self._check_numbers(words)
         try:
             # the surroundings are no command line: what they name is not read
             options = self.parse_args(self._completed(words), env=False)
@@ -71,14 +73,30 @@ class Parser(jsonargparse.ArgumentParser):
 
     def _paths(self, words: Sequence[str]) -> frozenset[str]:
         """The import paths among the words, where a class or function is meant."""
-        plain, option = plain_options(self), ""
+        plain = plain_options(self)
         found: set[str] = set()
-        for word in words:
-            name, _, value = word.partition("=") if word.startswith("--") else (option, "", word)
-            option = name
-            if name.startswith("--") and name.removeprefix("--") not in plain and name != "--config":
+        for name, value in _values(words):
+            if name.removeprefix("--") not in plain and name != "--config":
                 found.update(part for part in re.split(r"[^\w.]+", value) if is_import_path(part))
         return frozenset(found)
+
+    def _check_numbers(self, words: Sequence[str]) -> None:
+        """Refuse 1:30, which YAML would read as 90, where a number is meant."""
+        texts = {
+            name
+            for action in self._actions
+            if holds_text(getattr(action, "_typehint", None) or action.type)
+            for name in action.option_strings
+        }
+        for name, value in _values(words):
+            if name in texts or name == "--config":
+                continue
+            try:
+                checked(value)
+            except NotYaml:
+                continue
+            except YamlError as error:
+                raise UsageError(f"{name} {value:.80}: {error}") from error
 
     def _completed(self, words: Sequence[str]) -> list[str]:
         """`--resume` for `--resume true`, and `--kl Beta` for `--kl ppl_vae.kl.Beta`."""
@@ -128,6 +146,15 @@ _NOISE = re.compile(
     r"^\s*(Subtypes:|Errors:|Given value|- Expected a NoneType|(- )?Expected a path but"
     r"|(- )?Does not validate against any)"
 )
+
+
+def _values(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The options among the words, each with its values."""
+    option = ""
+    for word in words:
+        option, _, value = word.partition("=") if word.startswith("--") else (option, "", word)
+        if option:
+            yield option, value
 
 
 def make_parser(command: str, description: str, epilog: str = "", arguments: str = "") -> Parser:

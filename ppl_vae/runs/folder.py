@@ -21,10 +21,10 @@ from ppl_vae.runs.atomic import atomic_write, clean
 from ppl_vae.runs.checkpoint import read_checkpoint, write_checkpoint
 from ppl_vae.runs.errors import RunError, WriteError
 from ppl_vae.runs.owner import Owner, owned
-from ppl_vae.runs.seals import sealed_text
+from ppl_vae.runs.seals import digest_of_run, is_sealed, sealed_text
 from ppl_vae.runs.table import parsed_table, table_text
 from ppl_vae.runs.weights import load_weights, read_notes, shortened, write_weights
-from ppl_vae.safe_yaml import read_yaml
+from ppl_vae.safe_yaml import load_yaml, read_yaml
 
 CONFIG = "config.yaml"
 WEIGHTS = "weights.safetensors"
@@ -50,6 +50,7 @@ class RunFolder:
             raise RunError(f"a run's folder cannot be {path!r}: give a path such as 'runs/name'")
         self._path = Path(path)
         self.owner: Owner | None = None
+        self._digest_of_run = ""
 
     @property
     def path(self) -> Path:
@@ -110,6 +111,7 @@ class RunFolder:
             text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
         except yaml.YAMLError as error:
             raise RunError(f"{CONFIG} holds plain values only: {error}") from error
+        self._digest_of_run = digest_of_run(load_yaml(text))  # as it will be read back
         self.write_text(CONFIG, sealed_text(text))
 
     def read_config(self) -> dict[str, Any]:
@@ -153,6 +155,23 @@ class RunFolder:
         """
         load_weights(pair, self._existing(name))
 
+    def check_belonging(self, config: Mapping[str, Any]) -> None:
+        """Refuse weights of another run than the configuration's, which may have the same shapes.
+
+        A configuration that was edited by hand, and has no checksum, is taken as it is.
+
+        Raises:
+            RunError: names both files.
+        """
+        known = read_notes(self._existing(WEIGHTS)).get(CONFIG)
+        sealed = is_sealed(self._existing(CONFIG).read_text(encoding="utf-8"))
+        if known is not None and sealed and known != digest_of_run(config):
+            raise RunError(
+                f"{self.path}: {WEIGHTS} and {CONFIG} are of two runs: the pair, the data or the options of one are "
+                f"not those of the other. Restore one of the two files from a copy, or resume the run, whose "
+                f"checkpoint writes the weights again"
+            )
+
     def save_checkpoint(self, state: Mapping[str, Any], name: str = CHECKPOINT) -> None:
         """Write a nested state (optimiser, generators, history) from which training resumes.
 
@@ -172,13 +191,16 @@ class RunFolder:
     def save_results(self, pair: nn.Module, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write weights and metrics; the weights' file has the checksum of the metrics, which stay plain CSV.
 
-        It has that of the table before too, so that a kill between the two writes leaves both readable.
+        It has that of the table before too, so that a kill between the two writes leaves both readable, and that
+        of the configuration which was written with them.
         """
         text = table_text(rows)
         known = [_digest(text)]
         if self.has(METRICS) and self._place(METRICS).stat().st_size <= LARGEST_TABLE:
             known.append(hashlib.sha256(self._place(METRICS).read_bytes()).hexdigest())
         notes = {METRICS: " ".join(dict.fromkeys(known))}
+        if self._digest_of_run:
+            notes[CONFIG] = self._digest_of_run
         self._write(WEIGHTS, lambda path: write_weights(pair, path, notes))
         self._write_table(METRICS, text)
 

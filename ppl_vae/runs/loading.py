@@ -119,6 +119,7 @@ def load(
                 pair = pair_from_config(config, trust)
     except ConfigError as error:
         raise RunError(f"{folder.path / CONFIG}: {error}; or build it yourself and pass pair=...") from error
+    folder.check_belonging(config)
     folder.load_weights(pair)
     pair.datum_spec = datum_spec
     try:

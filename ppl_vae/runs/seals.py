@@ -19,6 +19,11 @@ from torch import Tensor
 from ppl_vae.runs.errors import RunError
 
 KEY = "sha256"
+MAY_CHANGE = (
+    "epochs", "checkpoint_every", "capture", "progress", "loggers", "device", "check", "run_dir", "resume",
+)  # fmt: skip
+"""Options of `fit` in which a run and its continuation may differ: they change nothing that is computed."""
+
 _LINE = re.compile(r"# sha256: ([0-9a-f]{64})( .*)?")
 
 
@@ -37,6 +42,24 @@ def problem_of(text: str) -> str | None:
         "it does not have the checksum that its first line names: it is damaged, or was edited by hand. If the edit "
         "is your own, delete that line; else restore the file from a copy"
     )
+
+
+def is_sealed(text: str) -> bool:
+    """Whether a text names its checksum on its first line, as none does that was edited by hand."""
+    return _LINE.fullmatch(text.removeprefix("\ufeff").partition("\n")[0].rstrip("\r")) is not None
+
+
+def digest_of_run(config: Mapping[str, Any]) -> str:
+    """SHA-256 of what a run's configuration says of pair, data and options, but for what a resume may change."""
+    data, options = config.get("data"), config.get("fit")
+    parts = {
+        "pair": config.get("pair"),
+        "data": {part: data.get(part) for part in ("train", "valid")} if isinstance(data, Mapping) else None,
+        "fit": {name: value for name, value in options.items() if name not in MAY_CHANGE}
+        if isinstance(options, Mapping)
+        else None,
+    }
+    return _digest(json.dumps(parts, sort_keys=True, default=str))
 
 
 def sealed_json(values: Mapping[str, Any]) -> str:
