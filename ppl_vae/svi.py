@@ -134,7 +134,13 @@ class SVI(PyroSVI):
 
         Raises:
             CaptureError: where they are other programs; the parameters and the optimizer are back then.
+            RuntimeError: within handlers, `torch.no_grad` or autocast.
         """
+        if not _can_be_traced("step"):
+            raise RuntimeError(
+                "SVI.verify() compares under what captured steps run under: call it outside of handlers, no_grad "
+                "and autocast"
+            )
         for captured in self._captured.values():
             if captured is not None:
                 captured.verify()
