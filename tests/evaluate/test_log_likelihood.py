@@ -12,7 +12,7 @@ import torch
 from pyro import poutine
 from torch import nn
 
-from ppl_vae import Pair, arviz_support, data, evaluate, guides, models, nets, particles
+from ppl_vae import Pair, arviz_support, data, evaluate, guides, models, nets, subsampling
 from ppl_vae.evaluate.batches import plan, to_data
 from ppl_vae.evaluate.log_likelihood import from_log_weight, log_weights
 from ppl_vae.sites import PairError
@@ -293,11 +293,11 @@ def test_no_draw_is_larger_than_the_chunk(monkeypatch):
     pair, sizes = make_pair(), set()
 
     def recording(*args, **kwargs):
-        drawn = particles.draw(*args, **kwargs)
+        drawn = subsampling.draw_whole(*args, **kwargs)
         sizes.add(tuple(drawn.model_trace.nodes["x"]["fn"].batch_shape))
         return drawn
 
-    monkeypatch.setattr("ppl_vae.evaluate.loop.draw", recording)
+    monkeypatch.setattr("ppl_vae.evaluate.loop.draw_whole", recording)
     log_likelihood(pair, torch.randn(10, 5), 1000, batch_size=4, chunk=50)
     assert sizes == {(50, 4), (50, 2)}
 
