@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ppl_vae.capture.calls import NUMBERS, Numbers, changing
+from ppl_vae.capture.calls import NUMBERS, Numbers, changing, plain
 from ppl_vae.capture.errors import CaptureError
 
 _COPIED = (dict, list, set, deque)
@@ -101,9 +101,7 @@ def _restore(thing: Any, copy: Any) -> None:
 
 
 def _plain(value: Any) -> Hashable:
-    if isinstance(value, NUMBERS):
-        return repr(value) if isinstance(value, slice) else value
-    return "no plain value"
+    return plain(value) if isinstance(value, NUMBERS) else "no plain value"
 
 
 def _vars(thing: Any) -> dict[str, Any]:

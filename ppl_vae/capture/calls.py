@@ -25,7 +25,8 @@ class Call:
     Attributes:
         args, kwargs: as they were given.
         tensors: in a fixed order.
-        shapes: what a graph takes for granted of the tensors, and how the arguments are nested.
+        shapes: what a graph takes for granted of the tensors, which of them are the same or share memory, and how
+            the arguments are nested.
         numbers: (name, type, value) of what is no tensor, which a graph has inside.
     """
 
@@ -38,7 +39,7 @@ class Call:
             self._take(value, f"argument {place}")
         for name, value in kwargs.items():
             self._take(value, name)
-        self.shapes = (len(args), tuple(kwargs), tuple(self._shapes))
+        self.shapes = (len(args), tuple(kwargs), tuple(self._shapes), _sharing(self.tensors))
         self.numbers: Numbers = tuple(self._numbers)
 
     def _take(self, value: Any, name: str) -> None:
@@ -46,10 +47,15 @@ class Call:
             if value.requires_grad or value.layout != torch.strided:
                 what = "requires grad" if value.requires_grad else f"has the layout {value.layout}"
                 raise CaptureError(f"{name} {what}, and no captured step has a place for that")
+            if value.is_conj() or value.is_neg():
+                raise CaptureError(
+                    f"{name} is a conjugate, or negative, that is not computed yet, and no captured step has a "
+                    f"place for that: give {name}.resolve_conj().resolve_neg()"
+                )
             self._shapes.append((value.shape, value.stride(), value.dtype, value.device))
             self.tensors.append(value)
         elif isinstance(value, NUMBERS):
-            self._numbers.append((name, type(value), _hashable(value)))
+            self._numbers.append((name, type(value), plain(value)))
         elif isinstance(value, PackedSequence):
             raise CaptureError(
                 f"{name} is a PackedSequence, whose lengths are values that a captured step does not see: give the "
@@ -88,5 +94,17 @@ def check_changing(numbers: Sequence[Numbers], most: int) -> None:
         )
 
 
-def _hashable(value: Any) -> Any:
-    return (value.start, value.stop, value.step) if isinstance(value, slice) else value
+def plain(value: Any) -> Any:
+    """A number as a part of a key: 0.0 is another one than -0.0, and nan the same as itself."""
+    if isinstance(value, slice):
+        return value.start, value.stop, value.step
+    return repr(value) if isinstance(value, float | complex) and (value == 0 or value != value) else value
+
+
+def _sharing(tensors: Sequence[Tensor]) -> tuple[tuple[int, int], ...]:
+    """For each tensor the first that is the same, and the first that shares its memory; nothing where none does."""
+    memory = [tensor.untyped_storage()._cdata for tensor in tensors]
+    if len(set(memory)) == len(tensors):
+        return ()
+    same = [id(tensor) for tensor in tensors]
+    return tuple([(same.index(one), memory.index(two)) for one, two in zip(same, memory, strict=True)])

@@ -162,7 +162,11 @@ class CapturedStep:
         inputs, guard = self._inputs, self._guard
         assert guard is not None
         graph.held.follow(
-            functools.partial(self._program, batch), batch.tensors, inputs.slots, inputs.attributes
+            functools.partial(self._program, batch),
+            batch.tensors,
+            inputs.slots,
+            inputs.attributes,
+            inputs.guard,
         )
         guard.before_step()
         with torch.no_grad(), without_denormals():
@@ -188,7 +192,7 @@ class CapturedStep:
         self._note_layout()
         self._check_changing(batch, inputs)
         run = functools.partial(self._program, batch)
-        held = Held(run, batch.tensors, inputs.device, inputs.slots, inputs.attributes)
+        held = Held(run, batch.tensors, inputs.device, inputs.slots, inputs.attributes, inputs.guard)
         names, places = self._found
         if self.names and self.names != names:
             raise CaptureError(f"the logged terms were {list(self.names)} and are now {list(names)}")

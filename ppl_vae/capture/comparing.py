@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.capture.errors import CaptureError, Line, named
-from ppl_vae.capture.recording import Recording, Ref
+from ppl_vae.capture.recording import EXCHANGED, Entry, Recording, Ref, refs
 
 
 def settle(first: Recording, second: Recording) -> None:
@@ -23,6 +23,10 @@ def settle(first: Recording, second: Recording) -> None:
     """
     if first.random is not None and second.random is not None and torch.equal(first.random, second.random):
         raise CaptureError("a program seeds torch's random numbers, which a captured step would not do")
+    for number, tensor in first.externals.items():
+        if second.externals.get(number) is tensor and first.memory[number] != second.memory[number]:
+            where = named(_line_using(first, number))
+            raise CaptureError(f"{where}{EXCHANGED.format(tuple(tensor.shape))}")
     for number, tensor in list(first.externals.items()):
         other = second.externals.get(number)
         if other is not None and other is not tensor:
@@ -37,25 +41,37 @@ def settle(first: Recording, second: Recording) -> None:
 
 def difference(first: Recording, second: Recording) -> str | None:
     """Where the second run differs from the first: line, old and new value; None where it does not."""
+    pairs = zip(first.entries, second.entries)
+    parting = next((place for place, pair in enumerate(pairs) if _apart(*pair)), None)
+    # tensors that come in after the runs went apart have numbers that mean nothing
+    together = first.entries[:parting]
+    inside = {ref.number for entry in together for ref in refs((entry.args, entry.kwargs))}
     for number, constant in first.constants.items():
         now = second.constants.get(number, second.externals.get(number))
-        if now is None or not _equal_tensors(constant, now):
+        if (parting is None or number in inside) and (now is None or not _equal_tensors(constant, now)):
             where = named(_line_using(first, number))
             return f"{where}a value was {_shown(constant)} and is {_shown(now)}"
     for number, tensor in first.externals.items():
-        if second.externals.get(number) is not tensor:
+        if (parting is None or number in inside) and second.externals.get(number) is not tensor:
             where = named(_line_using(first, number))
             return f"{where}a tensor of shape {tuple(tensor.shape)} is another object"
-    for one, two in zip(first.entries, second.entries):
-        if one.op is not two.op:
-            return f"{named(one.line or two.line)}the operation was {one.op} and is {two.op}"
-        if (pair := _first_difference((one.args, one.kwargs), (two.args, two.kwargs))) is not None:
-            return f"{named(one.line or two.line)}a value of {one.op} was {pair[0]} and is {pair[1]}"
+    if parting is not None:
+        one, two = first.entries[parting], second.entries[parting]
+        return f"{named(one.line or two.line)}{_apart(one, two)}"
     if len(first.entries) != len(second.entries) or first.outputs != second.outputs:
         longer = max(first.entries, second.entries, key=len)
         rest = longer[min(len(first.entries), len(second.entries)) :]
         where = named(next((entry.line for entry in rest if entry.line), None))
         return f"{where}there were {len(first.entries)} operations and are {len(second.entries)}"
+    return None
+
+
+def _apart(one: Entry, two: Entry) -> str | None:
+    """How two operations differ; None where they do not."""
+    if one.op is not two.op:
+        return f"the operation was {one.op} and is {two.op}"
+    if (pair := _first_difference((one.args, one.kwargs), (two.args, two.kwargs))) is not None:
+        return f"a value of {one.op} was {pair[0]} and is {pair[1]}"
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import re
 import sysconfig
 import traceback
 from functools import cache
@@ -17,7 +18,9 @@ Line = tuple[str, int] | None
 """A file and the number of a line in it."""
 
 # frames of these say how a statement was run, not which one it was
-_MACHINERY = tuple(str(Path(torch.__file__).parent / part) for part in ("_", "fx", "utils", "func", "nn"))
+_MACHINERY = tuple(
+    str(Path(torch.__file__).parent / part) for part in ("_", "autograd", "fx", "utils", "func", "nn")
+)
 _MACHINERY += (str(Path(__file__).parent),)
 _LIBRARIES = (
     str(Path(torch.__file__).parent),
@@ -84,7 +87,7 @@ def _reason(error: Exception) -> str:
 
 def _without_shapes(error: Exception) -> str:
     """A message without the table that Pyro's trace appends."""
-    return str(error).split("\nTrace Shapes:")[0].rstrip()
+    return re.split(r"\n *Trace Shapes:", str(error))[0].rstrip()
 
 
 def _innermost(fn: Any) -> Any:

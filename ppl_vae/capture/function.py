@@ -95,7 +95,11 @@ class CapturedFunction:
             # a first run may have made tensors
             self._graphs[(*key[:2], self._layout, self._guard())] = held
         held.follow(
-            functools.partial(self._program, tensors, numbers), tensors, self._slots, self._attributes
+            functools.partial(self._program, tensors, numbers),
+            tensors,
+            self._slots,
+            self._attributes,
+            self._guard,
         )
         with torch.no_grad(), without_denormals():
             return held.compiled(*held.tensors, *tensors)
@@ -115,7 +119,7 @@ class CapturedFunction:
         run = functools.partial(self._program, tensors, numbers)
         run_first(run, tensors, device, self._slots)
         self._look()
-        held = Held(run, tensors, device, self._slots, self._attributes)
+        held = Held(run, tensors, device, self._slots, self._attributes, self._guard)
 
         def function(given: list[Tensor]) -> list[Tensor]:
             outside, data = given[: len(held.tensors)], given[len(held.tensors) :]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from ppl_vae.capture.attributes import Attributes
 from ppl_vae.capture.comparing import difference, settle
 from ppl_vae.capture.errors import CaptureError
 from ppl_vae.capture.graph import Compiled
-from ppl_vae.capture.recording import record
+from ppl_vae.capture.recording import Recording, record
 from ppl_vae.capture.slots import Run, Slots
 from ppl_vae.capture.surroundings import no_random_numbers_outside
 from ppl_vae.isolation import random_numbers
@@ -21,7 +21,7 @@ from ppl_vae.isolation import random_numbers
 def run_first(run: Run, inputs: Sequence[Tensor], device: torch.device, slots: Slots) -> None:
     """One run before all others, for what programs find out at their first; a program's own error stays what it is."""
     try:
-        record(functools.partial(slots.take_over, run), inputs, device, 0)
+        record(functools.partial(slots.take_over, run), inputs, device, 0, slots.tensors)
     except CaptureError as error:
         if not isinstance(error.__cause__, CaptureError):
             with random_numbers(0, device):
@@ -39,7 +39,8 @@ class Held:
         inputs: tensors that differ from call to call.
         device: where it runs.
         slots: where tensors stand that may be replaced by others of the same look.
-        attributes: the numbers that the graph is made for.
+        attributes: the numbers of modules, which the program may not change.
+        granted: what the graph is made for, as it is now.
 
     Raises:
         CaptureError: for what cannot be captured.
@@ -52,35 +53,55 @@ class Held:
     compiled: Compiled
 
     def __init__(
-        self, run: Run, inputs: Sequence[Tensor], device: torch.device, slots: Slots, attributes: Attributes
+        self,
+        run: Run,
+        inputs: Sequence[Tensor],
+        device: torch.device,
+        slots: Slots,
+        attributes: Attributes,
+        granted: Callable[[], Hashable],
     ) -> None:
-        self._device, self._values = device, attributes.values()
-        self._attributes = attributes
+        self._device = device
         taking_over = functools.partial(slots.take_over, run)
         with no_random_numbers_outside(), attributes.kept():
-            self.recording, second = (record(taking_over, inputs, device, seed) for seed in (0, 1))
+            self.recording, second = (
+                record(taking_over, inputs, device, seed, slots.tensors) for seed in (0, 1)
+            )
         settle(self.recording, second)
         self._places: list[int | Tensor] = [
             slots.number.get(id(tensor), tensor) for tensor in self.recording.externals.values()
         ]
-        self.follow(run, inputs, slots, attributes)
+        self._made_for = granted()
+        self.follow(run, inputs, slots, attributes, granted)
 
-    def follow(self, run: Run, inputs: Sequence[Tensor], slots: Slots, attributes: Attributes) -> None:
+    def follow(
+        self,
+        run: Run,
+        inputs: Sequence[Tensor],
+        slots: Slots,
+        attributes: Attributes,
+        granted: Callable[[], Hashable],
+    ) -> None:
         """The call that is to be recorded next, and the tensors that take part from now on."""
         self._run, self._inputs = functools.partial(slots.take_over, run), inputs
-        self._attributes = attributes
+        self._slots, self._attributes, self._granted = slots, attributes, granted
         self.tensors = [slots.tensors[each] if isinstance(each, int) else each for each in self._places]
 
-    def difference(self, seed: int) -> str | None:
-        """Where the program now differs from the one that was recorded; None where it does not.
+    def comparable(self) -> bool:
+        """Whether all stands as the graph takes for granted: mode, attributes, what is frozen, the tensors' places.
 
-        None too while an attribute has another value: the graph of that one is held against the program.
+        Where it does not, another graph runs, and is held against the program.
         """
-        if self._attributes.values() != self._values:
-            return None
+        return self._slots.current() and self._granted() == self._made_for
+
+    def difference(self, seed: int) -> str | None:
+        """Where the program now differs from the one that was recorded; None where it does not."""
         self.recording.externals = dict(zip(self.recording.externals, self.tensors, strict=True))
         try:
             with no_random_numbers_outside(), self._attributes.kept():
-                return difference(self.recording, record(self._run, self._inputs, self._device, seed))
+                return difference(self.recording, self._record(seed))
         except CaptureError as error:
             return str(error)
+
+    def _record(self, seed: int) -> Recording:
+        return record(self._run, self._inputs, self._device, seed, self._slots.tensors)

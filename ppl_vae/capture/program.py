@@ -136,7 +136,9 @@ class CapturedProgram:
         shape.misses = 0
         held, guard = graph.held, self._guard
         assert guard is not None
-        held.follow(functools.partial(step.program, call), call.tensors, step.slots, step.attributes)
+        held.follow(
+            functools.partial(step.program, call), call.tensors, step.slots, step.attributes, step.guard
+        )
         guard.before_step()
         moving = step.moves.tensors if step.moves is not None else []
         with torch.no_grad(), without_denormals():
@@ -202,7 +204,7 @@ class CapturedProgram:
         step.check()
         device = next((each.device for each in (*step.slots.tensors, *call.tensors)), torch.device("cpu"))
         run = functools.partial(step.program, call)
-        held = Held(run, call.tensors, device, step.slots, step.attributes)
+        held = Held(run, call.tensors, device, step.slots, step.attributes, step.guard)
         found, resting, moved = step.found, step.resting(held), Moved()
         moving = step.moves.tensors if step.moves is not None else []
         inside = [*held.tensors, *resting]

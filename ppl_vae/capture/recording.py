@@ -17,6 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from ppl_vae.capture.errors import CaptureError, Line, SiteWatch, explain, is_library, is_machinery, named
 from ppl_vae.capture.slots import Run
+from ppl_vae.capture.storages import Storages
 from ppl_vae.capture.surroundings import ValueWatch, at_recording
 from ppl_vae.isolation import random_numbers
 
@@ -27,6 +28,15 @@ _READ_INSIDE = (aten._pack_padded_sequence.default,)
 """Operators that look at values and do not say so."""
 _LOOKS = "the program looks at the values of a tensor, and a captured step knows its shape alone"
 _SHAPES = "the shape of a result depends on the values of a tensor"
+_GENERATOR = "the program draws from a torch.Generator of its own, and a captured step from torch's random numbers alone"
+_SEEDED = (
+    "the program seeds torch's random numbers or sets them back (as torch.utils.checkpoint does where it draws "
+    "again), which a captured step would not do"
+)
+EXCHANGED = (
+    "a program gives a tensor of shape {} that was there before other memory, by .data = or .set_(), which a "
+    "captured step does not see: use copy_()"
+)
 
 
 class Ref(NamedTuple):
@@ -53,6 +63,7 @@ class Recording:
         entries: in order.
         inputs: how many of the first numbers are the inputs.
         externals: by number, the tensors that were there before the run and came from elsewhere.
+        memory: by number, the address of each when it was first seen.
         constants: by number, tensors that the run made of Python's values.
         outputs: the numbers of what the run gave.
         random: the state of torch's generator when the run ended.
@@ -61,6 +72,7 @@ class Recording:
     inputs: int
     entries: list[Entry] = field(default_factory=list)
     externals: dict[int, Tensor] = field(default_factory=dict)
+    memory: dict[int, int] = field(default_factory=dict)
     constants: dict[int, Tensor] = field(default_factory=dict)
     outputs: tuple[int, ...] = ()
     random: Tensor | None = None
@@ -87,7 +99,9 @@ class Recording:
         return fx.GraphModule(root, made)
 
 
-def record(run: Run, inputs: Sequence[Tensor], device: torch.device, seed: int) -> Recording:
+def record(
+    run: Run, inputs: Sequence[Tensor], device: torch.device, seed: int, known: Sequence[Tensor] = ()
+) -> Recording:
     """Run a program once, as it is, and write down what it does to tensors.
 
     Tensors that it changes in place, and torch's random numbers, are as before afterwards.
@@ -97,15 +111,17 @@ def record(run: Run, inputs: Sequence[Tensor], device: torch.device, seed: int) 
         inputs: tensors that differ from call to call.
         device: where it runs.
         seed: of its random numbers.
+        known: tensors that may take part, whose memory is to be theirs afterwards.
 
     Raises:
         CaptureError: where the program needs more of tensors than shape, type and device; names the line.
     """
-    recorder, watch = _Recorder(inputs), SiteWatch()
+    recorder, watch = _Recorder(inputs, device, known), SiteWatch()
     try:
         with ExitStack() as around:
             around.enter_context(random_numbers(seed, device))
             around.callback(recorder.undo)
+            recorder.random = _random_state(device)
             around.enter_context(at_recording())
             around.enter_context(watch)
             around.enter_context(ValueWatch(recorder.is_constant))
@@ -113,6 +129,8 @@ def record(run: Run, inputs: Sequence[Tensor], device: torch.device, seed: int) 
             outputs = list(run())
             recorder.recording.random = _random_state(device)
         recorder.recording.outputs = tuple(recorder.number_of(each) for each in outputs)
+        if recorder.exchanged is not None:
+            raise CaptureError(EXCHANGED.format(tuple(recorder.exchanged.shape)))
     except Exception as error:
         raise explain(error, watch) from error
     return recorder.recording
@@ -121,9 +139,13 @@ def record(run: Run, inputs: Sequence[Tensor], device: torch.device, seed: int) 
 class _Recorder(TorchDispatchMode):
     """Sees every operation below autograd, runs it, and notes it."""
 
-    def __init__(self, inputs: Sequence[Tensor]) -> None:
+    def __init__(self, inputs: Sequence[Tensor], device: torch.device, known: Sequence[Tensor]) -> None:
         super().__init__()
         self.recording = Recording(len(inputs))
+        self.random: Tensor | None = None
+        self.exchanged: Tensor | None = None
+        self._device = device
+        self._storages = Storages([*inputs, *known])
         self._numbers: Any = WeakIdKeyDictionary()
         self._count = 0
         self._fixed: set[int] = set()
@@ -138,10 +160,15 @@ class _Recorder(TorchDispatchMode):
         line = _line(sys._getframe(1))
         noted = self._spec(args, op), tuple((key, self._spec(each, op)) for key, each in kwargs.items())
         fixed = self._is_fixed(op, noted)
-        if not fixed and (reason := _reason_against(op, args)):
+        draws = torch.Tag.nondeterministic_seeded in op.tags
+        if not fixed and (reason := _reason_against(op, (*args, *kwargs.values()))):
             raise CaptureError(f"{named(line)}{reason}")
+        if draws and self.random is not None and not torch.equal(self.random, _random_state(self._device)):
+            raise CaptureError(f"{named(line)}{_SEEDED}")
         self._keep(op, args)
         found = op(*args, **kwargs)
+        if draws:
+            self.random = _random_state(self._device)
         results = self._result(found, fixed)
         self.recording.entries.append(Entry(op, *noted, results, line))
         return found
@@ -156,11 +183,14 @@ class _Recorder(TorchDispatchMode):
         if number is None:
             number = self._numbers[tensor] = self._new()
             self.recording.externals[number] = tensor
+            self.recording.memory[number] = tensor.data_ptr() if tensor.layout == torch.strided else 0
+            self._storages.note(tensor)
             self._outside.add(_storage(tensor))
         return number
 
     def undo(self) -> None:
-        """Give the tensors that were there before the run the values that they had."""
+        """Give the tensors that were there before the run the memory and the values that they had."""
+        self.exchanged = self._storages.put_back()
         for storage, before in self._changed.values():
             storage.copy_(before)
 
@@ -196,7 +226,7 @@ class _Recorder(TorchDispatchMode):
     def _is_fixed(self, op: Any, noted: Any) -> bool:
         if torch.Tag.nondeterministic_seeded in op.tags:
             return False
-        return all(ref.number in self._fixed for ref in _refs(noted))
+        return all(ref.number in self._fixed for ref in refs(noted))
 
     def _keep(self, op: Any, args: Sequence[Any]) -> None:
         """Note the values of what an operation is about to change, where it was there before the run."""
@@ -227,6 +257,8 @@ def _written(op: Any, args: Sequence[Any]) -> list[Tensor]:
 def _reason_against(op: Any, args: Sequence[Any]) -> str:
     if torch.Tag.data_dependent_output in op.tags:
         return _LOOKS
+    if any(isinstance(each, torch.Generator) for each in args):
+        return _GENERATOR
     if op is aten.index.Tensor:  # it says of itself that it might, and only with a mask it does
         masks = any(each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1])
         return _SHAPES if masks else ""
@@ -250,12 +282,12 @@ def _storage(tensor: Tensor) -> int | None:
     return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else None
 
 
-def _refs(noted: Any) -> Iterator[Ref]:
+def refs(noted: Any) -> Iterator[Ref]:
     if isinstance(noted, Ref):
         yield noted
     elif isinstance(noted, tuple):
         for each in noted:
-            yield from _refs(each)
+            yield from refs(each)
 
 
 def _filled(noted: Any, nodes: Mapping[int, fx.Node]) -> Any:
