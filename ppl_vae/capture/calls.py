@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -94,7 +94,7 @@ def check_changing(numbers: Sequence[Numbers], most: int) -> None:
         )
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any) -> Hashable:
     """A number as a part of a key: 0.0 is another one than -0.0, and nan the same as itself."""
     if isinstance(value, slice):
         return value.start, value.stop, value.step
