@@ -37,5 +37,5 @@ class Storages:
         return found
 
 
-def _place(tensor: Tensor) -> tuple[int, int, torch.Size]:
+def _place(tensor: Tensor) -> tuple[object, ...]:
     return tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape
