@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import os
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from ppl_vae.cli.errors import UsageError, explain
+from ppl_vae.cli.output import WhileRead
 from ppl_vae.cli.words import in_words
 from ppl_vae.interrupts import for_good, quietly
 
@@ -60,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(WhileRead(sys.stdout)):  # type: ignore[type-var]
             warnings.showwarning = _show_warning
             return _dispatch(words)
     except SystemExit as done:  # jsonargparse's, after --help and --print_config
@@ -71,9 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         _say(f"interrupted{': ' + str(error) if str(error) else ''}")
         return INTERRUPTED
-    except BrokenPipeError:  # `ppl-vae list | head`: nobody reads on, and nobody would read a complaint
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except Exception as error:
         if debug:
             traceback.print_exc()
