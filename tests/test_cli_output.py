@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import sys
 
 import pytest
 
@@ -22,20 +22,16 @@ class Leaving(io.StringIO):
         raise io.UnsupportedOperation
 
 
-@pytest.fixture
-def leaving(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", Leaving())
-    return sys.stdout
-
-
-def test_a_list_ends_without_a_complaint(leaving):
-    assert main(["list", "schedules"]) == 0
+def test_a_list_ends_without_a_complaint():
+    with contextlib.redirect_stdout(Leaving()) as leaving:
+        assert main(["list", "schedules"]) == 0
     assert leaving.tell() > 0
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_training_ends_with_its_report(leaving, tmp_path):
+def test_a_training_ends_with_its_report(tmp_path):
     options = "--data digits --epochs 1 --progress false --evaluate.num_particles 5 --report.figures false"
-    words = options.split()
-    assert main(["train", *words, "--run_dir", str(tmp_path / "run")]) == 0
+    with contextlib.redirect_stdout(Leaving()) as leaving:
+        assert main(["train", *options.split(), "--run_dir", str(tmp_path / "run")]) == 0
+    assert leaving.tell() > 0
     assert (tmp_path / "run" / "summary.txt").exists()
