@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from typing import Any, TextIO
 
 
@@ -12,27 +13,28 @@ class WhileRead:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._read = True
 
     def write(self, text: str) -> int:
         """Write, where somebody still reads."""
-        with self._may_break():
-            self._stream.write(text)
+        self._while_read(lambda: self._stream.write(text))
         return len(text)
 
     def flush(self) -> None:
         """Flush, where somebody still reads."""
-        with self._may_break():
-            self._stream.flush()
+        self._while_read(self._stream.flush)
 
-    @contextlib.contextmanager
-    def _may_break(self) -> Any:
+    def _while_read(self, action: Callable[[], object]) -> None:
+        if not self._read:
+            return
         try:
-            yield
+            action()
         except BrokenPipeError:
-            nowhere = open(os.devnull, "w")  # noqa: SIM115  it is the stream from now on
-            with contextlib.suppress(OSError, ValueError):  # the interpreter flushes the old one at its end
-                os.dup2(nowhere.fileno(), self._stream.fileno())
-            self._stream = nowhere
+            self._read = False
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            with contextlib.suppress(OSError, ValueError):  # the interpreter flushes the stream at its end
+                os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
