@@ -21,7 +21,7 @@ from ppl_vae.isolation import random_numbers
 def run_first(run: Run, inputs: Sequence[Tensor], device: torch.device, slots: Slots) -> None:
     """One run before all others, for what programs find out at their first; a program's own error stays what it is."""
     try:
-        record(functools.partial(slots.take_over, run), inputs, device, 0, slots.tensors)
+        record(functools.partial(slots.take_over, run), inputs, device, 0, slots.tensors, first=True)
     except CaptureError as error:
         if not isinstance(error.__cause__, CaptureError):
             with random_numbers(0, device):

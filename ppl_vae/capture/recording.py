@@ -100,7 +100,12 @@ class Recording:
 
 
 def record(
-    run: Run, inputs: Sequence[Tensor], device: torch.device, seed: int, known: Sequence[Tensor] = ()
+    run: Run,
+    inputs: Sequence[Tensor],
+    device: torch.device,
+    seed: int,
+    known: Sequence[Tensor] = (),
+    first: bool = False,
 ) -> Recording:
     """Run a program once, as it is, and write down what it does to tensors.
 
@@ -112,6 +117,7 @@ def record(
         device: where it runs.
         seed: of its random numbers.
         known: tensors that may take part, whose memory is to be theirs afterwards.
+        first: a run that is thrown away, in which estimators look at programs under random numbers of their own.
 
     Raises:
         CaptureError: where the program needs more of tensors than shape, type and device; names the line.
@@ -121,7 +127,7 @@ def record(
         with ExitStack() as around:
             around.enter_context(random_numbers(seed, device))
             around.callback(recorder.undo)
-            recorder.random = _random_state(device)
+            recorder.random = None if first else _random_state(device)
             around.enter_context(at_recording())
             around.enter_context(watch)
             around.enter_context(ValueWatch(recorder.is_constant))
@@ -167,7 +173,7 @@ class _Recorder(TorchDispatchMode):
             raise CaptureError(f"{named(line)}{_SEEDED}")
         self._keep(op, args)
         found = op(*args, **kwargs)
-        if draws:
+        if self.random is not None and draws:
             self.random = _random_state(self._device)
         results = self._result(found, fixed)
         self.recording.entries.append(Entry(op, *noted, results, line))
