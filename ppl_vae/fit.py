@@ -45,7 +45,7 @@ from ppl_vae.progress import show_progress
 from ppl_vae.run_folder import CHECKPOINT, CONFIG, RunError, RunFolder
 from ppl_vae.runs.identity import identity
 from ppl_vae.runs.loading import pair_config, why_not_rebuildable
-from ppl_vae.runs.naming import is_local, text_of
+from ppl_vae.runs.naming import text_of, warn_of_local
 from ppl_vae.sites import latent_names
 from ppl_vae.step import Capture, NotFinite, Step, name_bad_site, validate, validation_size
 from ppl_vae.subsampling import check_sizes, seen_by
@@ -430,14 +430,7 @@ def _warn_of_the_end(config: Mapping[str, Any], functions: Mapping[str, Any]) ->
     """Say before the first step what the run's folder will not do once the training has ended."""
     if why := why_not_rebuildable(config):
         warnings.warn(why, UserWarning, stacklevel=3)
-    for name, function in functions.items():
-        if is_local(function):
-            warnings.warn(
-                f"{name}={config['fit'][name]}: a lambda, or a function inside of another, cannot be recognised in "
-                f"another process, so this run cannot be resumed there. Define it at the top level of a file",
-                UserWarning,
-                stacklevel=3,
-            )
+    warn_of_local(functions, "this run cannot be resumed there", stacklevel=4)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from ppl_vae.fit_options import check_count, check_options, check_real, check_se
 from ppl_vae.isolation import random_numbers
 from ppl_vae.progress import show_progress
 from ppl_vae.run_folder import RunFolder
-from ppl_vae.runs.naming import is_local, text_of
+from ppl_vae.runs.naming import warn_of_local
 from ppl_vae.sites import PairError
 from ppl_vae.testing.linter import check_estimator_for
 from ppl_vae.testing.site_facts import read_sites
@@ -127,14 +126,7 @@ def folder_of_runs(run_dir: str | Path | None, fit_options: Mapping[str, Any]) -
         with tempfile.TemporaryDirectory(prefix="ppl_vae-compare-") as folder:
             yield Path(folder)
         return
-    for name, option in fit_options.items():
-        if is_local(option):
-            warnings.warn(
-                f"{name}={text_of(option)}: a lambda, or a function inside of another, cannot be recognised in another "
-                f"process, so these runs cannot be continued there. Define it at the top level of a file",
-                UserWarning,
-                stacklevel=4,
-            )
+    warn_of_local(fit_options, "these runs cannot be continued there", stacklevel=5)
     yield RunFolder(run_dir).path
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import types
+import warnings
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -65,6 +66,18 @@ def name_of(value: Any) -> str:
     except TypeError:  # what cannot be remembered is never the same again
         number = next(_numbers)
     return f"{name} {LOCAL}number {number} of process {_process()})"
+
+
+def warn_of_local(functions: Mapping[str, Any], lost: str, stacklevel: int) -> None:
+    """Warn of options whose functions no other process can recognise, and of what is lost by that."""
+    for name, function in functions.items():
+        if is_local(function):
+            warnings.warn(
+                f"{name}={text_of(function)}: a lambda, or a function inside of another, cannot be recognised in another "
+                f"process, so {lost}. Define it at the top level of a file",
+                UserWarning,
+                stacklevel=stacklevel,
+            )
 
 
 def is_local(value: Any) -> bool:
