@@ -328,7 +328,7 @@ import os, signal, sys
 import torch
 torch.set_num_threads(1)
 sys.path.insert(0, {root!r})
-from tests.test_fit import QUICK, failing
+from tests.test_fit import QUICK, vae
 import ppl_vae as pv
 from ppl_vae import data, estimators
 from ppl_vae.step import Step
@@ -344,7 +344,7 @@ def killing(*arguments):
 
 Step.on = killing
 options = dict(schedule="cosine", run_dir={folder!r}, capture={capture}, **QUICK)
-pv.fit(failing(10**9, None), estimators.IWAE(3), data.load("digits"), **options)
+pv.fit(vae(), estimators.IWAE(3), data.load("digits"), **options)
 """
 
 
@@ -363,8 +363,8 @@ def test_a_run_killed_in_mid_epoch_resumes_bit_for_bit(capture, digits, tmp_path
     try:
         arguments = (estimators.IWAE(3), digits)
         options = {**QUICK, "schedule": "cosine", "capture": capture}
-        resumed = pv.fit(failing(10**9, None), *arguments, run_dir=folder, resume=True, **options)
-        whole = pv.fit(failing(10**9, None), *arguments, run_dir=tmp_path / "whole", **options)
+        resumed = pv.fit(vae(), *arguments, run_dir=folder, resume=True, **options)
+        whole = pv.fit(vae(), *arguments, run_dir=tmp_path / "whole", **options)
     finally:
         torch.set_num_threads(threads)
     assert same(weights(resumed.pair), weights(whole.pair))
