@@ -17,10 +17,9 @@ from pathlib import Path
 import torch
 
 import ppl_vae as pv
-from ppl_vae import data, guides, likelihoods, models, nets
-from ppl_vae.compare import compare
+from ppl_vae import comparison, data, guides, likelihoods, models, nets
 from ppl_vae.estimators import ELBO, IWAE, STL, DReG
-from ppl_vae.run_folder import atomic_write
+from ppl_vae.runs import atomic_write
 
 SHAPE, LATENT, HIDDEN = (1, 28, 28), 50, (200, 200)
 ESTIMATORS = {
@@ -65,7 +64,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/estimators.json"))
     options = parser.parse_args()
     mnist = data.load("static_mnist")
-    result = compare.after_training(
+    result = comparison.after_training(
         MakePair(mnist.train.mean()),
         ESTIMATORS,
         mnist,

@@ -24,7 +24,7 @@ from mnist import make_pair
 
 import ppl_vae as pv
 from ppl_vae import data, evaluate
-from ppl_vae.run_folder import atomic_write
+from ppl_vae.runs import atomic_write
 
 
 def side_by_side(pair: pv.Pair, test: data.Split, num_particles: int, repeats: int) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from ppl_vae.estimators.enumerated import EnumeratedELBO
 from ppl_vae.nets.shapes import Flatten, OverImages
 from ppl_vae.queries.class_probabilities import class_probabilities
 from ppl_vae.queries.latent_features import latent_features
-from ppl_vae.run_folder import atomic_write
+from ppl_vae.runs import atomic_write
 
 SHAPE, CLASSES = (1, 28, 28), 10
 PUBLISHED = {

@@ -24,8 +24,8 @@ from torch import Tensor
 
 import ppl_vae as pv
 from ppl_vae import data, estimators
-from ppl_vae.compare.gradients import GradientSampler
-from ppl_vae.run_folder import atomic_write
+from ppl_vae.comparison.gradients import GradientSampler
+from ppl_vae.runs import atomic_write
 
 LADDER = (10, 20, 50, 100)
 

@@ -26,8 +26,8 @@ from tqdm.auto import tqdm
 
 import ppl_vae as pv
 from ppl_vae import data, estimators, evaluate, guides, likelihoods, models, nets
-from ppl_vae.optimizers import SCHEDULES
-from ppl_vae.run_folder import atomic_write
+from ppl_vae.runs import atomic_write
+from ppl_vae.train.optimizers import SCHEDULES
 
 SHAPE, LATENT, HIDDEN = (1, 28, 28), 50, (200, 200)
 

@@ -32,9 +32,9 @@ import xarray
 from torch import Tensor, nn
 
 import ppl_vae as pv
-from ppl_vae import estimators
-from ppl_vae.compare import AtPoint, compare
-from ppl_vae.run_folder import atomic_write
+from ppl_vae import comparison, estimators
+from ppl_vae.comparison import AtPoint
+from ppl_vae.runs import atomic_write
 
 DIM, NUM_POINTS, PERTURBATION = 20, 1024, 0.01
 LADDER = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -121,7 +121,7 @@ def main() -> None:
     # the gradient whose signal vanishes is the one that takes more draws to be seen
     draws = {estimators.IWAE: 2 * options.draws, estimators.DReG: options.draws}
     found = [
-        compare.at_point(
+        comparison.at_point(
             pair,
             [estimator],
             x[: options.num_data],

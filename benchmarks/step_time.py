@@ -30,7 +30,7 @@ from typing import Any
 import pyro
 import torch
 
-from ppl_vae.run_folder import atomic_write
+from ppl_vae.runs import atomic_write
 
 MLP = {"kind": "dense", "hidden": [400], "latent_dim": 20}
 IWAE = {"kind": "dense", "hidden": [200, 200], "latent_dim": 50}

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 import ppl_vae as pv
 from ppl_vae import data, estimators, guides, likelihoods, models, nets
-from ppl_vae.step import Step
+from ppl_vae.train.step import Step
 
 EVENTS = {"dense": (PIXELS,), "two layers": (PIXELS,), "convolutional": (1, SIDE, SIDE)}
 

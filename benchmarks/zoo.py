@@ -27,7 +27,7 @@ from torch import nn
 import ppl_vae as pv
 from ppl_vae import data, estimators, evaluate, guides, kl, likelihoods, models, nets, priors
 from ppl_vae.capture import CaptureError
-from ppl_vae.run_folder import atomic_write
+from ppl_vae.runs import atomic_write
 
 SHAPE, LATENT, HIDDEN = (1, 28, 28), 40, (300, 300)
 LATENTS = 100, 50  # of two layers, the lower first: those of the IWAE paper, arXiv:1509.00519

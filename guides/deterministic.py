@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyro
 from torch import Tensor, nn
 
-from ppl_vae.improper import PointMass
+from ppl_vae.distributions.improper import PointMass
 
 
 class Deterministic(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyro
 from torch import Tensor, nn
 
-from ppl_vae import spherical
+from ppl_vae.distributions import spherical
 
 
 class PowerSpherical(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 import pyro
 from torch import Tensor, nn
 
-from ppl_vae.improper import Flat
+from ppl_vae.distributions.improper import Flat
 
 
 class Autoencoder(nn.Module):

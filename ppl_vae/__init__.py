@@ -1,20 +1,71 @@
-"""ppl_vae: a laboratory for amortized variational inference on Pyro."""
+"""ppl_vae: a laboratory for amortized variational inference on Pyro.
 
-from ppl_vae.interrupts import quietly
+import ppl_vae as pv
+
+pv.Pair                                     a generative model and a guide
+pv.fit, pv.compare, pv.load, pv.SVI         train it, compare estimators on it, load it back
+pv.sample, pv.encode, pv.reconstruct, ...   ask it
+pv.models, pv.guides, pv.estimators, ...    the packages, imported when they are first used
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ppl_vae.terminal.interrupts import quietly
 
 with quietly():  # the imports take seconds, in which somebody may press Ctrl-C
-    from ppl_vae.compare import compare
-    from ppl_vae.fit import Run, TrainingError, fit
-    from ppl_vae.inference_data import inference_data
-    from ppl_vae.pair import Pair
-    from ppl_vae.particles import Particles
+    from ppl_vae.comparison import compare
+    from ppl_vae.core.isolation import ONE_THREAD
+    from ppl_vae.core.pair import Pair
+    from ppl_vae.core.particles import Particles
+    from ppl_vae.core.sites import PairError
+    from ppl_vae.evaluate.arviz_data import inference_data
     from ppl_vae.queries import decode, encode, interpolate, reconstruct, sample, traverse
-    from ppl_vae.run_folder import RunError
-    from ppl_vae.runs import load
-    from ppl_vae.sites import PairError
+    from ppl_vae.runs import RunError, load
     from ppl_vae.svi import SVI
+    from ppl_vae.train import Run, TrainingError, fit
+
+if TYPE_CHECKING:
+    from ppl_vae import (
+        comparison,
+        data,
+        estimators,
+        evaluate,
+        guides,
+        kl,
+        likelihoods,
+        models,
+        nets,
+        plots,
+        priors,
+        queries,
+        testing,
+        transforms,
+    )
+
+    __version__: str
+
+_PACKAGES = (
+    "comparison",
+    "data",
+    "estimators",
+    "evaluate",
+    "guides",
+    "kl",
+    "likelihoods",
+    "models",
+    "nets",
+    "plots",
+    "priors",
+    "queries",
+    "testing",
+    "transforms",
+)
 
 __all__ = [
+    "ONE_THREAD",
     "SVI",
     "Pair",
     "PairError",
@@ -23,13 +74,44 @@ __all__ = [
     "RunError",
     "TrainingError",
     "compare",
+    "comparison",
+    "data",
     "decode",
     "encode",
+    "estimators",
+    "evaluate",
     "fit",
+    "guides",
     "inference_data",
     "interpolate",
+    "kl",
+    "likelihoods",
     "load",
+    "models",
+    "nets",
+    "plots",
+    "priors",
+    "queries",
     "reconstruct",
     "sample",
+    "testing",
+    "transforms",
     "traverse",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A package of ours, imported at its first use, or the version."""
+    if name in _PACKAGES:
+        return importlib.import_module(f"ppl_vae.{name}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ppl_vae")
+    if name == "isolation":  # until 0.2 ONE_THREAD was there
+        return importlib.import_module("ppl_vae.core.isolation")
+    raise AttributeError(f"module 'ppl_vae' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -84,12 +84,12 @@ def test_trained_judged_and_loaded(vectors, tmp_path):
 
 
 def test_compared(vectors):
-    point = pv.compare.at_point(
+    point = pv.comparison.at_point(
         made(), [estimators.ELBO, estimators.DReG], vectors.test.take(2),
         num_particles=(1, 4), draws=20, evidence_particles=50, progress=False,
     )  # fmt: skip
     assert "DReG" in str(point)
-    trained = pv.compare.after_training(
+    trained = pv.comparison.after_training(
         made, {"ELBO": estimators.ELBO(), "IWAE(5)": estimators.IWAE(5)}, vectors,
         epochs=1, judge_particles=20, progress=False, n_jobs=1,
     )  # fmt: skip

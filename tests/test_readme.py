@@ -22,9 +22,19 @@ from PIL import Image
 from torch import nn
 
 import ppl_vae.kl
-from ppl_vae import estimators, evaluate, guides, likelihoods, models, nets, plots, priors, queries
+from ppl_vae import (
+    comparison,
+    estimators,
+    evaluate,
+    guides,
+    likelihoods,
+    models,
+    nets,
+    plots,
+    priors,
+    queries,
+)
 from ppl_vae.cli import COMMANDS, OK, main
-from ppl_vae.compare import compare
 from ppl_vae.data.named import NAMED
 from ppl_vae.estimators import Estimator
 
@@ -125,7 +135,7 @@ def test_programs_run_when_pasted(path, tmp_path, monkeypatch):
 
 def check_that_dreg_beats_iwae(namespace: dict[str, Any]) -> None:
     """README's example of two bounds shows what it is there for: the guide's ratio falls under one and rises under the other."""
-    point = compare.at_point(
+    point = comparison.at_point(
         namespace["pair"],
         namespace["bounds"],
         namespace["few"],

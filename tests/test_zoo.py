@@ -10,11 +10,11 @@ from torch import nn
 
 import ppl_vae as pv
 from ppl_vae import data, estimators, guides, models, priors
+from ppl_vae.core.sites import PairError
 from ppl_vae.estimators.enumerated import EnumeratedELBO
-from ppl_vae.sites import PairError
-from ppl_vae.step import Objective
 from ppl_vae.testing import check_pair
 from ppl_vae.testing.linter import check_estimator_for
+from ppl_vae.train.objective import Objective
 from tests.capture.helpers import assert_same_steps, sgd
 from tests.zoo import BATCH, CASES, CONTRIBUTING, with_table
 

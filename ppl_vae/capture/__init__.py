@@ -1,7 +1,8 @@
-"""A gradient step captured once as a graph of tensor operations, compiled, and run without Python."""
+"""A function of tensors captured once as a graph of tensor operations, compiled, and run without Python.
 
-from ppl_vae.capture.captured import CapturedStep
-from ppl_vae.capture.errors import CaptureError
-from ppl_vae.capture.graph import worth_capturing
+It knows no model: a gradient step is captured by `ppl_vae.train`, Pyro's own by `ppl_vae.svi`, scores by `ppl_vae.evaluate`.
+"""
 
-__all__ = ["CaptureError", "CapturedStep", "worth_capturing"]
+from ppl_vae.capture.capture_error import CaptureError
+
+__all__ = ["CaptureError"]

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from ppl_vae.capture.calls import NUMBERS, Numbers, changing, plain
-from ppl_vae.capture.errors import CaptureError
+from ppl_vae.capture.capture_error import CaptureError
 
 _COPIED = (dict, list, set, deque)
 

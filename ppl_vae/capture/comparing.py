@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.capture.errors import CaptureError, Line, named
+from ppl_vae.capture.capture_error import CaptureError, Line, named
 from ppl_vae.capture.recording import EXCHANGED, Entry, Recording, Ref, refs
 
 

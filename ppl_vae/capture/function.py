@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.capture.attributes import Attributes
-from ppl_vae.capture.errors import CaptureError
+from ppl_vae.capture.capture_error import CaptureError
+from ppl_vae.capture.denormals import without_denormals
 from ppl_vae.capture.graph import Backend, compile_graph, lower
 from ppl_vae.capture.held import Held, run_first
-from ppl_vae.capture.inductor import require_compiler
-from ppl_vae.capture.numerics import without_denormals
 from ppl_vae.capture.slots import Slots, look_of
 
 Capture = bool | Literal["auto"]
@@ -133,16 +132,6 @@ class CapturedFunction:
 
     def _program(self, tensors: Sequence[Tensor], numbers: tuple[Hashable, ...]) -> list[Tensor]:
         return [result.detach() for result in self.function(tensors, *numbers)]
-
-
-def can_compile(device: torch.device) -> bool:
-    """Whether functions can be compiled for a device here."""
-    try:
-        if device.type == "cpu":
-            require_compiler()
-    except CaptureError:
-        return False
-    return device.type != "mps"
 
 
 def check_capture(capture: Capture) -> None:

@@ -11,23 +11,15 @@ from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ppl_vae.capture import inductor
-from ppl_vae.capture.convolutions import Convolutions
-from ppl_vae.capture.errors import CaptureError, explain
-from ppl_vae.capture.matmul import choose_routes
+from ppl_vae.capture.capture_error import CaptureError, explain
+from ppl_vae.capture.denormals import without_denormals_anywhere
 from ppl_vae.capture.memory import keep_memory
-from ppl_vae.capture.noise import Noise
-from ppl_vae.capture.numerics import decompositions
-from ppl_vae.capture.rounding import MatmulPrecision, has_products, in_bfloat16, round_factors
-from ppl_vae.capture.threads import without_denormals_anywhere
-
-WORTH_STEPS = 20_000
+from ppl_vae.capture.rewrites import Setting, operators, rewrite
+from ppl_vae.capture.rewrites.rounding import MatmulPrecision, has_products, in_bfloat16
 
 Backend = Literal["inductor", "graph"]
 Function = Callable[[list[Tensor]], list[Tensor]]
 Compiled = Callable[..., Sequence[Tensor]]
-
-
-aten = torch.ops.aten
 
 
 def lower(
@@ -48,15 +40,10 @@ def lower(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            table = decompositions(device)
-            if device.type == "cpu":
-                table |= Convolutions().decompositions()
-                if not same_noise:
-                    table |= Noise(device).decompositions()
             make = make_fx(
                 lambda *tensors: function(list(tensors)),
                 tracing_mode="fake",
-                decomposition_table=table,
+                decomposition_table=operators(Setting(device, same_noise)),
                 _allow_non_fake_inputs=True,  # a recording's constants
             )
             graph: fx.GraphModule = make(*[tensor.detach() for tensor in inputs])
@@ -91,59 +78,17 @@ def compile_graph(
             elsewhere than on a CPU.
     """
     device = next((tensor.device for tensor in inputs if tensor.device.type != "cpu"), torch.device("cpu"))
-    if matmul_precision == "bf16":
-        if device.type != "cpu":
-            raise CaptureError(
-                "matmul_precision='bf16' is for a CPU; elsewhere fit(precision='bf16') runs the nets in bfloat16"
-            )
-        if not has_products():
-            round_factors(graph)
+    if matmul_precision == "bf16" and device.type != "cpu":
+        raise CaptureError(
+            "matmul_precision='bf16' is for a CPU; elsewhere fit(precision='bf16') runs the nets in bfloat16"
+        )
+    rewrite(graph, Setting(device, same_noise, matmul_precision, compiled=backend != "graph"))
     if backend == "graph":
         return graph
     if device.type == "cpu":
         inductor.require_compiler()
         keep_memory()
-        unfuse_biases(graph)
-        choose_routes(graph)
     compiled: Any = inductor.compile(graph, inputs, torchs_noise=same_noise or device.type == "cpu")
     if matmul_precision == "bf16" and has_products():
         compiled = in_bfloat16(compiled)
     return without_denormals_anywhere(compiled) if device.type == "cpu" else cast(Compiled, compiled)
-
-
-def unfuse_biases(graph: fx.GraphModule) -> None:
-    """Biases of linear layers added by the kernel that reads the product, where that costs nothing, in place.
-
-    ATen's product with a bias first copies the bias into every row of the result.
-    """
-    for node in graph.graph.find_nodes(op="call_function", target=aten.addmm.default):
-        bias, x, matrix = node.args
-        if node.kwargs or node.meta["val"].device.type != "cpu" or bias.meta["val"].dim() != 1:
-            continue
-        with graph.graph.inserting_before(node):
-            product = graph.graph.call_function(aten.mm.default, (x, matrix))
-            product.meta.update(node.meta)
-            # less the negative, since Inductor would make one operator of a product and a sum again
-            negative = graph.graph.call_function(aten.neg.default, (bias,))
-            negative.meta["val"] = bias.meta["val"]
-            total = graph.graph.call_function(aten.sub.Tensor, (product, negative))
-            total.meta.update(node.meta)
-        node.replace_all_uses_with(total)
-        graph.graph.erase_node(node)
-    graph.recompile()
-
-
-def worth_capturing(steps: int, device: torch.device) -> bool:
-    """Whether so many steps repay the compilation, which can be done here.
-
-    A number of steps and no time, so that a training takes the same course every time. Compilation takes
-    10 to 40 s, and each step then saves 2 ms or more of Python's and Pyro's own time alone.
-    """
-    if steps < WORTH_STEPS or device.type == "mps":
-        return False
-    try:
-        if device.type == "cpu":
-            inductor.require_compiler()
-    except CaptureError:
-        return False
-    return True

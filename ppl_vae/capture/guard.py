@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from ppl_vae.capture.errors import CaptureError
+from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.held import Held
 
 EVERY = 1000

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ppl_vae.capture.attributes import Attributes
+from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.comparing import difference, settle
-from ppl_vae.capture.errors import CaptureError
 from ppl_vae.capture.graph import Compiled
 from ppl_vae.capture.recording import Recording, record
 from ppl_vae.capture.slots import Run, Slots
 from ppl_vae.capture.surroundings import no_random_numbers_outside
-from ppl_vae.isolation import random_numbers
+from ppl_vae.core.isolation import random_numbers
 
 
 def run_first(run: Run, inputs: Sequence[Tensor], device: torch.device, slots: Slots) -> None:

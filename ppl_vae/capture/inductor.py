@@ -14,7 +14,7 @@ from torch._guards import TracingContext, tracing
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from ppl_vae.capture.errors import CaptureError
+from ppl_vae.capture.capture_error import CaptureError
 
 
 def compile(graph: fx.GraphModule, inputs: Sequence[Tensor], *, torchs_noise: bool) -> Any:

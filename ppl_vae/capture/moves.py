@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ppl_vae.capture.errors import CaptureError
+from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.updates import UPDATES, New, counts_in_python, initialise_state, options_of, state_of
 
 

@@ -15,11 +15,19 @@ from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ppl_vae.capture.errors import CaptureError, Line, SiteWatch, explain, is_library, is_machinery, named
+from ppl_vae.capture.capture_error import (
+    CaptureError,
+    Line,
+    SiteWatch,
+    explain,
+    is_library,
+    is_machinery,
+    named,
+)
 from ppl_vae.capture.slots import Run
 from ppl_vae.capture.storages import Storages
 from ppl_vae.capture.surroundings import ValueWatch, at_recording
-from ppl_vae.isolation import random_numbers
+from ppl_vae.core.isolation import random_numbers
 
 aten = torch.ops.aten
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ppl_vae.capture.errors import CaptureError, Line, is_library, named
-from ppl_vae.isolation import validation
+from ppl_vae.capture.capture_error import CaptureError, Line, is_library, named
+from ppl_vae.core.isolation import validation
 
 _LOSSES = (str(Path(pyro.__file__).parent / "infer"), str(Path(__file__).parents[1] / "estimators"))
 _READS = (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__format__, Tensor.data_ptr)

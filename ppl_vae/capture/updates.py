@@ -10,7 +10,7 @@ import torch
 from pyro.optim.clipped_adam import ClippedAdam
 from torch import Tensor
 
-from ppl_vae.capture.errors import CaptureError
+from ppl_vae.capture.capture_error import CaptureError
 
 State = dict[str, Tensor]
 New = list[tuple[Tensor, Tensor]]

@@ -15,7 +15,7 @@ from typing import TextIO
 from ppl_vae.cli.errors import UsageError, explain
 from ppl_vae.cli.output import WhileRead
 from ppl_vae.cli.words import in_words
-from ppl_vae.interrupts import for_good, quietly
+from ppl_vae.terminal.interrupts import for_good, quietly
 
 COMMANDS = {
     "train": "train a pair on data, then judge it: a run's folder with weights, metrics, pictures, summary",

@@ -7,8 +7,8 @@ from pathlib import Path
 import jsonargparse
 
 from ppl_vae.cli.errors import UsageError
+from ppl_vae.core.checks import check_count, check_real, check_seed
 from ppl_vae.data import Split
-from ppl_vae.fit_options import check_count, check_real, check_seed
 
 
 def check_judging(options: jsonargparse.Namespace) -> None:
@@ -26,7 +26,7 @@ def check_judging(options: jsonargparse.Namespace) -> None:
         check_real("--evaluate.threshold", judging.threshold)
         check_count("--report.num_data", report.num_data, least=0)
         check_count("--report.num_samples", report.num_samples)
-        check_seed(options.seed, "--seed")
+        check_seed("--seed", options.seed)
     except ValueError as error:
         raise UsageError(str(error)) from error
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ppl_vae import estimators
 from ppl_vae.cli import OK
 from ppl_vae.cli.options import Parser, add_data, add_estimator, add_pair, build, load_data, make_parser
 from ppl_vae.cli.rebuildable import refuse_unrebuildable
-from ppl_vae.estimators import Estimator
 from ppl_vae.testing import check_pair
 
 EPILOG = """example:
@@ -30,7 +30,8 @@ def run(words: Sequence[str]) -> int:
     chosen = options.read(words)
     dataset = load_data(chosen)
     pair, built = build(options, chosen, dataset)
-    allowed = not isinstance(built.estimator, Estimator) or built.estimator.handles_global_latents
+    own = estimators.ours(built.estimator)
+    allowed = own is None or own.handles_global_latents
     print(check_pair(pair, *dataset.train.take(8).tensors(), allow_global=allowed))
     refuse_unrebuildable(pair, dataset)
     print("a run's folder is enough to build this pair again")

@@ -19,12 +19,13 @@ from ppl_vae.cli.command_train import COMMAND, contents
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.options import Parser, add_data, add_pair, build, load_data, make_parser
 from ppl_vae.cli.report import save_figure
-from ppl_vae.compare import Comparison, after_training, at_point, compare
+from ppl_vae.comparison import Comparison, after_training, at_point, compare
+from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet
-from ppl_vae.fit import fit
-from ppl_vae.pair import Pair
-from ppl_vae.run_folder import RunFolder, atomic_write
+from ppl_vae.runs import RunFolder, atomic_write
 from ppl_vae.runs.seals import sealed_text
+from ppl_vae.train import FitOptions
+from ppl_vae.train.options import PER_RUN
 
 EPILOG = """examples:
   ppl-vae compare --epochs 30 --estimators '[ELBO, IWAE, DReG]'
@@ -51,7 +52,7 @@ _DEFAULT = [
 
 
 def parser() -> Parser:
-    """The options of `ppl-vae compare`: those of `compare.after_training`, `compare.at_point` and `fit`."""
+    """The options of `ppl-vae compare`: those of `comparison.after_training`, `comparison.at_point` and `fit`."""
     options = make_parser(
         "compare", "Train a pair with several estimators, alike in all else, and compare them.", EPILOG
     )
@@ -74,16 +75,10 @@ def parser() -> Parser:
     group.add_function_arguments(
         at_point, "at_point", skip={"pair", "estimators", "data", "seed", "check", "progress"}, as_group=False
     )
-    options.add_argument_group("each training").add_function_arguments(
-        fit, "fit", skip=set(_FIT_OWN), as_group=False
+    options.add_argument_group("each training").add_class_arguments(
+        FitOptions, "fit", skip={"progress", *PER_RUN}, as_group=False, instantiate=False
     )
     return options
-
-
-# what a comparison sets itself
-_FIT_OWN = (
-    "pair", "estimator", "data", "fabric", "run_dir", "resume", "epochs", "seed", "progress", "loggers",
-)  # fmt: skip
 
 
 def _own_options() -> Callable[..., None]:

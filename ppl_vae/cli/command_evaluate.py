@@ -12,7 +12,7 @@ from ppl_vae.cli.command_train import add_judging, contents
 from ppl_vae.cli.options import Parser, add_data, make_parser
 from ppl_vae.cli.report import judge, write_report
 from ppl_vae.cli.saved import add_run, data_of_run, load_pair
-from ppl_vae.run_folder import METRICS, RunFolder
+from ppl_vae.runs import METRICS, RunFolder
 
 EPILOG = """examples:
   ppl-vae evaluate runs/digits --evaluate.num_particles 5000

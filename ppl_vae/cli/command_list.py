@@ -16,8 +16,8 @@ from ppl_vae import estimators, guides, likelihoods, models, nets, priors
 from ppl_vae.cli import OK
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.data.named import NAMED
-from ppl_vae.loggers import LOGGERS
-from ppl_vae.optimizers import OPTIMIZERS, SCHEDULES
+from ppl_vae.train.loggers import LOGGERS
+from ppl_vae.train.optimizers import OPTIMIZERS, SCHEDULES
 
 Lines = Iterator[tuple[str, str]]
 

@@ -14,9 +14,9 @@ from ppl_vae.cli.figures import is_image
 from ppl_vae.cli.options import Parser, make_parser
 from ppl_vae.cli.report import save_figure
 from ppl_vae.cli.saved import add_run, load_pair
-from ppl_vae.fit_options import check_seed
+from ppl_vae.core.checks import check_seed
 from ppl_vae.queries import Draws
-from ppl_vae.run_folder import atomic_write
+from ppl_vae.runs import atomic_write
 
 EPILOG = """examples:
   ppl-vae sample runs/digits --num 100                       a picture, runs/digits/samples.png
@@ -44,7 +44,7 @@ def parser() -> Parser:
 def run(words: Sequence[str]) -> int:
     """Sample as the words say."""
     options = parser().read(words)
-    check_seed(options.seed, "--seed")
+    check_seed("--seed", options.seed)
     out = options.run / "samples.png" if options.out is None else options.out
     if out.suffix not in (".png", ".npz"):
         raise UsageError(f"--out {out}: give a name that ends in .png (a picture) or .npz (numbers)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +17,12 @@ from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.options import Parser, add_data, add_estimator, add_pair, build, load_data, make_parser
 from ppl_vae.cli.rebuildable import refuse_unrebuildable
 from ppl_vae.cli.report import judge, write_report
+from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet
-from ppl_vae.fit import Run, fit
-from ppl_vae.pair import Pair
-from ppl_vae.run_folder import CONFIG, RunError, RunFolder
+from ppl_vae.runs import CONFIG, RunError, RunFolder
 from ppl_vae.runs.seals import sealed_text
+from ppl_vae.train import FitOptions, Run, fit
+from ppl_vae.train.options import NAMES, PLAIN
 
 COMMAND = "command.yaml"
 
@@ -52,8 +52,8 @@ def parser() -> Parser:
         default=None,
         help="the run's folder; by default runs/<data>-<date>-<time>",
     )
-    training.add_function_arguments(
-        fit, skip={"pair", "estimator", "data", "fabric", "run_dir"}, as_group=False
+    training.add_class_arguments(
+        FitOptions, skip={"run_dir", *set(NAMES) - set(PLAIN)}, as_group=False, instantiate=False
     )
     judging = options.add_argument_group("the evaluation and the report")
     add_judging(judging)
@@ -160,8 +160,7 @@ def _kept(folder: RunFolder) -> str:
 
 def _fit_options(built: jsonargparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of `fit` among the options."""
-    names = [name for name in inspect.signature(fit).parameters if name in built]
-    options = {name: built[name] for name in names if name not in ("data", "estimator", "run_dir", "pair")}
+    options = {name: built[name] for name in PLAIN if name != "run_dir"}
     for name in ("optimizer", "schedule"):
         if isinstance(options[name], str) and "." in options[name]:
             options[name] = _imported(options[name], f"--{name}")

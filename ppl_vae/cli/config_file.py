@@ -12,8 +12,8 @@ import jsonargparse
 import yaml
 
 from ppl_vae.cli.errors import UsageError
-from ppl_vae.safe_yaml import NotYaml, YamlError, checked, load_yaml, read_text
-from ppl_vae.trust import PROGRAMS, ConfigError, UntrustedError, find
+from ppl_vae.runs.safe_yaml import NotYaml, YamlError, checked, load_yaml, read_text
+from ppl_vae.runs.trust import PROGRAMS, ConfigError, UntrustedError, find
 
 _PLAIN = (str, int, float, bool, NoneType, Path)
 # longer than any path, since jsonargparse looks first whether a text is the name of a file
@@ -58,7 +58,7 @@ def check_tree(
     """Refuse the options of a file that name code which nobody said to trust; none of it is imported.
 
     Wherever a class or a function may stand, every text that could be its import path is held against
-    `ppl_vae.trust`, at any depth, and in texts that are themselves YAML.
+    `ppl_vae.runs.trust`, at any depth, and in texts that are themselves YAML.
 
     Args:
         tree: the file's options.

@@ -9,8 +9,8 @@ from torch import nn
 
 from ppl_vae import guides, likelihoods, models, nets
 from ppl_vae.cli.errors import UsageError
+from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet
-from ppl_vae.pair import Pair
 
 _NETS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
     "mlp": (nets.MLPEncoder, nets.MLPDecoder),

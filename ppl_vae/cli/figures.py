@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ppl_vae import plots, queries
+from ppl_vae.core.isolation import questioning
+from ppl_vae.core.pair import Pair
+from ppl_vae.core.sites import DATA_PLATE, Site, data_frame
 from ppl_vae.data import Split
 from ppl_vae.evaluate import ActiveUnits, Bounds, Summary
-from ppl_vae.isolation import questioning
-from ppl_vae.pair import Pair
 from ppl_vae.queries import Draws
 from ppl_vae.queries.handlers import centre, is_discrete, run, sample_sites
 from ppl_vae.queries.inputs import names_of
-from ppl_vae.queries.layout import laid_out
-from ppl_vae.sites import DATA_PLATE, Site, data_frame
+from ppl_vae.queries.site_tensors import laid_out
 
 NUM_COLUMNS = 10
 NUM_SAMPLES = 64

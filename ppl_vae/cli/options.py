@@ -19,9 +19,9 @@ from ppl_vae import data, estimators, guides, likelihoods, models, nets, priors
 from ppl_vae.cli.config_file import ConfigFile, holds_text, is_import_path, plain_options
 from ppl_vae.cli.default_pair import make_pair
 from ppl_vae.cli.errors import UsageError
-from ppl_vae.isolation import one_thread
-from ppl_vae.pair import Pair
-from ppl_vae.safe_yaml import NotYaml, YamlError, checked
+from ppl_vae.core.isolation import one_thread
+from ppl_vae.core.pair import Pair
+from ppl_vae.runs.safe_yaml import NotYaml, YamlError, checked
 
 _NAMESPACES: tuple[ModuleType, ...] = (models, guides, priors, nets, likelihoods, estimators, ppl_vae.kl)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from ppl_vae.config import ConfigError
+from ppl_vae.core.isolation import random_numbers
+from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet
-from ppl_vae.isolation import random_numbers
-from ppl_vae.pair import Pair
+from ppl_vae.runs.config import ConfigError
 from ppl_vae.runs.loading import pair_config
 
 

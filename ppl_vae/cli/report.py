@@ -14,12 +14,12 @@ from matplotlib.axes import Axes
 
 from ppl_vae import evaluate
 from ppl_vae.cli.figures import Figures, figures_of
+from ppl_vae.core.pair import Pair
+from ppl_vae.core.sites import PairError
 from ppl_vae.data import Split
 from ppl_vae.evaluate import ActiveUnits, Bounds, LogLikelihood, Summary
-from ppl_vae.inference_data import inference_data, save_inference_data
-from ppl_vae.pair import Pair
-from ppl_vae.run_folder import atomic_write
-from ppl_vae.sites import PairError
+from ppl_vae.evaluate.arviz_data import inference_data, save_inference_data
+from ppl_vae.runs import atomic_write
 
 NUM_COLUMNS = 10
 NUM_SAMPLES = 64

@@ -11,11 +11,11 @@ from ppl_vae import data, runs
 from ppl_vae.cli.command_train import COMMAND
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.options import Parser
+from ppl_vae.core.pair import Pair
 from ppl_vae.data.named import NAMED
-from ppl_vae.pair import Pair
-from ppl_vae.run_folder import CONFIG, RunError, RunFolder
+from ppl_vae.runs import CONFIG, RunError, RunFolder
 from ppl_vae.runs.identity import data_identity
-from ppl_vae.safe_yaml import YamlError, read_yaml
+from ppl_vae.runs.safe_yaml import YamlError, read_yaml
 
 
 def add_run(parser: Parser) -> None:

@@ -6,8 +6,8 @@
 `from_tensors` divides an array of yours; `as_split` lets a function take an array or a `Split`.
 """
 
+from ppl_vae.data.data_error import DataError, MissingDataError
 from ppl_vae.data.dataset import DataSet, from_tensors
-from ppl_vae.data.errors import DataError, MissingDataError
 from ppl_vae.data.loading import data_root, load
 from ppl_vae.data.named import NAMED
 from ppl_vae.data.split import Split, as_split

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.data.checks import check_finite, divisor_of, to_float32
-from ppl_vae.data.errors import DataError
+from ppl_vae.data.data_error import DataError
 from ppl_vae.data.foreign import to_array
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppl_vae.data.errors import DataError
+from ppl_vae.data.data_error import DataError
 from ppl_vae.data.foreign import to_array
 
 CHUNK = 2**22  # values looked at at once: bounds the memory that a check needs

@@ -16,7 +16,7 @@ from ppl_vae.data.checks import (
     to_labels,
     to_storage,
 )
-from ppl_vae.data.errors import DataError
+from ppl_vae.data.data_error import DataError
 from ppl_vae.data.memory_map import MemoryMap
 from ppl_vae.data.rows import ResidentRows, Rows, StreamedRows
 from ppl_vae.data.split import Split

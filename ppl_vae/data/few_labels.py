@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from ppl_vae.data.checks import check_seed
-from ppl_vae.data.errors import DataError
+from ppl_vae.data.data_error import DataError
 from ppl_vae.data.split import Split
 
 MISSING = -1

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from ppl_vae.data.checks import divisor_of, rows_per_chunk, to_labels, to_storage
+from ppl_vae.data.data_error import DataError
 from ppl_vae.data.dataset import Loaded, Part
-from ppl_vae.data.errors import DataError
 from ppl_vae.data.layout import as_events
 from ppl_vae.data.memory_map import MemoryMap, open_npy
 from ppl_vae.data.rows import ResidentRows, stream

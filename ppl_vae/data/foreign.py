@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data.errors import DataError
+from ppl_vae.data.data_error import DataError
 
 
 def to_array(data: Any, what: str) -> Tensor | np.ndarray:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ppl_vae.data.binarise import numpy_generator
 from ppl_vae.data.checks import check_seed
+from ppl_vae.data.data_error import DataError, MissingDataError
 from ppl_vae.data.dataset import DRAW, Binarise, DataSet, Loaded, assemble
-from ppl_vae.data.errors import DataError, MissingDataError
 from ppl_vae.data.files import read_csv, read_npy, read_npz
 from ppl_vae.data.image_folder import read_folder
 from ppl_vae.data.layout import height_and_width

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ppl_vae.data import patches, sprites, synthetic
+from ppl_vae.data.data_error import DataError, MissingDataError
 from ppl_vae.data.dataset import Loaded
-from ppl_vae.data.errors import DataError, MissingDataError
 from ppl_vae.data.files import read_npz, tensor_part
 from ppl_vae.data.image_folder import in_threads
 from ppl_vae.data.layout import resize

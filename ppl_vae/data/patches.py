@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ppl_vae.data.data_error import DataError
 from ppl_vae.data.dataset import Loaded, Part
-from ppl_vae.data.errors import DataError
 from ppl_vae.data.rows import ResidentRows
 
 SIDE = 8

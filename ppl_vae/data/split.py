@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.data.checks import check_seed, divisor_of, rows_per_chunk, to_labels, to_storage
-from ppl_vae.data.errors import DataError
+from ppl_vae.data.data_error import DataError
 from ppl_vae.data.rows import ResidentRows, Rows
 
 

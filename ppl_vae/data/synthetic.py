@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ppl_vae.data.binarise import numpy_generator
+from ppl_vae.data.data_error import DataError
 from ppl_vae.data.dataset import DRAW, Loaded, Part
-from ppl_vae.data.errors import DataError
 from ppl_vae.data.rows import ResidentRows
 
 Size = tuple[int, int] | None

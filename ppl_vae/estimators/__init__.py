@@ -1,7 +1,7 @@
 """Estimators: bounds on the log-evidence as functions of the particles, one family a file."""
 
 from ppl_vae.estimators.antithetic import ARM, DisARM
-from ppl_vae.estimators.base import Estimator
+from ppl_vae.estimators.base import Estimator, auxiliary_of, ours
 from ppl_vae.estimators.chi_square import CUBO
 from ppl_vae.estimators.debiased import JVI, SUMO
 from ppl_vae.estimators.elbo import ELBO, MeanFieldELBO
@@ -37,4 +37,6 @@ __all__ = [
     "Renyi",
     "ReweightedWakeSleep",
     "ScoreFunction",
+    "auxiliary_of",
+    "ours",
 ]

@@ -11,11 +11,11 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Bernoulli
 
-from ppl_vae import particles as particles_module
+from ppl_vae.core import particles as particles_module
+from ppl_vae.core.particles import Particles, over_inner_plates
+from ppl_vae.core.sites import PairError, Program, data_frame
 from ppl_vae.estimators.elbo import ELBO
 from ppl_vae.estimators.facts import Facts
-from ppl_vae.particles import Particles, over_inner_plates
-from ppl_vae.sites import PairError, Program, data_frame
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import torch
 from pyro.infer import ELBO as PyroELBO
 from torch import Tensor, nn
 
-from ppl_vae import particles as particles_module
-from ppl_vae import separate
+from ppl_vae.core import particles as particles_module
+from ppl_vae.core import separate
+from ppl_vae.core.isolation import one_thread
+from ppl_vae.core.particles import Particles
+from ppl_vae.core.sites import PairError, Program
 from ppl_vae.estimators.facts import Facts
-from ppl_vae.isolation import one_thread
-from ppl_vae.particles import Particles
-from ppl_vae.sites import PairError, Program
 
 _numbers = itertools.count()
 
@@ -154,3 +154,17 @@ def _summed(per_datum: Tensor, outside: Tensor | None, particles: Particles) -> 
     if particles.scale != 1.0:
         total = total * particles.scale
     return total if outside is None else total + outside
+
+
+def ours(estimator: PyroELBO) -> Estimator | None:
+    """The estimator where it is one of ours, which work on particles; None for one of Pyro's own.
+
+    The one place where the two kinds are told apart.
+    """
+    return estimator if isinstance(estimator, Estimator) else None
+
+
+def auxiliary_of(estimator: PyroELBO) -> nn.Module:
+    """What an estimator itself learns or remembers; Pyro's have no such module."""
+    own = ours(estimator)
+    return nn.Module() if own is None else own.auxiliary

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ppl_vae.core.particles import Particles, log_mean_exp
+from ppl_vae.core.separate import SeparateParticles
 from ppl_vae.estimators.base import Estimator
 from ppl_vae.estimators.facts import Facts
 from ppl_vae.estimators.score_function import without_each
-from ppl_vae.particles import Particles, log_mean_exp
-from ppl_vae.separate import SeparateParticles
 
 
 class CUBO(Estimator):

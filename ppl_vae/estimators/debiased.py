@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ppl_vae.core.particles import Particles
+from ppl_vae.core.particles import draw as draw_particles
 from ppl_vae.estimators.base import Estimator
 from ppl_vae.estimators.facts import Facts
-from ppl_vae.particles import Particles
-from ppl_vae.particles import draw as draw_particles
 
 
 class JVI(Estimator):

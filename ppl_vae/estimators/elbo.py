@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ppl_vae.core.particles import Particles
 from ppl_vae.estimators.base import Estimator
 from ppl_vae.estimators.facts import Facts
-from ppl_vae.particles import Particles
 
 
 class ELBO(Estimator):

@@ -16,13 +16,13 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 from torch.distributions import Independent
 
-from ppl_vae import particles as particles_module
+from ppl_vae.core import particles as particles_module
+from ppl_vae.core.isolation import eval_mode, random_numbers
+from ppl_vae.core.particles import Particles, over_inner_plates
+from ppl_vae.core.sites import DATA_PLATE, PARTICLE_PLATE, PairError, Program, Site, latent_names
+from ppl_vae.core.terms import draw_log_prob
 from ppl_vae.estimators.elbo import MeanFieldELBO
 from ppl_vae.estimators.facts import Facts
-from ppl_vae.isolation import eval_mode, random_numbers
-from ppl_vae.particles import Particles, over_inner_plates
-from ppl_vae.sites import DATA_PLATE, PARTICLE_PLATE, PairError, Program, Site, latent_names
-from ppl_vae.terms import draw_log_prob
 
 MOST_VALUES = 4096
 """A site with more values than this (more than 12 bits) is not summed over."""

@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ppl_vae.core.particles import Particles, log_mean_exp
+from ppl_vae.core.separate import SeparateParticles
 from ppl_vae.estimators.base import Estimator
 from ppl_vae.estimators.facts import Facts
-from ppl_vae.particles import Particles, log_mean_exp
-from ppl_vae.separate import SeparateParticles
 
 
 class MIWAE(Estimator):

@@ -6,9 +6,9 @@ import math
 
 from torch import Tensor
 
+from ppl_vae.core.particles import Particles, log_mean_exp
 from ppl_vae.estimators.base import Estimator
 from ppl_vae.estimators.facts import Facts
-from ppl_vae.particles import Particles, log_mean_exp
 
 
 class IWAE(Estimator):

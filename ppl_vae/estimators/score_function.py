@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.core.particles import Particles, log_mean_exp
 from ppl_vae.estimators.base import Estimator
 from ppl_vae.estimators.elbo import ELBO
 from ppl_vae.estimators.facts import Facts
-from ppl_vae.particles import Particles, log_mean_exp
 
 
 class MovingAverage(nn.Module):

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ppl_vae.core.particles import Particles
+from ppl_vae.core.separate import SeparateParticles
 from ppl_vae.estimators.base import Estimator
 from ppl_vae.estimators.facts import Facts
-from ppl_vae.particles import Particles
-from ppl_vae.separate import SeparateParticles
 
 Partition = Literal["log_uniform", "moments"]
 

@@ -9,11 +9,11 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from ppl_vae.core.particles import Particles, log_mean_exp, read
+from ppl_vae.core.separate import SeparateParticles
+from ppl_vae.core.sites import PairError, Program, Uncondition
 from ppl_vae.estimators.base import Estimator
 from ppl_vae.estimators.facts import Facts
-from ppl_vae.particles import Particles, log_mean_exp, read
-from ppl_vae.separate import SeparateParticles
-from ppl_vae.sites import PairError, Program, Uncondition
 
 
 @dataclass(frozen=True)

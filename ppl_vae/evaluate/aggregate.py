@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.core.layout import particle_first
+from ppl_vae.core.particles import Particles
+from ppl_vae.core.sites import DATA_PLATE, PARTICLE_PLATE
+from ppl_vae.distributions.factors import factors, marginals
 from ppl_vae.evaluate.batches import ELEMENTS, ELEMENTS_ELSEWHERE
-from ppl_vae.evaluate.layout import particle_first
-from ppl_vae.factors import factors, marginals
-from ppl_vae.particles import Particles
-from ppl_vae.sites import DATA_PLATE, PARTICLE_PLATE
 
 
 @dataclass(frozen=True)

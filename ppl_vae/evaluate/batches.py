@@ -11,9 +11,9 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
+from ppl_vae.core.pair import Pair
 from ppl_vae.data import as_split
 from ppl_vae.data.batch import to_batch
-from ppl_vae.pair import Pair
 
 # Large enough that Pyro's handlers are a few per cent of the time, small enough for the caches
 ELEMENTS = {"cpu": 2**21}

@@ -9,14 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
+from ppl_vae.core.isolation import validation
+from ppl_vae.core.pair import Pair, require_pair
+from ppl_vae.core.particles import Particles
+from ppl_vae.core.sites import PairError
+from ppl_vae.core.subsampling import draw_whole
 from ppl_vae.evaluate.batches import Data, plan, size_of, to_data
 from ppl_vae.evaluate.point_mass import refuse_point_mass
-from ppl_vae.isolation import validation
-from ppl_vae.pair import Pair, require_pair
-from ppl_vae.particles import Particles
-from ppl_vae.progress import Progress, show_progress
-from ppl_vae.sites import PairError
-from ppl_vae.subsampling import draw_whole
+from ppl_vae.terminal.progress import Progress, show_progress
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pyro.distributions as dist
 
-from ppl_vae.improper import innermost, is_improper
-from ppl_vae.particles import Particles
-from ppl_vae.sites import PairError, data_frame
+from ppl_vae.core.particles import Particles
+from ppl_vae.core.sites import PairError, data_frame
+from ppl_vae.distributions.improper import innermost, is_improper
 
 
 def refuse_point_mass(particles: Particles, what: str) -> None:

@@ -6,7 +6,7 @@ from ppl_vae.kl.dip import DIP
 from ppl_vae.kl.factor_vae import FactorVAE
 from ppl_vae.kl.free_bits import FreeBits
 from ppl_vae.kl.mmd import MMD
-from ppl_vae.kl.schedule import KL, KLSchedule
+from ppl_vae.kl.plan import KL, KLPlan
 from ppl_vae.kl.total_correlation import TotalCorrelation
 from ppl_vae.kl.treatment import KLPenalty, KLWeight, Penalty
 from ppl_vae.kl.warmup import CosineWarmup, CyclicWarmup, LinearWarmup, SigmoidWarmup
@@ -22,7 +22,7 @@ __all__ = [
     "FactorVAE",
     "FreeBits",
     "KLPenalty",
-    "KLSchedule",
+    "KLPlan",
     "KLWeight",
     "LinearWarmup",
     "Penalty",

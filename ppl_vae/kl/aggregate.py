@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ppl_vae.evaluate.layout import particle_first
-from ppl_vae.factors import factors
+from ppl_vae.core.layout import particle_first
+from ppl_vae.core.particles import Particles
+from ppl_vae.core.sites import DATA_PLATE, PARTICLE_PLATE, PairError, latent_names
+from ppl_vae.distributions.factors import factors
 from ppl_vae.kl.divergence import refuse_outside_data
-from ppl_vae.particles import Particles
-from ppl_vae.sites import DATA_PLATE, PARTICLE_PLATE, PairError, latent_names
 
 
 def draws_of(particles: Particles, site: str) -> Tensor:

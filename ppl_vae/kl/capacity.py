@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ppl_vae.core.particles import Particles
 from ppl_vae.kl.divergence import refuse_unknown_gradient
 from ppl_vae.kl.treatment import Penalty, check_number
-from ppl_vae.particles import Particles
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from ppl_vae.factors import factors
+from ppl_vae.core.particles import Particles
+from ppl_vae.core.sites import PairError, before
+from ppl_vae.distributions.factors import factors
 from ppl_vae.kl.aggregate import moments_of, prior_covariance, refuse
 from ppl_vae.kl.treatment import Penalty, check_number
-from ppl_vae.particles import Particles
-from ppl_vae.sites import PairError, before
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from ppl_vae.evaluate.layout import particle_first
-from ppl_vae.factors import factors
-from ppl_vae.particles import Particles
-from ppl_vae.sites import PairError, data_frame
+from ppl_vae.core.layout import particle_first
+from ppl_vae.core.particles import Particles
+from ppl_vae.core.sites import PairError, data_frame
+from ppl_vae.distributions.factors import factors
 
 Site = dict[str, Any]
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
+from ppl_vae.core.particles import Particles
 from ppl_vae.kl.aggregate import draws_of, refuse
 from ppl_vae.kl.treatment import Penalty, check_number
 from ppl_vae.nets import MLP
-from ppl_vae.particles import Particles
 
 
 @dataclass(frozen=True)

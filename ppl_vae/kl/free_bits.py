@@ -7,10 +7,10 @@ from typing import Literal
 
 from torch import Tensor
 
+from ppl_vae.core.particles import Particles
+from ppl_vae.core.sites import PairError
 from ppl_vae.kl.divergence import kl_by_dimension, refuse_unknown_gradient
 from ppl_vae.kl.treatment import Penalty, check_number
-from ppl_vae.particles import Particles
-from ppl_vae.sites import PairError
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from ppl_vae.evaluate.layout import particle_first
+from ppl_vae.core.layout import particle_first
+from ppl_vae.core.particles import Particles
+from ppl_vae.core.sites import PairError
 from ppl_vae.kl.aggregate import draws_of, refuse
 from ppl_vae.kl.treatment import Penalty, check_number
-from ppl_vae.particles import Particles
-from ppl_vae.sites import PairError
 
 Kernel = Literal["gaussian", "inverse multiquadric"]
 KERNELS: tuple[Kernel, ...] = ("gaussian", "inverse multiquadric")

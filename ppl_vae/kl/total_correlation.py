@@ -8,9 +8,9 @@ from typing import Literal
 
 from torch import Tensor
 
+from ppl_vae.core.particles import Particles
 from ppl_vae.kl.aggregate import cross_log_prob, refuse
 from ppl_vae.kl.treatment import Penalty, check_number
-from ppl_vae.particles import Particles
 
 Sampling = Literal["minibatch-weighted", "stratified"]
 SAMPLINGS: tuple[Sampling, ...] = ("minibatch-weighted", "stratified")

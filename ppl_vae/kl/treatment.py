@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from ppl_vae.particles import Particles
+from ppl_vae.core.particles import Particles
 
 
 @runtime_checkable

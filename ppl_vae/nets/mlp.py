@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ppl_vae.nets.activations import Activation, activation_layer, check_activation, width_factor
 from ppl_vae.nets.encoder import Encoder
-from ppl_vae.nets.initialise import initialise
+from ppl_vae.nets.initialisation import initialise
 from ppl_vae.nets.shapes import Flatten, check_event, positive_size, positive_sizes
 
 

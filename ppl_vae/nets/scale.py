@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.nets.initialise import initialise
+from ppl_vae.nets.initialisation import initialise
 
 
 def positive_scale(raw: Tensor, floor: float = 1e-4, cap: float = 1e2) -> Tensor:

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from ppl_vae.evaluate.holes import Holes
+from ppl_vae.evaluate.prior_holes import Holes
 from ppl_vae.plots.common import FEW, as_array, axes_for, class_bar, classes_of
 
 _CODES = 2000  # more of them hide the rest

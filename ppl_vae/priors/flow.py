@@ -8,7 +8,7 @@ import pyro.distributions as dist
 from torch import nn
 
 from ppl_vae.nets.shapes import positive_size, positive_sizes
-from ppl_vae.zuko_support import flow_distribution, zuko_flows
+from ppl_vae.transforms.zuko_support import flow_distribution, zuko_flows
 
 Kind = Literal["spline", "affine"]
 

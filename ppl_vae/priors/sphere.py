@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyro.distributions as dist
 
+from ppl_vae.distributions.spherical import UniformSphere
 from ppl_vae.priors.fixed import FixedPrior
-from ppl_vae.spherical import UniformSphere
 
 
 class Sphere(FixedPrior):

@@ -8,8 +8,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.core.isolation import random_numbers
 from ppl_vae.data import as_split
-from ppl_vae.isolation import random_numbers
 from ppl_vae.nets.shapes import positive_size
 from ppl_vae.priors.normal_mixture import NormalMixture
 

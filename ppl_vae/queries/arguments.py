@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet, Split
 from ppl_vae.data.batch import to_batch
-from ppl_vae.pair import Pair
 
 Batch = Tensor | Sequence[Tensor]
 

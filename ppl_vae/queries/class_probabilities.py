@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ppl_vae.isolation import one_thread, questioning
-from ppl_vae.pair import Pair
+from ppl_vae.core.isolation import one_thread, questioning
+from ppl_vae.core.pair import Pair
 from ppl_vae.queries.arguments import check_site, converted
 from ppl_vae.queries.handlers import Centre, latent_sites, run
 

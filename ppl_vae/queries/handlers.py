@@ -11,10 +11,10 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ppl_vae.faults import traced
-from ppl_vae.pair import Pair
-from ppl_vae.sites import PARTICLE_PLATE, Program, Site, is_bookkeeping, plate_nesting
-from ppl_vae.subsampling import whole_plate
+from ppl_vae.core.faults import traced
+from ppl_vae.core.pair import Pair
+from ppl_vae.core.sites import PARTICLE_PLATE, Program, Site, is_bookkeeping, plate_nesting
+from ppl_vae.core.subsampling import whole_plate
 
 _MEAN_DRAWS = 100  # for the few distributions without a mean (flows): a tenth of a standard deviation
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.core.dependence import Reading, readings
+from ppl_vae.core.pair import Pair
 from ppl_vae.data.batch import to_batch
-from ppl_vae.dependence import Reading, readings
-from ppl_vae.pair import Pair
 from ppl_vae.queries.arguments import spelled
 
 Inputs = Mapping[str, Any]

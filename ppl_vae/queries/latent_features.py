@@ -7,10 +7,10 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from ppl_vae.core.isolation import one_thread, questioning
+from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet, Split
 from ppl_vae.data.rows import ResidentRows
-from ppl_vae.isolation import one_thread, questioning
-from ppl_vae.pair import Pair
 from ppl_vae.queries.arguments import check_site
 from ppl_vae.queries.questions import encode
 

@@ -8,15 +8,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ppl_vae.isolation import one_thread, questioning
-from ppl_vae.pair import Pair, require_pair
+from ppl_vae.core.isolation import one_thread, questioning
+from ppl_vae.core.pair import Pair, require_pair
+from ppl_vae.core.sites import Site
 from ppl_vae.queries.arguments import Batch, as_tensors, check_count, check_site
 from ppl_vae.queries.draws import Draws, Traversal
 from ppl_vae.queries.handlers import centre, is_discrete
 from ppl_vae.queries.inputs import Inputs
-from ppl_vae.queries.layout import laid_out
 from ppl_vae.queries.questions import decode
-from ppl_vae.sites import Site
+from ppl_vae.queries.site_tensors import laid_out
 
 
 @one_thread

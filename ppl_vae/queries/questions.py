@@ -10,9 +10,10 @@ from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
-from ppl_vae.improper import is_improper
-from ppl_vae.isolation import one_thread, questioning
-from ppl_vae.pair import Pair, require_pair
+from ppl_vae.core.isolation import one_thread, questioning
+from ppl_vae.core.pair import Pair, require_pair
+from ppl_vae.core.sites import Site, Uncondition, check_sites_match
+from ppl_vae.distributions.improper import is_improper
 from ppl_vae.queries.arguments import Batch, as_tensors, check_count, check_site, rows
 from ppl_vae.queries.draws import Draws
 from ppl_vae.queries.handlers import (
@@ -26,8 +27,7 @@ from ppl_vae.queries.handlers import (
     sample_sites,
 )
 from ppl_vae.queries.inputs import Inputs, check_inputs, held, put, require_choice
-from ppl_vae.queries.layout import common_shape, laid_out, placed
-from ppl_vae.sites import Site, Uncondition, check_sites_match
+from ppl_vae.queries.site_tensors import common_shape, laid_out, placed
 
 
 @one_thread

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ppl_vae.runs.errors import write_error
+from ppl_vae.runs.run_error import write_error
 
 _TEMPORARY = re.compile(r"\..*\.tmp-[0-9a-f]{12}(\.[^.]*)?")
 

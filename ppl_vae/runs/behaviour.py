@@ -9,8 +9,8 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ppl_vae.isolation import questioning, validation
-from ppl_vae.pair import Pair
+from ppl_vae.core.isolation import questioning, validation
+from ppl_vae.core.pair import Pair
 
 _SEED = 0
 _TOLERANCE, _HALF_TOLERANCE = (

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.serialization import get_crc32_options, set_crc32_options
 
 from ppl_vae.runs.atomic import atomic_write
-from ppl_vae.runs.errors import RunError
+from ppl_vae.runs.run_error import RunError
 
 # what torch.load reads with weights_only=True
 _PLAIN = (type(None), bool, int, float, str, bytes, torch.Size, torch.dtype, torch.device)

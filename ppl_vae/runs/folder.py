@@ -19,12 +19,12 @@ from torch import nn
 
 from ppl_vae.runs.atomic import atomic_write, clean
 from ppl_vae.runs.checkpoint import read_checkpoint, write_checkpoint
-from ppl_vae.runs.errors import RunError, WriteError
+from ppl_vae.runs.metrics import parsed_table, table_text
 from ppl_vae.runs.owner import Owner, owned
+from ppl_vae.runs.run_error import RunError, WriteError
+from ppl_vae.runs.safe_yaml import load_yaml, read_yaml
 from ppl_vae.runs.seals import digest_of_run, is_sealed, sealed_text
-from ppl_vae.runs.table import parsed_table, table_text
 from ppl_vae.runs.weights import load_weights, read_notes, shortened, write_weights
-from ppl_vae.safe_yaml import load_yaml, read_yaml
 
 CONFIG = "config.yaml"
 WEIGHTS = "weights.safetensors"

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet, Split, as_split
-from ppl_vae.pair import Pair
 from ppl_vae.runs.naming import describe, describe_module, differences
 from ppl_vae.runs.seals import update_with
 

@@ -10,15 +10,15 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from ppl_vae.config import ConfigError, Tree, build, describe
-from ppl_vae.isolation import one_thread
-from ppl_vae.pair import Pair
+from ppl_vae.core.isolation import one_thread
+from ppl_vae.core.pair import Pair
 from ppl_vae.runs.behaviour import log_densities, unlike
 from ppl_vae.runs.budget import at_most
-from ppl_vae.runs.errors import RunError
+from ppl_vae.runs.config import ConfigError, Tree, build, describe
 from ppl_vae.runs.folder import CONFIG, WEIGHTS, RunFolder, written_version
+from ppl_vae.runs.run_error import RunError
+from ppl_vae.runs.safe_yaml import YamlError, load_yaml
 from ppl_vae.runs.weights import shared_names, shortened, take_dtypes
-from ppl_vae.safe_yaml import YamlError, load_yaml
 
 # what the construction of a pair may take: its weights some times over, for their initial values, and
 # this for what is not stored
@@ -70,7 +70,7 @@ def pair_from_config(config: Mapping[str, Any], trust: Iterable[str] = ()) -> Pa
 
     Args:
         config: has the key `pair`, and `datum` where the pair has seen data, as `pair_config` makes it.
-        trust: modules of a user's own whose classes may be imported, see `ppl_vae.config.build`.
+        trust: modules of a user's own whose classes may be imported, see `ppl_vae.runs.config.build`.
 
     Raises:
         ConfigError: for a configuration that gives no pair; names the place inside it.

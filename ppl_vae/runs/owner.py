@@ -16,7 +16,7 @@ from typing import Any
 import filelock
 
 from ppl_vae.runs.atomic import atomic_write, clean
-from ppl_vae.runs.errors import RunError, write_error
+from ppl_vae.runs.run_error import RunError, write_error
 
 LOCK, OWNER = ".lock", ".owner.json"
 

@@ -16,13 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.runs.errors import RunError
+from ppl_vae.runs.run_error import RunError
 
 KEY = "sha256"
 MAY_CHANGE = (
     "epochs", "checkpoint_every", "capture", "progress", "loggers", "device", "check", "run_dir", "resume",
 )  # fmt: skip
-"""Options of `fit` in which a run and its continuation may differ: they change nothing that is computed."""
+"""Options that the digest of a run leaves out: those which `FitOptions` marks as free to change.
+
+A part of the files' format: with another list, the digests of files that exist would no longer fit.
+"""
 
 _LINE = re.compile(r"# sha256: ([0-9a-f]{64})( .*)?")
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ppl_vae.runs.atomic import atomic_write
-from ppl_vae.runs.errors import RunError
+from ppl_vae.runs.run_error import RunError
 from ppl_vae.runs.seals import KEY, digest_of_tensors
 
 _HEADER = "ppl_vae"

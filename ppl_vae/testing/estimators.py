@@ -15,10 +15,10 @@ from pyro.infer import SVI
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from ppl_vae.core.isolation import one_thread, validation
+from ppl_vae.core.particles import Particles
+from ppl_vae.core.particles import draw as draw_particles
 from ppl_vae.estimators import Estimator
-from ppl_vae.isolation import one_thread, validation
-from ppl_vae.particles import Particles
-from ppl_vae.particles import draw as draw_particles
 from ppl_vae.testing import oracles
 from ppl_vae.testing.oracles import Oracle
 

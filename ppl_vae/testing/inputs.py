@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ppl_vae.dependence import readings
-from ppl_vae.pair import Pair
+from ppl_vae.core.dependence import readings
+from ppl_vae.core.pair import Pair
 from ppl_vae.queries.inputs import names_of
 
 

@@ -10,10 +10,10 @@ from pyro.infer import ELBO as PyroELBO
 from torch import Tensor
 
 from ppl_vae import estimators
-from ppl_vae.estimators import Estimator
-from ppl_vae.isolation import one_thread
-from ppl_vae.pair import Pair
-from ppl_vae.sites import PairError, summed_by_the_model
+from ppl_vae.core.isolation import one_thread
+from ppl_vae.core.pair import Pair
+from ppl_vae.core.sites import PairError, summed_by_the_model
+from ppl_vae.estimators import Estimator, ours
 from ppl_vae.testing.site_facts import Sites, read_sites
 
 Rule = Callable[[Sites, Any], Iterator[str]]
@@ -68,8 +68,8 @@ def name_of(estimator: PyroELBO) -> str:
 
 
 def _reasons(sites: Sites, estimator: PyroELBO) -> Iterator[str]:
-    if isinstance(estimator, Estimator):
-        yield from _ours(sites, estimator)
+    if (own := ours(estimator)) is not None:
+        yield from _ours(sites, own)
     else:
         for kind, rule in _PYROS.items():
             if isinstance(estimator, kind):

@@ -13,7 +13,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from ppl_vae.pair import Pair
+from ppl_vae.core.pair import Pair
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,12 @@ from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_site_shape
 from torch import Tensor
 
-from ppl_vae import particles as particles_module
-from ppl_vae.estimators import ELBO
-from ppl_vae.faults import NOT_AMORTISED, is_autoguide, sites_so_far, traced
-from ppl_vae.isolation import eval_mode, one_thread, random_numbers, validation
-from ppl_vae.pair import Pair, require_pair
-from ppl_vae.particles import Particles
-from ppl_vae.sites import (
+from ppl_vae.core import particles as particles_module
+from ppl_vae.core.faults import NOT_AMORTISED, is_autoguide, sites_so_far, traced
+from ppl_vae.core.isolation import eval_mode, one_thread, random_numbers, validation
+from ppl_vae.core.pair import Pair, require_pair
+from ppl_vae.core.particles import Particles
+from ppl_vae.core.sites import (
     PairError,
     Uncondition,
     check_sites_match,
@@ -29,7 +28,8 @@ from ppl_vae.sites import (
     other_plates,
     without_data_plate,
 )
-from ppl_vae.subsampling import check_rows, check_sizes, whole_plate
+from ppl_vae.core.subsampling import check_rows, check_sizes, whole_plate
+from ppl_vae.estimators import ELBO
 from ppl_vae.testing.inputs import model_inputs
 from ppl_vae.testing.linter import check_estimator_for
 from ppl_vae.testing.runs_alike import attempt, check_independence, check_leading_dims, check_repeats

@@ -9,13 +9,13 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ppl_vae import particles as particles_module
-from ppl_vae.faults import NOT_AMORTISED, is_autoguide, short
-from ppl_vae.isolation import random_numbers
-from ppl_vae.pair import Pair
-from ppl_vae.particles import Particles
-from ppl_vae.sites import PairError, latent_names
-from ppl_vae.subsampling import seen_by, whole_plate
+from ppl_vae.core import particles as particles_module
+from ppl_vae.core.faults import NOT_AMORTISED, is_autoguide, short
+from ppl_vae.core.isolation import random_numbers
+from ppl_vae.core.pair import Pair
+from ppl_vae.core.particles import Particles
+from ppl_vae.core.sites import PairError, latent_names
+from ppl_vae.core.subsampling import seen_by, whole_plate
 
 
 def attempt(what: str, action: Callable[[], Any], fix: str) -> Any:

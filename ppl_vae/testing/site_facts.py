@@ -12,10 +12,17 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import Bernoulli
 
-from ppl_vae.isolation import questioning
-from ppl_vae.pair import Pair
-from ppl_vae.sites import Site, check_sites_match, data_frame, is_deterministic, is_enumerated, latent_names
-from ppl_vae.terms import own_masks
+from ppl_vae.core.isolation import questioning
+from ppl_vae.core.pair import Pair
+from ppl_vae.core.sites import (
+    Site,
+    check_sites_match,
+    data_frame,
+    is_deterministic,
+    is_enumerated,
+    latent_names,
+)
+from ppl_vae.core.terms import own_masks
 
 
 @dataclass(frozen=True)

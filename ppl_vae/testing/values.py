@@ -8,7 +8,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Size, Tensor, broadcast_shapes
 
-from ppl_vae.constraints import (
+from ppl_vae.core.constraints import (
     COUNTS_IN_BYTES,
     are_bytes_over_255,
     in_words,
@@ -16,8 +16,8 @@ from ppl_vae.constraints import (
     is_discrete_support,
     support_fault,
 )
-from ppl_vae.faults import short
-from ppl_vae.sites import PairError, Site, is_bookkeeping, latent_names
+from ppl_vae.core.faults import short
+from ppl_vae.core.sites import PairError, Site, is_bookkeeping, latent_names
 
 
 def check_latents_alike(model_trace: Trace, guide_trace: Trace) -> None:

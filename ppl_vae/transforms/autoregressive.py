@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ppl_vae.zuko_support import zuko_flows
+from ppl_vae.transforms.zuko_support import zuko_flows
 
 
 def masked_autoregressive(

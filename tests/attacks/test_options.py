@@ -17,8 +17,7 @@ import torch
 from torch.distributions import Distribution
 
 import ppl_vae as pv
-from ppl_vae import cli, data, estimators, evaluate
-from ppl_vae.compare import compare
+from ppl_vae import cli, comparison, data, estimators, evaluate
 from tests.attacks.helpers import LENGTH, X, make_pair, outcome, record, times
 
 hypothesis = pytest.importorskip("hypothesis")
@@ -191,7 +190,8 @@ def test_questions(name, drawn):
 
 @attacking(15, 500)
 @given(
-    st.sampled_from(options_of(compare.after_training, ("make_pair", "data", "fit_options", "run_dir"))), ODD
+    st.sampled_from(options_of(comparison.after_training, ("make_pair", "data", "fit_options", "run_dir"))),
+    ODD,
 )
 def test_compare(option, value):
     if isinstance(value, int | float) and value > 100:
@@ -207,8 +207,8 @@ def test_compare(option, value):
     if option == "n_jobs" and value != 1:
         return  # processes
     attack(
-        f"compare.after_training({option}={value!r})",
-        lambda: compare.after_training(make_pair, data=X[:20], device="cpu", **arguments),
+        f"comparison.after_training({option}={value!r})",
+        lambda: comparison.after_training(make_pair, data=X[:20], device="cpu", **arguments),
     )
 
 

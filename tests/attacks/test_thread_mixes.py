@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 
 import ppl_vae as pv
 from ppl_vae import Pair, estimators, evaluate
-from ppl_vae.isolation import ONE_THREAD
+from ppl_vae.core.isolation import ONE_THREAD
 from ppl_vae.testing import check_pair
 from tests.attacks.helpers import X, assert_none, make_pair, record, state, times
 

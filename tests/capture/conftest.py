@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from ppl_vae import step as step_module
-from ppl_vae.capture import CapturedStep
+from ppl_vae.train import step as step_module
+from ppl_vae.train.captured_step import CapturedStep
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 
 import ppl_vae as pv
 from ppl_vae import estimators, guides, likelihoods, models, nets
-from ppl_vae.capture import CapturedStep
-from ppl_vae.step import Objective, Step
+from ppl_vae.train.captured_step import CapturedStep
+from ppl_vae.train.objective import Objective
+from ppl_vae.train.step import Step
 from tests.oracle import make_pair
 
 STEPS, BATCH = 20, 8

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from ppl_vae import data, estimators, kl
-from ppl_vae.kl import KLSchedule
-from ppl_vae.step import Objective, Step
+from ppl_vae.kl import KLPlan
+from ppl_vae.train.objective import Objective
+from ppl_vae.train.step import Step
 from tests.capture.helpers import (
     adam,
     captured_step,
@@ -59,7 +60,7 @@ def test_another_kl_weight_is_seen():
 
 def test_a_rising_capacity_is_seen():
     pair, x = vae(torch.float64), images(dtype=torch.float64)
-    schedule = KLSchedule(kl.Capacity(target=5.0, epochs=10, gamma=2.0), ("z",), 20)
+    schedule = KLPlan(kl.Capacity(target=5.0, epochs=10, gamma=2.0), ("z",), 20)
     example = estimators.ELBO().draw(pair.model, pair.guide, x)
     schedule.make_penalties(example, len(x))
     still = torch.optim.SGD(pair.parameters(), lr=0.0)

@@ -16,8 +16,9 @@ from torch import nn
 import ppl_vae as pv
 from ppl_vae import estimators, kl
 from ppl_vae.capture import CaptureError
-from ppl_vae.kl import KLSchedule
-from ppl_vae.step import NotFinite, Step
+from ppl_vae.kl import KLPlan
+from ppl_vae.train.not_finite import NotFinite
+from ppl_vae.train.step import Step
 from tests.capture.helpers import (
     adam,
     captured_step,
@@ -121,7 +122,7 @@ def test_what_has_no_captured_form_says_so(estimator, make, reason):
 
 def test_a_penalty_that_learns_is_refused():
     pair, x = vae(), images()
-    schedule = KLSchedule(kl.FactorVAE(gamma=1.0), ("z",), 1)
+    schedule = KLPlan(kl.FactorVAE(gamma=1.0), ("z",), 1)
     schedule.make_penalties(estimators.ELBO().draw(pair.model, pair.guide, x), len(x))
     with pytest.raises(CaptureError, match="FactorVAEPenalty of site 'z'"):
         captured_step(pair, estimators.ELBO(), adam(pair), penalties=schedule.penalties)

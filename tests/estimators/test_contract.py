@@ -12,8 +12,8 @@ from pyro.infer import SVI
 from torch import nn
 
 from ppl_vae import estimators
+from ppl_vae.core.particles import log_mean_exp
 from ppl_vae.estimators import Estimator, Facts
-from ppl_vae.particles import log_mean_exp
 from ppl_vae.testing import check_estimator, oracles
 from ppl_vae.testing.estimators import EstimatorError
 

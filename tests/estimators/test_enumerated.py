@@ -14,8 +14,8 @@ from torch import nn
 
 import ppl_vae as pv
 from ppl_vae import estimators
+from ppl_vae.core.sites import PairError
 from ppl_vae.estimators.enumerated import EnumeratedELBO, finite_sites
-from ppl_vae.sites import PairError
 from ppl_vae.testing import check_estimator
 
 SIZE = 4

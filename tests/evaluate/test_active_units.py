@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from ppl_vae import Pair, evaluate
+from ppl_vae.core.sites import PairError
 from ppl_vae.evaluate.statistics import RunningMoments
-from ppl_vae.sites import PairError
 from tests.evaluate.programs import ChainGuide, ChainModel, GlobalGuide, GlobalModel, TimeGuide, TimeModel
 from tests.oracle import make_pair
 

@@ -8,8 +8,9 @@ import torch
 from pyro.distributions import Normal
 from torch.distributions import kl_divergence
 
-from ppl_vae import Pair, evaluate, guides, nets, particles
-from ppl_vae.sites import PairError
+from ppl_vae import Pair, evaluate, guides, nets
+from ppl_vae.core import particles
+from ppl_vae.core.sites import PairError
 from tests.conftest import SIGMAS
 from tests.evaluate.programs import (
     ChainGuide,

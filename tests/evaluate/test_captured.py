@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from ppl_vae import Pair, PairError, estimators, evaluate, fit, guides, likelihoods, models, nets, priors
-from ppl_vae.capture import CaptureError
+from ppl_vae.capture import CaptureError, worth
 from ppl_vae.capture.function import CapturedFunction
-from ppl_vae.evaluate import captured as module
-from ppl_vae.evaluate.captured import worth_capturing
+from ppl_vae.capture.worth import worth_numbers
+from ppl_vae.core.isolation import questioning
+from ppl_vae.evaluate import log_weights as module
 from ppl_vae.evaluate.loop import batches
-from ppl_vae.isolation import questioning
 from tests.capture.helpers import PAIRS, images, inputs, needs_compiler, vae
 from tests.capture.test_refusals import AngleModel, VonMisesGuide
 from tests.evaluate.programs import TimeGuide, TimeModel
@@ -152,9 +152,9 @@ def test_global_latents_are_refused_by_name(uncompiled):
 
 def test_what_cannot_be_captured_says_so_once(uncompiled, monkeypatch):
     pair, x = Pair(AngleModel(), VonMisesGuide()), torch.linspace(-1, 1, 8)
-    monkeypatch.setattr(module, "WORTH", {"cpu": 1})
+    monkeypatch.setattr(worth, "WORTH_NUMBERS", {"cpu": 1})
     monkeypatch.setattr(module, "LEAST_DRAWS", 1)
-    monkeypatch.setattr(module, "can_compile", lambda device: True)
+    monkeypatch.setattr(worth, "can_compile", lambda device: True)
     with pytest.warns(UserWarning, match=r"cannot be captured: site 'angle' \(VonMises\)") as caught:
         found = log_likelihood(pair, x, "auto")
     assert len(caught) == 1
@@ -170,9 +170,9 @@ def test_auto_captures_what_there_is_much_of(uncompiled, monkeypatch):
     monkeypatch.setattr(module, "LEAST_DRAWS", 1)
     monkeypatch.setattr(module, "work_per_draw", lambda batch: 16)
     # 30 particles are chunks of 6: 6 data in two full batches
-    for worth, graphs in ((6 * 30 * 16, 1), (6 * 30 * 16 + 1, 0)):
-        monkeypatch.setattr(module, "WORTH", {"cpu": worth})
-        monkeypatch.setattr(module, "can_compile", lambda device: True)
+    for enough, graphs in ((6 * 30 * 16, 1), (6 * 30 * 16 + 1, 0)):
+        monkeypatch.setattr(worth, "WORTH_NUMBERS", {"cpu": enough})
+        monkeypatch.setattr(worth, "can_compile", lambda device: True)
         log_likelihood(pair, x, "auto")
         assert uncompiled[-1].num_graphs == graphs
     with pytest.raises(ValueError, match="capture must be"):
@@ -181,16 +181,16 @@ def test_auto_captures_what_there_is_much_of(uncompiled, monkeypatch):
 
 def test_a_count_decides(monkeypatch):
     cpu = torch.device("cpu")
-    monkeypatch.setattr(module, "can_compile", lambda device: True)
-    assert worth_capturing(1e11, cpu)
-    assert not worth_capturing(1e10, cpu)
-    assert not worth_capturing(1e11, SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(worth, "can_compile", lambda device: True)
+    assert worth_numbers(1e11, cpu)
+    assert not worth_numbers(1e10, cpu)
+    assert not worth_numbers(1e11, SimpleNamespace(type="cuda"))
 
 
 def test_auto_counts_the_work_and_not_the_size_of_a_datum(monkeypatch):
     """Ten million draws under a spline flow prior took a quarter of an hour, since MNIST's pixels alone were counted."""
     shape, cpu = (1, 28, 28), torch.device("cpu")
-    monkeypatch.setattr(module, "can_compile", lambda device: True)
+    monkeypatch.setattr(worth, "can_compile", lambda device: True)
 
     def work(prior):
         model = models.VAE(likelihoods.Bernoulli(), nets.MLPDecoder(40, shape, (300, 300)), 40, prior)
@@ -212,9 +212,9 @@ def test_auto_counts_the_work_and_not_the_size_of_a_datum(monkeypatch):
         return found[0]
 
     plain, flow = work(None), work(priors.Flow(40))
-    assert worth_capturing(10_000 * 1000 * flow, cpu)
-    assert not worth_capturing(10_000 * 1000 * plain, cpu)
-    assert worth_capturing(10_000 * 5000 * plain, cpu)
+    assert worth_numbers(10_000 * 1000 * flow, cpu)
+    assert not worth_numbers(10_000 * 1000 * plain, cpu)
+    assert worth_numbers(10_000 * 5000 * plain, cpu)
 
 
 MEMORY = """

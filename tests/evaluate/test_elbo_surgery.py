@@ -12,7 +12,7 @@ from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from ppl_vae import Pair, evaluate
-from ppl_vae.sites import PairError
+from ppl_vae.core.sites import PairError
 from tests.conftest import SIGMAS
 from tests.evaluate.programs import ChainGuide, ChainModel, GlobalGuide, GlobalModel, TimeGuide, TimeModel
 from tests.kl.programs import read_off

@@ -12,10 +12,12 @@ import torch
 from pyro import poutine
 from torch import nn
 
-from ppl_vae import Pair, arviz_support, data, evaluate, guides, models, nets, subsampling
+from ppl_vae import Pair, data, evaluate, guides, models, nets
+from ppl_vae.core import subsampling
+from ppl_vae.core.sites import PairError
+from ppl_vae.evaluate import arviz_support
 from ppl_vae.evaluate.batches import plan, to_data
-from ppl_vae.evaluate.log_likelihood import from_log_weight, log_weights
-from ppl_vae.sites import PairError
+from ppl_vae.evaluate.importance_sampling import from_log_weight, log_weights
 from tests.conftest import SIGMAS
 from tests.evaluate.programs import GlobalGuide, GlobalModel, TimeGuide, TimeModel, stretched_pair
 from tests.oracle import make_pair
@@ -93,7 +95,7 @@ def test_the_same_draws_in_chunks_give_the_same_numbers(double, monkeypatch):
         return draws.expand(size) if len(size) == 3 else draws[0].expand(size)
 
     results = []
-    monkeypatch.setattr("ppl_vae.particles.plate_nesting", lambda *args: 1)
+    monkeypatch.setattr("ppl_vae.core.particles.plate_nesting", lambda *args: 1)
     monkeypatch.setattr(dist.Normal, "rsample", lambda self, shape=(): sample(self, shape))
     for chunk in (48, 10, 1):
         sample.used = 0
@@ -331,7 +333,7 @@ def test_diagnostics_are_those_of_the_log_weights(double, monkeypatch):
         return kept[-1]
 
     # the function of the same name hides the module
-    module = importlib.import_module("ppl_vae.evaluate.log_likelihood")
+    module = importlib.import_module("ppl_vae.evaluate.importance_sampling")
     monkeypatch.setattr(module, "log_weights", recording)
     result = log_likelihood(pair, x, 200, batch_size=7, chunk=200)
     (batch,) = kept

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from ppl_vae import evaluate
-from ppl_vae.evaluate.table import plus_minus, rows
+from ppl_vae.evaluate.lines import plus_minus, rows
 from tests.oracle import make_pair
 
 

@@ -12,10 +12,9 @@ import torch
 from torch import nn
 
 import ppl_vae as pv
-from ppl_vae import data, estimators, evaluate, guides, models, nets
+from ppl_vae import comparison, data, estimators, evaluate, guides, models, nets
 from ppl_vae.cli.report import judge
-from ppl_vae.compare import compare
-from ppl_vae.evaluate.trust import k_hat_limit
+from ppl_vae.evaluate.k_hat import k_hat_limit
 
 DIMS = 20
 
@@ -126,14 +125,14 @@ def test_an_inference_gap_against_such_an_evidence_is_at_least_so_large():
 @pytest.mark.parametrize("width", [0.5, 1.02])
 def test_comparisons_mark_it(width):
     bad = width == 0.5
-    point = compare.at_point(
+    point = comparison.at_point(
         pair_of(width), [estimators.IWAE], batch()[:4], num_particles=[2], draws=10, reference_draws=0,
         evidence_particles=300, progress=False,
     )  # fmt: skip
     assert ("log p(x) ≥" in str(point)) == ("gap ≥" in str(point)) == bad
     assert math.isnan(point.table["gap_standard_error"][0]) == bad
     point.plot_bounds()
-    after = compare.after_training(
+    after = comparison.after_training(
         lambda seed: pair_of(width), [estimators.IWAE(2)], data.from_tensors(batch()), epochs=1, seeds=[0],
         learning_rate=1e-9, judge_particles=300, judge_on=batch(), progress=False, device="cpu",
     )  # fmt: skip

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.autograd.functional import jacobian
 
-from ppl_vae import Pair, PairError, estimators, guides, models, nets, separate
+from ppl_vae import Pair, PairError, estimators, guides, models, nets
+from ppl_vae.core import separate
 from ppl_vae.transforms import Conditioned, Sylvester, householder, orthonormal
 
 FLOWS = {

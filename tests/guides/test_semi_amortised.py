@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from ppl_vae import Pair, PairError, config, estimators, guides, models, nets
-from ppl_vae.local import read_local
+from ppl_vae import Pair, PairError, estimators, guides, models, nets
+from ppl_vae.distributions.local import read_local
+from ppl_vae.runs import config
 from tests.oracle import make_pair
 from tests.programs import ChainGuide, ChainModel
 

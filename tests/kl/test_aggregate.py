@@ -10,10 +10,10 @@ from pyro import poutine
 from torch import nn
 
 from ppl_vae import Pair, guides, nets
-from ppl_vae import particles as particles_module
+from ppl_vae.core import particles as particles_module
+from ppl_vae.core.sites import PairError
 from ppl_vae.kl import DIP, MMD, FactorVAE, TotalCorrelation
 from ppl_vae.kl.aggregate import draws_of, moments_of
-from ppl_vae.sites import PairError
 from tests.evaluate.programs import TimeGuide, TimeModel
 from tests.kl.programs import DiscreteThenNormalGuide, DiscreteThenNormalModel, Guide, Model
 from tests.oracle import make_pair

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ppl_vae.kl import Capacity, KLSchedule
+from ppl_vae.kl import Capacity, KLPlan
 from tests.kl.programs import particles
 
 
@@ -19,7 +19,7 @@ def test_the_capacity_rises_in_a_straight_line():
 def test_the_penalty_is_the_distance_from_the_capacity_at_that_time(double):
     drawn = particles(torch.tensor([[1.0, 2.0, 0.5, 0.5]], requires_grad=True))
     divergence = drawn.kl("z").mean()
-    schedule = KLSchedule(Capacity(10.0, steps=40, gamma=3.0), ("z",), epochs=9, steps_per_epoch=8)
+    schedule = KLPlan(Capacity(10.0, steps=40, gamma=3.0), ("z",), epochs=9, steps_per_epoch=8)
     schedule.make_penalties(drawn, data_size=1)
     penalty = schedule.penalties["z"]
     torch.testing.assert_close(penalty(drawn), 3 * divergence)

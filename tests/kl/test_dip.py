@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from ppl_vae import priors
+from ppl_vae.core.particles import draw
+from ppl_vae.core.sites import PairError
 from ppl_vae.kl import DIP
-from ppl_vae.particles import draw
 from ppl_vae.priors.normal_mixture import NormalMixture
-from ppl_vae.sites import PairError
 from tests.kl.programs import Guide, LaplaceGuide, particles
 from tests.zoo import CASES
 

@@ -9,10 +9,10 @@ import torch
 from torch.distributions import Normal, StudentT, kl_divergence
 
 from ppl_vae import Pair, guides, nets
-from ppl_vae import particles as particles_module
+from ppl_vae.core import particles as particles_module
+from ppl_vae.core.sites import PairError
 from ppl_vae.kl import FreeBits
 from ppl_vae.kl.divergence import kl_by_dimension
-from ppl_vae.sites import PairError
 from tests.conftest import SIGMAS
 from tests.evaluate.programs import TimeGuide, TimeModel
 from tests.kl.programs import DiscreteThenNormalGuide, DiscreteThenNormalModel, StudentGuide, particles

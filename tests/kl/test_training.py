@@ -9,7 +9,7 @@ from pyro.infer import Trace_ELBO
 import ppl_vae as pv
 from ppl_vae import data, estimators, kl
 from tests.programs import GlobalMeanGuide, GlobalMeanModel
-from tests.test_fit import QUICK, same, vae, weights
+from tests.train.test_fit import QUICK, same, vae, weights
 
 SMALL = {**QUICK, "epochs": 2, "batch_size": 100}
 FACTOR = kl.FactorVAE(5.0, hidden=(16,), learning_rate=1e-3)

@@ -10,7 +10,7 @@ from pyro.infer import RenyiELBO, Trace_ELBO
 
 import ppl_vae as pv
 from ppl_vae import data, estimators, guides, likelihoods, models, nets
-from ppl_vae.sites import PairError
+from ppl_vae.core.sites import PairError
 from ppl_vae.testing import check_pair
 from ppl_vae.testing.linter import valid_estimators
 from tests.capture.helpers import assert_same_steps

@@ -11,10 +11,10 @@ from pyro.infer import TraceEnum_ELBO
 
 import ppl_vae as pv
 from ppl_vae import data, estimators, evaluate, guides, likelihoods, models, nets
+from ppl_vae.core.sites import PairError
 from ppl_vae.estimators.enumerated import EnumeratedELBO
 from ppl_vae.nets.labels import one_hot
 from ppl_vae.nets.shapes import Flatten
-from ppl_vae.sites import PairError
 from ppl_vae.testing import check_pair
 from tests.capture.helpers import assert_same_steps
 from tests.conftest import SIGMAS

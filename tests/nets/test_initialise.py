@@ -10,8 +10,7 @@ from torch import nn
 
 from ppl_vae import likelihoods, nets
 from ppl_vae.nets import centre_output, initialise
-
-from ..conftest import SIGMAS
+from tests.conftest import SIGMAS
 
 
 class Logits(nn.Module):

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.distributions import kl_divergence
 
-from ppl_vae import priors, spherical
+from ppl_vae import priors
+from ppl_vae.distributions import spherical
 from tests.conftest import SIGMAS
 
 pytestmark = pytest.mark.usefixtures("double")

@@ -13,7 +13,7 @@ import yaml
 
 import ppl_vae as pv
 from ppl_vae.runs.folder import RunFolder
-from ppl_vae.safe_yaml import YamlError, read_yaml
+from ppl_vae.runs.safe_yaml import YamlError, read_yaml
 from tests.runs.programs import contents, make_pair, train
 
 

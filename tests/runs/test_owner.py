@@ -15,10 +15,10 @@ import torch
 
 import ppl_vae as pv
 from ppl_vae.runs.atomic import atomic_write, clean
-from ppl_vae.runs.errors import WriteError
 from ppl_vae.runs.folder import RunFolder
 from ppl_vae.runs.owner import owned
-from ppl_vae.training import Training
+from ppl_vae.runs.run_error import WriteError
+from ppl_vae.train.state import Training
 from tests.runs.programs import contents, make_pair, train
 
 HOLDER = """

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 import ppl_vae as pv
-from ppl_vae import data, estimators, step
+from ppl_vae import data, estimators
 from ppl_vae.cli import main
 from ppl_vae.runs.loading import load, pair_config, why_not_rebuildable
+from ppl_vae.train import step
 from tests.runs.programs import QUICK, Bent, Doubling, make_data, make_pair, train
 
 

@@ -141,7 +141,7 @@ print(len(run.history), run.stopped)
 
 
 def test_a_run_with_functions_is_resumed_in_another_process(tmp_path, monkeypatch, pytestconfig):
-    from ppl_vae.training import Training
+    from ppl_vae.train.state import Training
 
     def killed(training, row):
         finish(training, row)

@@ -1,0 +1,60 @@
+"""Whether capturing repays its compilation: the one place where that is decided.
+
+By the work that there is and no time, so that a training or a score takes the same course on every machine and every day.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ppl_vae.capture.capture_error import CaptureError
+from ppl_vae.capture.inductor import require_compiler
+
+# Compilation takes 10 to 40 s, and each step then saves 2 ms or more of Python's and Pyro's own time alone.
+WORTH_STEPS = 20_000
+
+# Numbers that an evaluation computes, from which "auto" captures. On a CPU a compiled chunk saves a tenth of a
+# nanosecond for each where products of matrices take the time (MNIST, dense nets), and two nanoseconds under a
+# spline flow (10,000 data x 1,000 draws: half an hour for eight minutes); elsewhere the 5 ms of Python and Pyro
+# that a chunk takes. A compilation takes 5 to 20 s.
+WORTH_NUMBERS = {"cpu": 85e9}
+WORTH_NUMBERS_ELSEWHERE = 2.7e12
+
+# From how many numbers (draws times particles times those of the batch's largest tensor) "auto" compiles a
+# map, which on a CPU saves 10 to 25 ns of each, and from how many draws a loop, which saves 1 to 2 ms of each,
+# against 2 to 6 s of compilation (benchmarks/gradients.py). Elsewhere it is a guess.
+WORTH_ELEMENTS = {"cpu": 2**29}
+WORTH_ELEMENTS_ELSEWHERE = 2**35
+WORTH_DRAWS = 4000
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether functions can be compiled for a device here."""
+    try:
+        if device.type == "cpu":
+            require_compiler()
+    except CaptureError:
+        return False
+    return device.type != "mps"
+
+
+def worth_steps(steps: int, device: torch.device) -> bool:
+    """Whether so many steps of a training repay the compilation, which can be done here."""
+    return steps >= WORTH_STEPS and can_compile(device)
+
+
+def worth_numbers(numbers: float, device: torch.device) -> bool:
+    """Whether the computation of so many numbers by an evaluation repays the compilation."""
+    return numbers >= WORTH_NUMBERS.get(device.type, WORTH_NUMBERS_ELSEWHERE) and can_compile(device)
+
+
+def worth_draws(draws: int, elements: int | None, device: torch.device) -> bool:
+    """Whether so many draws of a gradient repay the compilation.
+
+    Args:
+        elements: of a map, the numbers in one term of a draw's log-weights; None for a loop.
+    """
+    enough = WORTH_DRAWS
+    if elements is not None:
+        enough = WORTH_ELEMENTS.get(device.type, WORTH_ELEMENTS_ELSEWHERE) // elements
+    return draws >= enough and can_compile(device)

@@ -1,0 +1,267 @@
+"""After training: estimators from the same start, on the same budget, judged by one measure."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import joblib  # type: ignore[import-untyped]
+import torch
+from pyro.infer import ELBO as PyroELBO
+from torch import Tensor
+
+from ppl_vae.comparison.factories import Estimators, objects
+from ppl_vae.comparison.job import Job, Judging, MakePair, Score, initial_pair
+from ppl_vae.comparison.training_result import AfterTraining
+from ppl_vae.core.checks import check_count, check_real, check_seed
+from ppl_vae.core.isolation import random_numbers
+from ppl_vae.core.sites import PairError
+from ppl_vae.data import DataSet, Split, as_split
+from ppl_vae.runs import RunFolder
+from ppl_vae.runs.naming import warn_of_local
+from ppl_vae.terminal.progress import show_progress
+from ppl_vae.testing.linter import check_estimator_for
+from ppl_vae.testing.site_facts import read_sites
+from ppl_vae.train.options import NAMES, PER_RUN, FitOptions, check_beside
+
+# what a comparison decides itself, since every run must have it alike
+
+
+def after_training(
+    make_pair: MakePair,
+    estimators: Estimators,
+    data: DataSet | Split | Tensor,
+    *,
+    epochs: int | None = None,
+    seconds: float | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    judge_on: Split | Tensor | None = None,
+    judge_particles: int = 1000,
+    judge_seed: int = 0,
+    run_dir: str | Path | None = None,
+    n_jobs: int = 1,
+    progress: bool = True,
+    **fit_options: Any,
+) -> AfterTraining:
+    r"""Train a pair with each estimator and several seeds, and judge all by the same -log p(x).
+
+    Runs of one seed start from the same weights, `make_pair(seed)`, see the data in the same order and
+    have the same budget. Each is judged on the same data by importance sampling with the same K and
+    the same noise. With :math:`\ell_{si}` the log-likelihood of datum i in the run of seed s, the score is
+    its mean over both, and the standard errors are
+
+    .. math:: \mathrm{SE}_{\mathrm{data}} = \mathrm{sd}_i\Bigl(\tfrac1S \sum_s \ell_{si}\Bigr) / \sqrt{N}, \qquad
+        \mathrm{SE}_{\mathrm{seeds}} = \mathrm{sd}_s\Bigl(\tfrac1N \sum_i \ell_{si}\Bigr) / \sqrt{S}
+
+    Differences between estimators are taken by datum and seed first, which cancels what data and seeds
+    have in common; their standard error is the root of the sum of the two squares (of the first alone
+    with one seed, which says nothing of other seeds).
+
+    With `run_dir` every run has a folder, `<run_dir>/<estimator>/seed-<s>`. The same call again repeats
+    no finished run, continues half ones from their last checkpoint, and adds estimators and seeds that
+    are new. Independent runs go in parallel by joblib: `n_jobs` processes here, or the workers of a
+    backend chosen around the call, which see the same `run_dir`:
+
+        with joblib.parallel_config(backend="dask"):  # or "ray"; after dask.distributed.Client(...)
+            result = comparison.after_training(..., n_jobs=-1)
+
+    Give each worker one thread (`Client(n_workers=8, threads_per_worker=1)`): torch's random numbers
+    are one stream for all threads of a process.
+
+    Args:
+        make_pair: a seed to an untrained pair; torch is seeded with it. For processes it must be
+            importable or defined in a notebook.
+        estimators: objects, or a mapping of names to objects; a class stands for its defaults.
+        data: a `DataSet`, or a `Split` or tensor to train on, with `judge_on`.
+        epochs: the budget of each run, passes over the data, which is steps.
+        seconds: instead of `epochs`, seconds of training without validation, counted in whole epochs;
+            needs `schedule="constant"`. Leave each run cores of its own, or the clock is not fair.
+        seeds: one run for each and each estimator.
+        judge_on: what the runs are judged on; the test part of a data set by default.
+        judge_particles: K of the log-likelihood.
+        judge_seed: of the judging's noise, and of the binarisation of dynamic data.
+        run_dir: where the runs are kept; None forgets them.
+        n_jobs: runs at a time; -1 for as many as there are cores.
+        progress: show a progress bar over the runs.
+        **fit_options: other options of `fit`, for all runs: `batch_size`, `learning_rate`, `kl`, ...
+
+    Raises:
+        PairError: for an estimator that is not valid for the pair; names the site and valid ones.
+        ValueError: without a budget or with two, without data to judge on, without seeds.
+        RunError: for a folder that holds a run with other settings.
+
+    >>> import torch
+    >>> from ppl_vae import Pair, estimators, guides, models, nets
+    >>> from ppl_vae import comparison
+    >>> def make_pair(seed):
+    ...     return Pair(models.LinearGaussian(1, 2), guides.MeanField(nets.MLPEncoder((2,), 1, hidden=())))
+    >>> x = torch.randn(40, 2)
+    >>> result = comparison.after_training(
+    ...     make_pair, [estimators.ELBO(), estimators.IWAE(5)], x, judge_on=x, judge_particles=50,
+    ...     epochs=1, seeds=[0], progress=False, device="cpu",
+    ... )
+    >>> result.table["estimator"].tolist()
+    ['ELBO(1)', 'IWAE(5)']
+    """
+    with folder_of_runs(run_dir, fit_options) as folder:
+        jobs = make_jobs(
+            make_pair, estimators, data, epochs=epochs, seconds=seconds, seeds=seeds, judge_on=judge_on,
+            judge_particles=judge_particles, judge_seed=judge_seed, run_dir=folder, **fit_options,
+        )  # fmt: skip
+        return run_jobs(jobs, n_jobs=n_jobs, progress=progress)
+
+
+@contextmanager
+def folder_of_runs(run_dir: str | Path | None, fit_options: Mapping[str, Any]) -> Iterator[Path]:
+    """The folder of a comparison's runs: the user's, or one for as long as it takes.
+
+    Warns of functions that a later call could not recognise.
+    """
+    if run_dir is None:
+        with tempfile.TemporaryDirectory(prefix="ppl_vae-compare-") as folder:
+            yield Path(folder)
+        return
+    warn_of_local(fit_options, "these runs cannot be continued there", stacklevel=5)
+    yield RunFolder(run_dir).path
+
+
+def make_jobs(
+    make_pair: MakePair,
+    estimators: Estimators,
+    data: DataSet | Split | Tensor,
+    *,
+    epochs: int | None,
+    seconds: float | None,
+    seeds: Sequence[int],
+    judge_on: Split | Tensor | None,
+    judge_particles: int,
+    judge_seed: int,
+    run_dir: str | Path,
+    **fit_options: Any,
+) -> list[Job]:
+    """The runs of a comparison, estimator by estimator, checked and not yet run."""
+    _check_budget(epochs, seconds, fit_options)
+    check_count("judge_particles", judge_particles)
+    check_seed("judge_seed", judge_seed)
+    try:
+        seeds = list(seeds)
+    except TypeError as error:
+        raise ValueError(f"seeds must be whole numbers, such as [0, 1, 2], got {seeds!r}") from error
+    if not seeds or len(set(seeds)) != len(seeds) or not all(_is_seed(seed) for seed in seeds):
+        raise ValueError(f"seeds must be different whole numbers, one at least, got {list(seeds)}")
+    if judge_on is None:
+        if not isinstance(data, DataSet):
+            raise ValueError(
+                "what shall the runs be judged on? give judge_on=..., data that is not trained on"
+            )
+        judge_on = data.test
+    made = objects(estimators)
+    for estimator in made.values():
+        _check_fit_options(estimator, data, fit_options)
+    source = data if isinstance(data, DataSet) else as_split(data)
+    with random_numbers(judge_seed, torch.device("cpu")):
+        example = (source.train if isinstance(source, DataSet) else source).take(8).tensors()
+        test = as_split(judge_on)
+        # binarised once, so that all runs are judged on the same bits
+        judging = Judging(test.tensors() if test.dynamic else test, judge_particles, judge_seed)
+    if fit_options.get("check", True):
+        pair = initial_pair(make_pair, seeds[0])
+        batch = tuple(x.to(pair.device) for x in example)
+        for estimator in made.values():
+            check_estimator_for(pair, batch, estimator)
+        if outside := read_sites(pair, batch).outside_data:
+            raise PairError(
+                f"runs are judged by log p(x) of each datum, which does not exist while the sites {list(outside)} "
+                f"outside the plate 'data' are shared by all data: move them into the plate, or compare the "
+                f"estimators by comparison.at_point"
+            )
+    folders = {name: re.sub(r"[^\w.=-]+", "-", name).strip("-") for name in made}
+    if len(set(folders.values())) < len(folders):
+        raise ValueError(
+            f"the names {list(made)} would share folders: choose names that differ in letters or digits"
+        )
+    return [
+        Job(
+            name,
+            int(seed),
+            make_pair,
+            estimator,
+            source,
+            judging,
+            Path(run_dir) / folders[name] / f"seed-{seed}",
+            epochs,
+            seconds,
+            fit_options,
+        )
+        for name, estimator in made.items()
+        for seed in seeds
+    ]
+
+
+def run_jobs(jobs: Sequence[Job], *, n_jobs: int, progress: bool) -> AfterTraining:
+    """Run what has not been run, several at a time, and gather the scores."""
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
+        raise ValueError(f"n_jobs must be a whole number, -1 for as many as there are cores, got {n_jobs!r}")
+    scores: dict[int, Score] = {}
+    with show_progress(len(jobs), "compare", "runs", show=progress, leave=True) as bar:
+        for number, score in _each(jobs, n_jobs):
+            scores[number] = score
+            bar.describe(f"{jobs[number].name}, seed {jobs[number].seed}")
+            bar.update()
+    return AfterTraining.of(jobs, [scores[number] for number in range(len(jobs))])
+
+
+def _each(jobs: Sequence[Job], n_jobs: int) -> Iterator[tuple[int, Score]]:
+    if n_jobs == 1:
+        for number, job in enumerate(jobs):
+            yield number, job.run()
+        return
+    work = [joblib.delayed(_run)(number, job) for number, job in enumerate(jobs)]
+    make: Callable[..., Any] = joblib.Parallel
+    try:
+        parallel = make(n_jobs=n_jobs, prefer="processes", return_as="generator_unordered")
+    except ValueError:  # a backend that gives its results at the end only
+        parallel = make(n_jobs=n_jobs, prefer="processes")
+    yield from parallel(work)
+
+
+def _run(number: int, job: Job) -> tuple[int, Score]:
+    return number, job.run()
+
+
+def _check_fit_options(estimator: PyroELBO, data: Any, fit_options: Mapping[str, Any]) -> None:
+    """Refuse what `fit` would, before the first run."""
+    if unknown := sorted(set(fit_options) - set(NAMES)):
+        raise ValueError(f"fit has no option {', '.join(map(repr, unknown))}: it takes {', '.join(NAMES)}")
+    # each run has a folder, which the comparison gives it
+    check_beside(FitOptions.of({**fit_options, "run_dir": ".", "epochs": 1}), estimator, data)
+
+
+def _is_seed(seed: object) -> bool:
+    try:
+        check_seed("seed", seed)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_budget(epochs: int | None, seconds: float | None, fit_options: Mapping[str, Any]) -> None:
+    if (epochs is None) == (seconds is None):
+        raise ValueError(
+            f"give one budget, epochs=... or seconds=..., got epochs={epochs}, seconds={seconds}"
+        )
+    if epochs is not None:
+        check_count("epochs", epochs)
+    if seconds is not None:
+        check_real("seconds", seconds, above=True)
+        if fit_options.get("schedule", "constant") != "constant":
+            raise ValueError(
+                f"schedule={fit_options['schedule']!r} needs to know the number of steps: give epochs=... instead "
+                f"of seconds=..., or schedule='constant'"
+            )
+    if taken := [name for name in ("pair", "estimator", "data", *PER_RUN) if name in fit_options]:
+        raise ValueError(f"{taken} cannot be given: the comparison sets them itself, alike for all runs")

@@ -1,0 +1,200 @@
+"""What Pyro's SVI does at a step, found where it stands."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer import SVI as PyroSVI
+from pyro.optim import PyroLRScheduler, PyroOptim
+from torch import Tensor, nn
+
+from ppl_vae.capture.attributes import Attributes
+from ppl_vae.capture.calls import Call
+from ppl_vae.capture.capture_error import CaptureError
+from ppl_vae.capture.held import Held
+from ppl_vae.capture.moves import Moved, Moves
+from ppl_vae.capture.slots import Slots, look_of
+from ppl_vae.capture.surroundings import same_store
+from ppl_vae.capture.updates import clip
+
+Kind = Literal["step", "evaluate_loss"]
+
+
+class Found(NamedTuple):
+    """What a run of the program found besides its tensors.
+
+    Attributes:
+        losses: how many there are.
+        kind: of the tuple that they are; None for a single one.
+        gradients: the numbers of the parameters that have one.
+        still: those that have none but move, as after an earlier gradient.
+        stepping: those whose optimizers make a step.
+    """
+
+    losses: int
+    kind: type | None
+    gradients: tuple[int, ...] = ()
+    still: tuple[int, ...] = ()
+    stepping: tuple[int, ...] = ()
+
+
+class PyroStep:
+    """`svi.step` or `svi.evaluate_loss` with all that it reads and changes, as it stands now.
+
+    Args:
+        svi: whose programs, optimizer and loss.
+        kind: which of its methods.
+        names: of the parameters in Pyro's store that take part, each with an optimizer.
+
+    Raises:
+        CaptureError: for an optimizer that has no captured update.
+
+    Attributes:
+        slots: the tensors that stand in Pyro's store, and in the programs where they are modules.
+        attributes: the numbers that stand in these modules and in the loss.
+        layout: all that a graph takes for granted of the tensors.
+        found: by the last run of `program`.
+    """
+
+    def __init__(self, svi: PyroSVI, kind: Kind, names: Sequence[str]) -> None:
+        self.svi = svi
+        self.kind: Kind = kind
+        self.found = Found(0, None)
+        self._watched = self._to_watch()
+        store = pyro.get_param_store()._params
+        self.parameters = {name: store[name] for name in names}
+        places = [(store, name, parameter) for name, parameter in self.parameters.items()]
+        modules = [each for root in self._watched for each in _modules(root)]
+        objects = [svi.loss] if hasattr(svi.loss, "__dict__") and not _modules(svi.loss) else []
+        self.slots = Slots(modules, objects, places)
+        self.attributes = Attributes(modules, objects)
+        self.moves = Moves(self._optimizers(), self.slots.number, together=False) if kind == "step" else None
+        moving = self.moves.tensors if self.moves is not None else []
+        looks = self.slots.looks(), tuple([look_of(each) for each in moving])
+        self.layout = (looks, self.slots.pattern, self.moves.layout if self.moves is not None else ())
+
+    def current(self) -> bool:
+        """Whether everything still stands where it did."""
+        return (
+            all(one is two for one, two in zip(self._to_watch(), self._watched, strict=True))
+            and self.slots.current()
+            and not (self.moves is not None and self.moves.moved())
+        )
+
+    def guard(self) -> tuple[Any, ...]:
+        """What a graph takes for granted and changes without a place changing."""
+        state = [(each.requires_grad, bool(each._backward_hooks)) for each in self.parameters.values()]
+        moves = self.moves.guard() if self.moves is not None else ()
+        return tuple(state), self.attributes.values(), moves
+
+    def check(self) -> None:
+        """Raise CaptureError for a parameter with hooks, and for a device without float64."""
+        for name, parameter in self.parameters.items():
+            if parameter._backward_hooks:
+                raise CaptureError(
+                    f"parameter {name!r} has a hook on its gradient, which no captured step calls"
+                )
+            if parameter.device.type == "mps":
+                raise CaptureError("device mps has no float64, in which learning rates are held")
+
+    def kept(self) -> tuple[list[Tensor], Any]:
+        """All that steps change: tensors, and numbers of the optimizers'."""
+        moving = self.moves.tensors if self.moves is not None else []
+        return [*self.slots.tensors, *moving], self.moves.kept() if self.moves is not None else None
+
+    def put_back(self, numbers: Any) -> None:
+        """Set the numbers of `kept`."""
+        if self.moves is not None:
+            self.moves.put_back(numbers)
+
+    def resting(self, held: Held) -> list[Tensor]:
+        """The parameters that move, or may, though no operation reads them."""
+        inside = {id(each) for each in held.tensors}
+        return [each for each in self.parameters.values() if id(each) not in inside] if self.moves else []
+
+    def program(self, call: Call) -> list[Tensor]:
+        """The losses and the parameters' gradients for a call: what is recorded."""
+        svi, tensors = self.svi, [each for each in self.slots.tensors if each.requires_grad and each.is_leaf]
+        before = [each.grad for each in tensors]
+        for each in tensors:
+            each.grad = None
+        try:
+            with same_store(), poutine.trace(param_only=True) as seen:
+                if self.kind == "step":
+                    with torch.enable_grad():
+                        loss = svi.loss_and_grads(svi.model, svi.guide, *call.args, **call.kwargs)
+                else:
+                    with torch.no_grad():
+                        loss = svi.loss(svi.model, svi.guide, *call.args, **call.kwargs)
+            gradients = {id(each): each.grad for each in tensors if each.grad is not None}
+        finally:
+            for each, gradient in zip(tensors, before, strict=True):
+                each.grad = gradient
+        losses = [_as_tensor(each) for each in (loss if isinstance(loss, tuple) else (loss,))]
+        kind = type(loss) if isinstance(loss, tuple) else None
+        if self.kind != "step":
+            self.found = Found(len(losses), kind)
+            return losses
+        moving = [site["value"].unconstrained() for site in seen.trace.nodes.values()]
+        stepping = tuple(dict.fromkeys(self.slots.number[id(each)] for each in moving))
+        moved = [place for place in stepping if id(self.slots.tensors[place]) in gradients]
+        still = [p for p in stepping if p not in moved and self.slots.tensors[p].grad is not None]
+        self.found = Found(len(losses), kind, tuple(moved), tuple(still), stepping)
+        return [*losses, *[gradients[id(self.slots.tensors[place])] for place in moved]]
+
+    def move(
+        self, found: Found, gradients: Sequence[Tensor], weights: dict[int, Tensor], state: Sequence[Tensor]
+    ) -> Moved:
+        """What Pyro's optimizer does to the parameters that took part: it clips each, and moves it."""
+        assert self.moves is not None
+        given = dict(zip(found.gradients, gradients, strict=True))
+        given |= {place: torch.zeros_like(weights[place]) for place in found.still}
+        clipped: dict[int, Tensor] = {}
+        for place in (each for each in found.stepping if each in given):
+            options = self.svi.optim._get_grad_clip_args(self.slots.tensors[place])
+            clipped |= _clipped({place: given[place]}, **options)
+        new, numbers, moved = self.moves.updates(weights, clipped, state, frozenset(found.stepping))
+        for old, value in [*new, *numbers]:
+            old.copy_(value)
+        return moved
+
+    def _to_watch(self) -> tuple[Any, ...]:
+        svi = self.svi
+        store = pyro.get_param_store()._params
+        return svi.model, svi.guide, svi.optim, svi.loss, svi.loss_and_grads, store
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        optim = self.svi.optim
+        if type(optim) not in (PyroOptim, PyroLRScheduler):
+            raise CaptureError(f"{type(optim).__name__} moves the parameters in a way of its own")
+        found = [optim.optim_objs[parameter] for parameter in self.parameters.values()]
+        # a scheduler has its optimizer inside
+        return list(dict.fromkeys(getattr(each, "optimizer", each) for each in found))
+
+
+def _clipped(
+    gradient: dict[int, Tensor], clip_norm: float | None = None, clip_value: float | None = None
+) -> dict[int, Tensor]:
+    if clip_norm is not None:
+        gradient = clip(gradient, clip_norm)
+    if clip_value is not None:
+        gradient = {place: each.clamp(-clip_value, clip_value) for place, each in gradient.items()}
+    return gradient
+
+
+def _modules(root: Any) -> list[nn.Module]:
+    """A program that is a module, a module's method, or one of these with arguments."""
+    while isinstance(root, functools.partial):
+        root = root.func
+    root = root.__self__ if isinstance(root, types.MethodType) else root
+    return [root] if isinstance(root, nn.Module) else []
+
+
+def _as_tensor(loss: Any) -> Tensor:
+    return loss.detach() if isinstance(loss, Tensor) else torch.full((), loss)

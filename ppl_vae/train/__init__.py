@@ -1,0 +1,7 @@
+"""Training: `fit`, its options, one gradient step as written or captured, optimizers, loggers, precision."""
+
+from ppl_vae.train.finish import Run, TrainingError
+from ppl_vae.train.fitting import fit
+from ppl_vae.train.options import FitOptions
+
+__all__ = ["FitOptions", "Run", "TrainingError", "fit"]

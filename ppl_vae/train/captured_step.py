@@ -1,0 +1,286 @@
+"""CapturedStep: a whole gradient step as one compiled graph, from the index of the batch to the new weights."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ppl_vae.capture.calls import Numbers, check_changing
+from ppl_vae.capture.capture_error import CaptureError
+from ppl_vae.capture.denormals import without_denormals
+from ppl_vae.capture.graph import Backend, compile_graph, lower
+from ppl_vae.capture.guard import Guard
+from ppl_vae.capture.held import Held, run_first
+from ppl_vae.capture.moves import Moved
+from ppl_vae.capture.rewrites.rounding import MatmulPrecision
+from ppl_vae.capture.updates import clip
+from ppl_vae.core.isolation import questioning
+from ppl_vae.data import Split
+from ppl_vae.data.rows import ResidentRows
+from ppl_vae.train.accepted import check_equality, check_objective, equal_of
+from ppl_vae.train.step_inputs import MAX_TERMS, Inputs
+
+MAX_VALUES = 4
+"""More values than these of the numbers in a pair show that one of them keeps changing."""
+
+Terms = dict[str, Tensor]
+MakeBatch = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Where a step's data come from: the tensors that go into the graph, and what it makes of them."""
+
+    tensors: tuple[Tensor, ...]
+    make: MakeBatch
+    key: tuple[Any, ...]
+
+
+class _Graph(NamedTuple):
+    held: Held
+    moved: Moved
+
+
+class CapturedStep:
+    r"""A gradient step that is traced once for each shape of its batch, compiled, and then run without Python.
+
+    Inside the graph are the batch (with `on`: its rows by index, and their binarisation), the guide,
+    the model on its draws, the bound, the gradient, its clipping, the optimizer's update and the sums of the
+    terms. Noise is fresh at every call. Weights, buffers, the optimizer's state and learning rate, KL
+    weights and every other tensor that takes part are read and changed where they are, so a changed one is
+    seen, and eager steps may come in between. Modes (train, eval), frozen parameters, the optimizer's other
+    options and the numbers that are attributes of the pair's modules and of the estimator are noticed, and
+    get a graph of their own. No other value of Python's may change: the program is run again now and then
+    (see `Guard`), and where it has become another one, the parameters go back and a CaptureError says which
+    line it is. `grad` is not filled.
+
+    Args:
+        objective: the module from a batch to (loss, terms), with `pair`, `estimator`, `penalties` and
+            `kl_weight`: `ppl_vae.train.step.Objective`.
+        optimizer: torch's Adam, AdamW, Adamax or SGD.
+        clip_norm: the largest norm of the pair's gradient; None does not clip.
+        check_finite: leave parameters and optimizer as they are where the loss is not finite.
+        backend: "inductor", or "graph", which does not compile.
+        same_noise: the random numbers of the eager step; else those of `capture.noise` on a CPU and Inductor's
+            own on a GPU, which are faster and follow torch's seed too.
+        matmul_precision: "bf16" rounds the factors of matrix products and convolutions, see `capture.rounding`.
+
+    Raises:
+        CaptureError: from the calls, for what cannot be captured; nothing has changed then.
+
+    Attributes:
+        names: of the terms.
+        seconds: spent on capturing and compiling so far.
+    """
+
+    def __init__(
+        self,
+        objective: Any,
+        optimizer: torch.optim.Optimizer,
+        *,
+        clip_norm: float | None = None,
+        check_finite: bool = True,
+        backend: Backend = "inductor",
+        same_noise: bool = False,
+        matmul_precision: MatmulPrecision = "float32",
+    ) -> None:
+        self.objective = objective
+        self.optimizer = optimizer
+        self.clip_norm = clip_norm
+        self.check_finite = check_finite
+        self.backend: Backend = backend
+        self.same_noise = same_noise
+        self.matmul_precision: MatmulPrecision = matmul_precision
+        self._given = objective.estimator
+        self.estimator = equal_of(objective.estimator)
+        self.names: tuple[str, ...] = ()
+        self.seconds = 0.0
+        self._graphs: dict[tuple[Any, ...], _Graph] = {}
+        self._layouts: dict[tuple[Any, ...], int] = {}
+        self._layout = -1
+        self._inputs: Inputs | None = None
+        self._guard: Guard | None = None
+        self._numbers: dict[tuple[Any, ...], list[Numbers]] = {}
+        self._found: tuple[tuple[str, ...], list[int]] = (), []
+        check_objective(objective, self.estimator)
+
+    def __call__(self, *batch: Tensor) -> Tensor:
+        """Move the parameters once; the loss before that, in nats per datum, without a graph."""
+        key = tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in batch)
+        return self._run(_Batch(batch, tuple, key))
+
+    def on(self, split: Split, index: Tensor) -> Tensor:
+        """The same on `split.batch(index)`, which is made inside the graph for rows that lie on the device."""
+        if not isinstance(split.rows, ResidentRows):
+            return self(*split.batch(index))
+        rows = split.rows.tensor
+        labels = (split.y,) if split.with_labels and split.y is not None else ()
+
+        def make(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+            given, index, *y = tensors
+            inside = replace(split, rows=ResidentRows(given), y=y[0] if y else None)
+            return inside.batch(index)
+
+        options = (split.divisor, split.dynamic, bool(labels))
+        key = ("on", rows.shape, rows.stride(), rows.dtype, len(index), options)
+        return self._run(_Batch((rows, index.to(rows.device), *labels), make, key))
+
+    def pop(self) -> Terms:
+        """The sums of the terms since the last call, float64."""
+        if self._inputs is None:
+            return {}
+        sums = self._inputs.sums
+        taken = dict(zip(self.names, sums[: len(self.names)].clone().unbind(), strict=True))
+        sums.zero_()
+        return taken
+
+    def verify(self, at_once: bool = True) -> None:
+        """Hold the graphs that ran against the program now; see `Guard`.
+
+        Raises:
+            CaptureError: where they differ; parameters and optimizer are then back to where both last agreed.
+        """
+        if self._guard is not None:
+            self._guard.compare(at_once)
+
+    def _run(self, batch: _Batch) -> Tensor:
+        if self._inputs is None:
+            self._inputs = Inputs(self.objective, self.estimator, self.optimizer)
+            self._note_layout()
+        elif self._inputs.follow():
+            self._note_layout()
+        graph = self._graphs.get((*batch.key, self._layout, *self._inputs.guard()))
+        if graph is None:
+            graph = self._capture(batch, self._inputs)
+        inputs, guard = self._inputs, self._guard
+        assert guard is not None
+        graph.held.follow(
+            functools.partial(self._program, batch),
+            batch.tensors,
+            inputs.slots,
+            inputs.attributes,
+            inputs.guard,
+        )
+        guard.before_step()
+        with torch.no_grad(), without_denormals():
+            loss: Tensor = graph.held.compiled(
+                *graph.held.tensors, *inputs.moves.tensors, inputs.sums, *batch.tensors
+            )[0]
+        inputs.moves.advance(graph.moved)
+        guard.after_step(graph.held)
+        return loss
+
+    def _note_layout(self) -> None:
+        # a number in its place, since it is looked up at every step
+        assert self._inputs is not None
+        self._layout = self._layouts.setdefault(self._inputs.layout, len(self._layouts))
+        if self._guard is None:
+            self._guard = Guard(self._inputs, self._graphs)
+        self._guard.renew(self._inputs)
+
+    def _capture(self, batch: _Batch, inputs: Inputs) -> _Graph:
+        started = time.perf_counter()
+        self._warm_up(batch, inputs)
+        inputs.look()  # a first run may have made tensors
+        self._note_layout()
+        self._check_changing(batch, inputs)
+        run = functools.partial(self._program, batch)
+        held = Held(run, batch.tensors, inputs.device, inputs.slots, inputs.attributes, inputs.guard)
+        names, places = self._found
+        if self.names and self.names != names:
+            raise CaptureError(f"the logged terms were {list(self.names)} and are now {list(names)}")
+        if len(names) > MAX_TERMS:
+            raise CaptureError(f"{len(names)} logged terms; a captured step has room for {MAX_TERMS}")
+        self.names = names
+        moved = Moved()
+
+        def step(tensors: list[Tensor]) -> list[Tensor]:
+            nonlocal moved
+            loss, moved = self._step(tensors, held, inputs, places)
+            return [loss]
+
+        everything = [*held.tensors, *inputs.moves.tensors, inputs.sums, *batch.tensors]
+        graph = lower(step, everything, inputs.device, same_noise=self.same_noise)
+        held.compiled = compile_graph(graph, everything, self.backend, self.same_noise, self.matmul_precision)
+        made = self._graphs[*batch.key, self._layout, *inputs.guard()] = _Graph(held, moved)
+        self.seconds += time.perf_counter() - started
+        return made
+
+    def _warm_up(self, batch: _Batch, inputs: Inputs) -> None:
+        """One run before all others, for what programs and estimators find out at their first."""
+        pair = self.objective.pair
+        with questioning(pair, 0, pair.device), torch.enable_grad(), self._estimator_put():
+            # Pyro's TraceEnum_ELBO refuses a loss without a gradient
+            check_equality(self._given, self.estimator, pair, batch.make(batch.tensors))
+        run_first(functools.partial(self._program, batch), batch.tensors, inputs.device, inputs.slots)
+
+    def _check_changing(self, batch: _Batch, inputs: Inputs) -> None:
+        """Raise CaptureError where graph after graph would be made for numbers that keep changing."""
+        seen = self._numbers.setdefault((batch.key, self._layout), [])
+        seen.append(inputs.attributes.named())
+        check_changing(seen, MAX_VALUES)
+
+    def _program(self, batch: _Batch) -> list[Tensor]:
+        """The loss, the terms and the gradients of a batch: what is recorded."""
+        with torch.enable_grad(), self._estimator_put():
+            loss, terms = self.objective(*batch.make(batch.tensors))
+            assert self._inputs is not None
+            leaves = {id(each): each for each in self._inputs.parameters if each.requires_grad}
+            gradients = _gradients(loss, leaves)
+        if self.estimator is not self._given:
+            terms = {"bound": terms["bound"]}  # all that an estimator of Pyro's gives
+        self._found = tuple(terms), [self._inputs.slots.number[parameter] for parameter in gradients]
+        return [loss.detach(), *[term.detach() for term in terms.values()], *gradients.values()]
+
+    def _step(
+        self, tensors: list[Tensor], held: Held, inputs: Inputs, places: Sequence[int]
+    ) -> tuple[Tensor, Moved]:
+        """The step as it is compiled: its inputs change in place, and the loss comes back."""
+        cuts = len(held.tensors), len(held.tensors) + len(inputs.moves.tensors)
+        outside, state, (sums, *data) = tensors[: cuts[0]], tensors[cuts[0] : cuts[1]], tensors[cuts[1] :]
+        loss, *found = held.recording.graph()(*data, *outside)
+        terms, gradients = found[: len(self.names)], dict(zip(places, found[len(self.names) :], strict=True))
+        weights = {
+            inputs.slots.number.get(id(real), -1): given
+            for real, given in zip(held.tensors, outside, strict=True)
+        }
+        with torch.no_grad():
+            clipped = {inputs.slots.number[id(each)] for each in self.objective.parameters()}
+            if self.clip_norm is not None:
+                gradients |= clip({k: g for k, g in gradients.items() if k in clipped}, self.clip_norm)
+            new, numbers, moved = inputs.moves.updates(weights, gradients, state)
+            new.append((sums, sums + _padded(terms, sums)))
+            fine = loss.isfinite()
+            for old, value in new:
+                old.copy_(torch.where(fine, value, old) if self.check_finite else value)
+            for old, value in numbers:  # in any case, since Python's move on too
+                old.copy_(value)
+        return loss, moved
+
+    @contextmanager
+    def _estimator_put(self) -> Iterator[None]:
+        self.objective.estimator = self.estimator
+        try:
+            yield
+        finally:
+            self.objective.estimator = self._given
+
+
+def _gradients(loss: Tensor, leaves: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """The gradient of each leaf that takes part."""
+    if not loss.requires_grad:
+        return {}
+    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    return {leaf: gradient for leaf, gradient in zip(leaves, found, strict=True) if gradient is not None}
+
+
+def _padded(terms: Sequence[Tensor], like: Tensor) -> Tensor:
+    now = torch.stack([term.to(like.dtype) for term in terms])
+    return nn.functional.pad(now, (0, len(like) - len(terms)))

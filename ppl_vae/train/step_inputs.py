@@ -1,0 +1,88 @@
+"""Everything that a captured step of `fit` reads and changes, found anew where it stands, in one fixed order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ppl_vae.capture.attributes import Attributes
+from ppl_vae.capture.capture_error import CaptureError
+from ppl_vae.capture.moves import Moves
+from ppl_vae.capture.slots import Slots, look_of
+
+MAX_TERMS = 64
+
+
+class Inputs:
+    """The tensors of a step but for its data: weights, buffers, KL weights, optimizer state, rates, sums.
+
+    Args:
+        objective: see `CapturedStep`.
+        estimator: the one that is captured.
+        optimizer: torch's.
+
+    Raises:
+        CaptureError: for an optimizer that has no captured update.
+
+    Attributes:
+        slots: the tensors that stand in modules.
+        moves: the optimizer's update.
+        sums: (MAX_TERMS,) float64, the sums of the logged terms.
+        attributes: the numbers that stand in modules and in the estimator.
+        layout: what a graph takes for granted of the tensors.
+    """
+
+    def __init__(self, objective: nn.Module, estimator: Any, optimizer: torch.optim.Optimizer) -> None:
+        self.objective: Any = objective
+        self.estimator = estimator
+        self.optimizer = optimizer
+        device = next(objective.parameters()).device
+        self.sums = torch.zeros(
+            MAX_TERMS, dtype=torch.float64 if device.type != "mps" else None, device=device
+        )
+        self.look()
+
+    def look(self) -> None:
+        """Find everything where it stands now."""
+        objective = self.objective
+        roots = [objective, *objective.penalties.values()]
+        self.slots = Slots(roots, [self.estimator, objective.kl_weight])
+        self.attributes = Attributes(roots, [self.estimator])
+        self._kl_weight = objective.kl_weight
+        self.moves = Moves([self.optimizer], self.slots.number)
+        self.parameters = self.moves.parameters
+        self.device = self.parameters[0].device
+        if self.device.type == "mps":
+            raise CaptureError("device mps has no float64, in which the terms are summed")
+        looks = self.slots.looks(), tuple([look_of(tensor) for tensor in self.moves.tensors])
+        self.layout = (looks, self.slots.pattern, self.moves.layout)
+
+    def follow(self) -> bool:
+        """Take over what changed since the last step; whether something had to be looked for."""
+        moved = (
+            self._kl_weight is not self.objective.kl_weight or self.moves.moved() or not self.slots.current()
+        )
+        if moved:
+            self.look()
+        self.moves.follow()
+        return moved
+
+    def guard(self) -> tuple[Any, ...]:
+        """The Python values that a graph has inside: it is right for these alone."""
+        return (
+            self.attributes.values(),
+            tuple([parameter.requires_grad for parameter in self.parameters]),
+            self.parameters[0].dtype,
+            self.parameters[0].device,
+            self.moves.guard(),
+        )
+
+    def kept(self) -> tuple[list[Tensor], Any]:
+        """All that steps change: tensors, and numbers of the optimizer's."""
+        return [*self.slots.tensors, *self.moves.tensors], self.moves.kept()
+
+    def put_back(self, numbers: Any) -> None:
+        """Set the numbers of `kept`."""
+        self.moves.put_back(numbers)

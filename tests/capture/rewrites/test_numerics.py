@@ -1,0 +1,49 @@
+"""The formulas that take the place of log1p and log-sigmoid."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ppl_vae.capture.denormals import without_denormals
+from ppl_vae.capture.rewrites import Setting, operators
+from ppl_vae.capture.rewrites.numerics import log1p
+
+
+def test_log1p_is_exact_to_rounding():
+    x = torch.cat([torch.logspace(-30, 30, 400), -torch.logspace(-30, -1e-3, 400), torch.zeros(1)])
+    expected = x.double().log1p()
+    error = (log1p(x).double() - expected).abs() / expected.abs().clamp_min(1e-38)
+    assert error.max() < 4e-7
+    assert log1p(torch.tensor(float("inf"))) == float("inf")
+    assert log1p(torch.tensor(-1.0)) == -float("inf")
+
+
+def test_log_sigmoid_and_its_gradient():
+    table = operators(Setting(torch.device("cpu")))
+    forward, backward = (
+        table[op]
+        for op in (torch.ops.aten.log_sigmoid_forward.default, torch.ops.aten.log_sigmoid_backward.default)
+    )
+    x = torch.linspace(-100, 100, 4001, dtype=torch.float64, requires_grad=True)
+    value, buffer = forward(x.detach())
+    expected = nn.functional.logsigmoid(x)
+    (gradient,) = torch.autograd.grad(expected.sum(), x)
+    torch.testing.assert_close(value, expected.detach(), rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(
+        backward(torch.ones_like(value), x.detach(), buffer), gradient, rtol=1e-12, atol=0
+    )
+    assert backward(torch.ones(1), torch.zeros(1), torch.ones(1)) == 0.5
+
+
+def test_denormals_are_zero_inside_and_as_before_outside():
+    small = torch.tensor([1e-38])
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this processor cannot flush denormal numbers")
+    with without_denormals():
+        assert (small * 0.1).item() == 0
+        with without_denormals():
+            pass
+        assert (small * 0.1).item() == 0
+    assert (small * 0.1).item() > 0

@@ -1,0 +1,144 @@
+"""matmul_precision="bf16": the factors of products rounded to bfloat16, all else in float32."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import ppl_vae as pv
+from ppl_vae import estimators
+from ppl_vae.capture import CaptureError
+from ppl_vae.capture import graph as graph_module
+from ppl_vae.capture.graph import lower
+from ppl_vae.capture.rewrites.rounding import in_bfloat16, round_factors, to_bfloat16
+from ppl_vae.runs import RunError
+from ppl_vae.train.captured_step import CapturedStep
+from ppl_vae.train.objective import Objective
+from tests.capture.helpers import adam, convolutional, images, needs_compiler, seeded, vae
+
+UNIT = 2.0**-8  # the largest relative error of rounding to 8 bits
+
+
+def test_a_rounded_number_is_the_nearest_that_bfloat16_has():
+    x = torch.cat([torch.randn(10_000) * scale for scale in (1e-30, 1e-3, 1.0, 1e30)])
+    assert torch.equal(to_bfloat16(x), x.bfloat16().float())
+    assert to_bfloat16(torch.zeros(1)) == 0
+
+
+def rounded(function, *inputs):
+    graph = lower(lambda tensors: [function(*tensors)], list(inputs), torch.device("cpu"))
+    return round_factors(graph), graph(*inputs)[0]
+
+
+def test_products_are_those_of_the_rounded_factors_summed_in_float32():
+    x, weight, bias = torch.randn(50, 30), torch.randn(20, 30), torch.randn(20)
+    count, found = rounded(nn.functional.linear, x, weight, bias)
+    assert count == 2
+    exact = x.bfloat16().double() @ weight.bfloat16().double().t() + bias.double()
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-5)
+    assert (found.double() - x.double() @ weight.double().t() - bias.double()).abs().max() > 1e-3
+    count, found = rounded(torch.bmm, x.expand(3, 50, 30), weight.t().expand(3, 30, 20))
+    assert count == 2
+    torch.testing.assert_close(found[0].double(), exact - bias.double(), rtol=1e-5, atol=1e-5)
+
+
+def test_convolutions_too_and_nothing_else():
+    x, weight = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3)
+    count, found = rounded(nn.functional.conv2d, x, weight)
+    assert count == 2
+    torch.testing.assert_close(found, nn.functional.conv2d(to_bfloat16(x), to_bfloat16(weight)))
+    assert rounded(lambda a: (a * a).sum(), x)[0] == 0
+    assert rounded(torch.mm, torch.randn(3, 3).double(), torch.randn(3, 3).double())[0] == 0
+
+
+def gradients(pair, x, **options):
+    """(loss, gradients) of a captured step: where plain gradient descent moves the parameters, over its rate."""
+    before = [p.detach().clone() for p in pair.parameters()]
+    still = torch.optim.SGD(pair.parameters(), lr=1.0)
+    step = CapturedStep(Objective(pair, estimators.IWAE(3)), still, same_noise=True, **options)
+    loss = seeded(step, x)
+    moved = [old - new.detach() for old, new in zip(before, pair.parameters(), strict=True)]
+    with torch.no_grad():
+        for parameter, value in zip(pair.parameters(), before, strict=True):
+            parameter.copy_(value)
+    return loss, moved
+
+
+@pytest.mark.parametrize(
+    ("make", "backend"),
+    [
+        (vae, "graph"),
+        (lambda: convolutional(torch.float32), "graph"),
+        pytest.param(vae, "inductor", marks=[needs_compiler, pytest.mark.slow]),
+    ],
+    ids=["mlp", "convolutional", "compiled"],
+)
+def test_gradients_agree_with_float32s_to_the_rounding_of_bfloat16(make, backend, monkeypatch):
+    monkeypatch.setattr(graph_module, "has_products", lambda: False)
+    pair = make()
+    x = images(side=8 if make is not vae else 4)
+    loss, exact = gradients(pair, x, backend="graph")
+    near, found = gradients(pair, x, backend=backend, matmul_precision="bf16")
+    assert near == pytest.approx(loss, rel=4 * UNIT)
+    assert near != pytest.approx(loss, rel=1e-6), "not float32's"
+    for one, two in zip(found, exact, strict=True):
+        assert one.dtype == torch.float32
+        # a few products deep, each with an error of up to two roundings
+        assert (one - two).norm() < 8 * UNIT * two.norm() + 1e-6
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_processor_with_such_products_rounds_by_itself(monkeypatch):
+    monkeypatch.setattr(graph_module, "has_products", lambda: True)
+    pair, x = vae(), images()
+    loss, exact = gradients(pair, x, backend="graph")
+    near, found = gradients(pair, x, backend="inductor", matmul_precision="bf16")
+    assert near == pytest.approx(loss, rel=4 * UNIT)
+    for one, two in zip(found, exact, strict=True):
+        assert (one - two).norm() < 8 * UNIT * two.norm() + 1e-6
+
+
+def test_the_mode_of_onednn_is_as_before_afterwards():
+    setting = getattr(torch.backends.mkldnn, "matmul", None)
+    if setting is None:
+        pytest.skip("this torch has one setting for all products")
+    before, seen = setting.fp32_precision, []
+
+    def run():
+        seen.append(setting.fp32_precision)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        in_bfloat16(run)()
+    assert seen == ["bf16"]
+    assert setting.fp32_precision == before
+
+
+def test_it_is_an_option_of_fit_and_kept_with_the_run(tmp_path, monkeypatch):
+    options = {"epochs": 1, "batch_size": 12, "progress": False, "device": "cpu"}
+    with pytest.raises(ValueError, match="matmul_precision must be one of 'float32', 'bf16', got 'half'"):
+        pv.fit(vae(), estimators.ELBO(), images(24), matmul_precision="half", **options)
+    with pytest.raises(ValueError, match="give capture=True"):
+        pv.fit(vae(), estimators.ELBO(), images(24), matmul_precision="bf16", **options)
+    made = []
+
+    def graph_only(*arguments, **given):
+        made.append(CapturedStep(*arguments, **given, backend="graph"))
+        return made[-1]
+
+    monkeypatch.setattr("ppl_vae.train.step.CapturedStep", graph_only)
+    options |= {"capture": True, "run_dir": tmp_path}
+    pv.fit(vae(), estimators.ELBO(), images(24), matmul_precision="bf16", **options)
+    assert made[0].matmul_precision == "bf16"
+    with pytest.raises(RunError, match="matmul_precision was 'bf16', is 'float32'"):
+        pv.fit(vae(), estimators.ELBO(), images(24), resume=True, **options)
+
+
+def test_it_is_for_a_cpu():
+    step = CapturedStep(Objective(vae(), estimators.ELBO()), adam(vae()), matmul_precision="bf16")
+    graph = lower(lambda tensors: tensors, [torch.zeros(1)], torch.device("cpu"))
+    with pytest.raises(CaptureError, match="is for a CPU"):
+        graph_module.compile_graph(graph, [torch.zeros(1, device="meta")], "graph", True, "bf16")
+    assert step.matmul_precision == "bf16"

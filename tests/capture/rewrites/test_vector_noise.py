@@ -1,0 +1,111 @@
+"""The captured step's own random numbers: the published cipher, the right distributions, torch's seed."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from ppl_vae.capture.graph import lower
+from ppl_vae.capture.rewrites.noise import Noise, threefry
+from tests.conftest import SIGMAS
+
+CPU = torch.device("cpu")
+COUNT = 200_000
+
+
+def signed(word):
+    return torch.tensor(word - (1 << 32) if word >> 31 else word, dtype=torch.int32)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "key", "counter", "expected"),
+    [
+        (13, (0, 0), (0, 0), (0x9D1C5EC6, 0x8BD50731)),
+        (13, (2**32 - 1,) * 2, (2**32 - 1,) * 2, (0xFD36D048, 0x2D17272C)),
+        (13, (0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xBA3E4725, 0xF27D669E)),
+        (20, (0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+        (20, (0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
+    ],
+    ids=["13 zeros", "13 ones", "13 pi", "20 zeros", "20 pi"],
+)
+def test_the_cipher_is_the_published_one(rounds, key, counter, expected):
+    words = threefry(tuple(map(signed, key)), tuple(map(signed, counter)), rounds)
+    assert tuple(word.item() % (1 << 32) for word in words) == expected
+
+
+def draws(name, dtype):
+    torch.manual_seed(0)
+    noise = Noise(CPU)
+    return getattr(noise, name)((COUNT,), dtype), getattr(noise, name)((COUNT,), dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("name", "cumulative"),
+    [("uniform", lambda x: x), ("normal", torch.special.ndtr)],
+    ids=["uniform", "normal"],
+)
+def test_the_distribution_is_right(name, cumulative, dtype):
+    x, other = draws(name, dtype)
+    ranks = cumulative(x.double().sort().values)
+    steps = torch.arange(COUNT + 1, dtype=torch.float64) / COUNT
+    distance = torch.maximum((ranks - steps[:-1]).abs().max(), (ranks - steps[1:]).abs().max())
+    # Kolmogorov: P(sqrt(n) D > 3.3) = 7e-10
+    assert math.sqrt(COUNT) * distance < 3.3
+    for first, second in [(x, other), (x[1:], x[:-1]), (x[256:], x[:-256])]:
+        u, v = cumulative(first.double()) - 0.5, cumulative(second.double()) - 0.5
+        assert abs(12 * (u * v).mean()) * math.sqrt(len(u)) < SIGMAS
+    if name == "uniform":
+        assert x.min() >= 0
+        assert x.max() < 1
+    else:
+        assert x.isfinite().all()
+
+
+def noisy(tensors):
+    x, p = tensors
+    return [
+        torch.rand(3, 5),
+        torch.randn(2, 5, dtype=torch.float64),
+        torch.rand_like(x),
+        torch.randn_like(x),
+        torch.empty(7).normal_(2.0, 0.5),
+        torch.empty(7).uniform_(-1.0, 1.0),
+        torch.bernoulli(p),
+        nn.functional.dropout(x, 0.25),
+    ]
+
+
+def test_torchs_random_operators_are_replaced_and_follow_its_seed():
+    x, p = torch.ones(300, 400), torch.full((300, 400), 0.3, dtype=torch.float64)
+    graph = lower(noisy, [x, p], CPU, same_noise=False)
+    kinds = [node.target for node in graph.graph.nodes if node.op == "call_function"]
+    random = [kind for kind in kinds if torch.Tag.nondeterministic_seeded in kind.tags]
+    assert [kind.name() for kind in random] == ["aten::randint.low"]
+    torch.manual_seed(1)
+    first, second = graph(x, p), graph(x, p)
+    torch.manual_seed(1)
+    again = graph(x, p)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert [each.dtype for each in first] == [each.dtype for each in noisy([x, p])]
+    assert [each.shape for each in first] == [each.shape for each in noisy([x, p])]
+    *_, uniform, bits, dropped = first
+    assert uniform.min() < 0 < uniform.max() <= 1
+    sigma = math.sqrt(x.numel())
+    assert abs(bits.mean() - 0.3) < SIGMAS * math.sqrt(0.21) / sigma
+    assert abs(dropped.mean() - 1) < SIGMAS * math.sqrt(0.25 / 0.75) / sigma
+    assert dropped.unique().tolist() == pytest.approx([0, 4 / 3])
+
+
+def test_a_generator_of_ones_own_is_left_alone():
+    generator = torch.Generator().manual_seed(3)
+    noise = Noise(CPU)
+    assert noise.operators()[torch.ops.aten.normal_.default](torch.empty(2), generator=generator) is (
+        NotImplemented
+    )
+    rand_like = noise.operators()[torch.ops.aten.rand_like.default]
+    assert rand_like(torch.empty(2, dtype=torch.bfloat16)) is NotImplemented

@@ -1,0 +1,69 @@
+"""`fit` with captured steps."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+import ppl_vae as pv
+from ppl_vae import estimators, kl
+from ppl_vae.capture import CaptureError
+from ppl_vae.capture.inductor import require_compiler
+from ppl_vae.capture.worth import worth_steps
+from tests.capture.helpers import (
+    difference,
+    images,
+    vae,
+)
+
+FITTING = {"epochs": 2, "batch_size": 12, "progress": False, "device": "cpu"}
+
+
+def fitted(capture, **options):
+    pair = vae()
+    run = pv.fit(pair, estimators.ELBO(), images(30), capture=capture, **FITTING | options)
+    return pair, run.history.drop(columns=["seconds", "capture_seconds"], errors="ignore")
+
+
+def test_fit_is_the_same_captured(uncompiled):
+    first, history = fitted(False, schedule="cosine", kl=kl.LinearWarmup(2), clip_norm=1.0)
+    second, captured = fitted(True, schedule="cosine", kl=kl.LinearWarmup(2), clip_norm=1.0)
+    assert len(uncompiled[0]._graphs) == 1, "the smaller last batch runs as written"
+    assert difference(first, second) < 1e-5
+    assert captured.to_numpy() == pytest.approx(history.to_numpy(), rel=1e-5)
+
+
+def test_a_captured_fit_resumes_as_it_would_have_gone_on(uncompiled, tmp_path):
+    whole, _ = fitted(True, epochs=4)
+    fitted(True, epochs=2, run_dir=tmp_path)
+    resumed, _ = fitted(True, epochs=4, run_dir=tmp_path, resume=True)
+    assert difference(whole, resumed) == 0
+
+
+def test_auto_captures_long_trainings_only(uncompiled):
+    fitted("auto")
+    assert uncompiled == []
+    cpu = torch.device("cpu")
+    assert not worth_steps(1000, cpu)
+    assert worth_steps(1_000_000, cpu) == (shutil.which("g++") is not None)
+
+
+def test_without_a_compiler_auto_is_silent_and_true_an_error(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda *arguments, **options: None)
+    assert not worth_steps(1_000_000, torch.device("cpu"))
+    with pytest.raises(CaptureError, match=r"install g\+\+"):
+        require_compiler()
+
+
+def test_an_unknown_capture_is_refused():
+    with pytest.raises(ValueError, match="capture must be one of True, False, 'auto'"):
+        fitted("always")
+
+
+def test_bfloat16_nets_are_captured(uncompiled):
+    first, _ = fitted(False, precision="bf16")
+    second, _ = fitted(True, precision="bf16")
+    assert difference(first, second) < 1e-2
+    assert len(uncompiled[0]._graphs) == 1
