@@ -11,8 +11,8 @@ from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
+from ppl_vae.core.drawing import read
 from ppl_vae.core.isolation import eval_mode
-from ppl_vae.core.particles import read
 from ppl_vae.distributions.local import Local, push, read_local
 
 

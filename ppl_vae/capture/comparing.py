@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ppl_vae.capture.capture_error import CaptureError, Line, named
-from ppl_vae.capture.recording import EXCHANGED, Entry, Recording, Ref, refs
+from ppl_vae.capture.recorder import EXCHANGED
+from ppl_vae.capture.recording import Entry, Recording, Ref, refs
 
 
 def settle(first: Recording, second: Recording) -> None:

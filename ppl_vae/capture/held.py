@@ -12,7 +12,8 @@ from ppl_vae.capture.attributes import Attributes
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.comparing import difference, settle
 from ppl_vae.capture.graph import Compiled
-from ppl_vae.capture.recording import Recording, record
+from ppl_vae.capture.recorder import record
+from ppl_vae.capture.recording import Recording
 from ppl_vae.capture.slots import Run, Slots
 from ppl_vae.capture.surroundings import no_random_numbers_outside
 from ppl_vae.core.isolation import random_numbers

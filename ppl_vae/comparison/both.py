@@ -15,8 +15,9 @@ from ppl_vae.comparison.factories import Estimators, families
 from ppl_vae.comparison.job import MakePair
 from ppl_vae.comparison.point import at_point
 from ppl_vae.comparison.point_result import AtPoint
+from ppl_vae.comparison.prepare import make_jobs
 from ppl_vae.comparison.training_result import AfterTraining
-from ppl_vae.comparison.trainings import folder_of_runs, make_jobs, run_jobs
+from ppl_vae.comparison.trainings import folder_of_runs, run_jobs
 from ppl_vae.data import DataSet, Split
 from ppl_vae.runs.owner import owned
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
+from ppl_vae.core.drawing import draw
 from ppl_vae.core.pair import Pair
-from ppl_vae.core.particles import Particles, draw
+from ppl_vae.core.particles import Particles
 from ppl_vae.core.separate import SeparateParticles
 from ppl_vae.core.sites import PARTICLE_PLATE, latent_names, plate_nesting
 from ppl_vae.estimators import Estimator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,25 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import joblib  # type: ignore[import-untyped]
-import torch
-from pyro.infer import ELBO as PyroELBO
 from torch import Tensor
 
-from ppl_vae.comparison.factories import Estimators, objects
-from ppl_vae.comparison.job import Job, Judging, MakePair, Score, initial_pair
+from ppl_vae.comparison.factories import Estimators
+from ppl_vae.comparison.job import Job, MakePair, Score
+from ppl_vae.comparison.prepare import make_jobs
 from ppl_vae.comparison.training_result import AfterTraining
-from ppl_vae.core.checks import check_count, check_real, check_seed
-from ppl_vae.core.isolation import random_numbers
-from ppl_vae.core.sites import PairError
-from ppl_vae.data import DataSet, Split, as_split
+from ppl_vae.data import DataSet, Split
 from ppl_vae.runs import RunFolder
 from ppl_vae.runs.naming import warn_of_local
 from ppl_vae.terminal.progress import show_progress
-from ppl_vae.testing.linter import check_estimator_for
-from ppl_vae.testing.site_facts import read_sites
-from ppl_vae.train.options import NAMES, PER_RUN, FitOptions, check_beside
-
-# what a comparison decides itself, since every run must have it alike
 
 
 def after_training(
@@ -129,79 +119,6 @@ def folder_of_runs(run_dir: str | Path | None, fit_options: Mapping[str, Any]) -
     yield RunFolder(run_dir).path
 
 
-def make_jobs(
-    make_pair: MakePair,
-    estimators: Estimators,
-    data: DataSet | Split | Tensor,
-    *,
-    epochs: int | None,
-    seconds: float | None,
-    seeds: Sequence[int],
-    judge_on: Split | Tensor | None,
-    judge_particles: int,
-    judge_seed: int,
-    run_dir: str | Path,
-    **fit_options: Any,
-) -> list[Job]:
-    """The runs of a comparison, estimator by estimator, checked and not yet run."""
-    _check_budget(epochs, seconds, fit_options)
-    check_count("judge_particles", judge_particles)
-    check_seed("judge_seed", judge_seed)
-    try:
-        seeds = list(seeds)
-    except TypeError as error:
-        raise ValueError(f"seeds must be whole numbers, such as [0, 1, 2], got {seeds!r}") from error
-    if not seeds or len(set(seeds)) != len(seeds) or not all(_is_seed(seed) for seed in seeds):
-        raise ValueError(f"seeds must be different whole numbers, one at least, got {list(seeds)}")
-    if judge_on is None:
-        if not isinstance(data, DataSet):
-            raise ValueError(
-                "what shall the runs be judged on? give judge_on=..., data that is not trained on"
-            )
-        judge_on = data.test
-    made = objects(estimators)
-    for estimator in made.values():
-        _check_fit_options(estimator, data, fit_options)
-    source = data if isinstance(data, DataSet) else as_split(data)
-    with random_numbers(judge_seed, torch.device("cpu")):
-        example = (source.train if isinstance(source, DataSet) else source).take(8).tensors()
-        test = as_split(judge_on)
-        # binarised once, so that all runs are judged on the same bits
-        judging = Judging(test.tensors() if test.dynamic else test, judge_particles, judge_seed)
-    if fit_options.get("check", True):
-        pair = initial_pair(make_pair, seeds[0])
-        batch = tuple(x.to(pair.device) for x in example)
-        for estimator in made.values():
-            check_estimator_for(pair, batch, estimator)
-        if outside := read_sites(pair, batch).outside_data:
-            raise PairError(
-                f"runs are judged by log p(x) of each datum, which does not exist while the sites {list(outside)} "
-                f"outside the plate 'data' are shared by all data: move them into the plate, or compare the "
-                f"estimators by comparison.at_point"
-            )
-    folders = {name: re.sub(r"[^\w.=-]+", "-", name).strip("-") for name in made}
-    if len(set(folders.values())) < len(folders):
-        raise ValueError(
-            f"the names {list(made)} would share folders: choose names that differ in letters or digits"
-        )
-    return [
-        Job(
-            name,
-            int(seed),
-            make_pair,
-            estimator,
-            source,
-            judging,
-            Path(run_dir) / folders[name] / f"seed-{seed}",
-            epochs,
-            seconds,
-            fit_options,
-        )
-        for name, estimator in made.items()
-        for seed in seeds
-    ]
-
-
 def run_jobs(jobs: Sequence[Job], *, n_jobs: int, progress: bool) -> AfterTraining:
     """Run what has not been run, several at a time, and gather the scores."""
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
@@ -231,37 +148,3 @@ def _each(jobs: Sequence[Job], n_jobs: int) -> Iterator[tuple[int, Score]]:
 
 def _run(number: int, job: Job) -> tuple[int, Score]:
     return number, job.run()
-
-
-def _check_fit_options(estimator: PyroELBO, data: Any, fit_options: Mapping[str, Any]) -> None:
-    """Refuse what `fit` would, before the first run."""
-    if unknown := sorted(set(fit_options) - set(NAMES)):
-        raise ValueError(f"fit has no option {', '.join(map(repr, unknown))}: it takes {', '.join(NAMES)}")
-    # each run has a folder, which the comparison gives it
-    check_beside(FitOptions.of({**fit_options, "run_dir": ".", "epochs": 1}), estimator, data)
-
-
-def _is_seed(seed: object) -> bool:
-    try:
-        check_seed("seed", seed)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_budget(epochs: int | None, seconds: float | None, fit_options: Mapping[str, Any]) -> None:
-    if (epochs is None) == (seconds is None):
-        raise ValueError(
-            f"give one budget, epochs=... or seconds=..., got epochs={epochs}, seconds={seconds}"
-        )
-    if epochs is not None:
-        check_count("epochs", epochs)
-    if seconds is not None:
-        check_real("seconds", seconds, above=True)
-        if fit_options.get("schedule", "constant") != "constant":
-            raise ValueError(
-                f"schedule={fit_options['schedule']!r} needs to know the number of steps: give epochs=... instead "
-                f"of seconds=..., or schedule='constant'"
-            )
-    if taken := [name for name in ("pair", "estimator", "data", *PER_RUN) if name in fit_options]:
-        raise ValueError(f"{taken} cannot be given: the comparison sets them itself, alike for all runs")

@@ -4,48 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
-import pyro
 import torch
-from pyro import poutine
 from pyro.distributions import Delta, MaskedDistribution
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
-from ppl_vae.core.faults import refusal
-from ppl_vae.core.isolation import one_thread
-from ppl_vae.core.sites import (
-    DATA_PLATE,
-    PARTICLE_PLATE,
-    PairError,
-    Program,
-    before,
-    check_sites_match,
-    data_frame,
-    is_deterministic,
-    plate_nesting,
-    without_data_plate,
-)
-from ppl_vae.core.terms import (
-    Lazily,
-    draw_term,
-    is_plain,
-    over_inner_plates,
-    own_masks,
-    ratio,
-    reduced,
-    refuse_partly_reparameterised,
-    term_of,
-    transformed,
-)
-
-__all__ = ["Particles", "draw", "log_mean_exp", "over_inner_plates", "read", "transformed"]
+from ppl_vae.core.sites import PairError, before, without_data_plate
+from ppl_vae.core.terms import own_masks, reduced
 
 
 @dataclass(frozen=True)
@@ -225,136 +195,10 @@ class Particles:
         return _total(terms) if terms else None
 
 
-@one_thread
-def draw(
-    model: Program,
-    guide: Program,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any] | None = None,
-    *,
-    num_particles: int = 1,
-    guide_handler: AbstractContextManager[Any] | None = None,
-) -> Particles:
-    """Run the guide K times at once and the model on its draws: one pair of traces, one Particles.
-
-    Args:
-        model, guide: the two programs.
-        args, kwargs: what both are called with.
-        num_particles: K.
-        guide_handler: a Pyro effect handler around the guide's run alone, which may change its draws.
-
-    Raises:
-        PairError: sites that do not match, a `data` plate that is not at dim=-1, a program that fails; naming the
-            site, the value or shape, and the fix.
-    """
-    try:
-        return _draw(model, guide, args, kwargs or {}, num_particles, guide_handler)
-    except Exception as error:
-        found = refusal(error, model, guide, args, kwargs or {}, num_particles)
-        if found is error:
-            raise
-        raise found from error
-
-
-def _draw(
-    model: Program,
-    guide: Program,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    num_particles: int,
-    guide_handler: AbstractContextManager[Any] | None,
-) -> Particles:
-    if num_particles > 1:
-        plate_dim = -(plate_nesting(model, guide, args, kwargs) + 1)
-        guide, model = (
-            pyro.plate(PARTICLE_PLATE, num_particles, dim=plate_dim)(program) for program in (guide, model)
-        )
-    with guide_handler or nullcontext():
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
-    return replace(read(model_trace, guide_trace, num_particles), args=args)
-
-
-def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particles:
-    """Particles from a guide's trace and the trace of the model replayed on it."""
-    subsample = _indices(guide_trace, model_trace)
-    model_trace, guide_trace = prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
-    check_sites_match(model_trace, guide_trace)
-    log_likelihood: dict[str, Tensor] = {}
-    log_prior, log_guide, log_draw = Lazily(), Lazily(), Lazily()
-    global_log_prior: dict[str, Tensor] = {}
-    global_log_guide: dict[str, Tensor] = {}
-    global_log_draw = Lazily()
-    non_reparameterised = set()
-    scales = set()
-    for trace, inside, outside in (
-        (model_trace, log_prior, global_log_prior),
-        (guide_trace, log_guide, global_log_guide),
-    ):
-        for name, site in trace.nodes.items():
-            if site["type"] != "sample" or is_deterministic(site):
-                continue
-            frame = data_frame(site)
-            if frame is not None:
-                scales.add(ratio(frame))
-            # a transform remembers no draw but its last, so its densities are taken at once
-            at_once = transformed(site["fn"]) is not None
-            if frame is None:
-                outside[name] = term_of(site, num_particles)
-            elif site["is_observed"] and trace is model_trace:
-                log_likelihood[name] = term_of(site, num_particles)
-            elif at_once:
-                inside.put(name, term_of(site, num_particles))
-            else:
-                inside.promise(name, partial(term_of, site, num_particles))
-            if trace is guide_trace and not site["is_observed"]:
-                refuse_partly_reparameterised(site)
-                terms, draws = (inside, log_draw) if frame is not None else (outside, global_log_draw)
-                own = (
-                    partial(terms.__getitem__, name)
-                    if is_plain(site)
-                    else partial(draw_term, site, num_particles)
-                )
-                if at_once:
-                    draws.put(name, own())
-                else:
-                    draws.promise(name, own)
-                if not getattr(site["fn"], "has_rsample", False):
-                    non_reparameterised.add(name)
-    if len(scales) > 1:
-        raise PairError(
-            f"the plate {DATA_PLATE!r} has different subsampling factors N/B in the two programs: "
-            f"{sorted(scales)}. Subsample it with the same indices in model and guide"
-        )
-    return Particles(
-        log_likelihood,
-        log_prior,
-        log_guide,
-        global_log_prior,
-        global_log_guide,
-        scales.pop() if scales else 1.0,
-        frozenset(non_reparameterised),
-        model_trace,
-        guide_trace,
-        log_draw=log_draw,
-        global_log_draw=global_log_draw,
-        subsample=subsample,
-    )
-
-
 def _innermost(fn: Any) -> Any:
     while isinstance(fn, Independent | MaskedDistribution):
         fn = fn.base_dist
     return fn
-
-
-def _indices(*traces: Trace) -> Tensor | None:
-    for trace in traces:
-        site = trace.nodes.get(DATA_PLATE)
-        if site is not None and site_is_subsample(site) and len(site["value"]) < site["fn"].size:
-            indices: Tensor = site["value"]
-            return indices
-    return None
 
 
 def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:

@@ -13,10 +13,10 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 from torch.distributions import TransformedDistribution
 
-from ppl_vae.core import particles as particles_module
-from ppl_vae.core.particles import Particles, over_inner_plates, transformed
+from ppl_vae.core import drawing
+from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError, Program
-from ppl_vae.core.terms import factor, is_plain
+from ppl_vae.core.terms import factor, is_plain, over_inner_plates, transformed
 
 
 @dataclass(frozen=True)
@@ -111,16 +111,14 @@ def draw(
     *,
     num_particles: int = 1,
 ) -> SeparateParticles:
-    """As `particles.draw`, with the same random numbers and values, but with the draws cut from the guide.
+    """As `drawing.draw`, with the same random numbers and values, but with the draws cut from the guide.
 
     Raises:
         PairError: also for a flow in the guide that has no inverse, or another one in training mode.
     """
     cut = _Cut()
     try:
-        particles = particles_module.draw(
-            model, guide, args, kwargs, num_particles=num_particles, guide_handler=cut
-        )
+        particles = drawing.draw(model, guide, args, kwargs, num_particles=num_particles, guide_handler=cut)
     except (NotImplementedError, KeyError) as error:
         if not cut.transformed:
             raise

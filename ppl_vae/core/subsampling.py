@@ -16,9 +16,10 @@ from pyro import poutine
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch import Tensor
 
+from ppl_vae.core.drawing import draw
 from ppl_vae.core.isolation import questioning
 from ppl_vae.core.pair import Pair
-from ppl_vae.core.particles import Particles, draw
+from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import DATA_PLATE, PairError, Program
 
 
@@ -99,7 +100,7 @@ def whole_plate(rows: int, only_looks: bool = False) -> Iterator[Seen]:
 
 
 def draw_whole(model: Program, guide: Program, batch: Sequence[Tensor], num_particles: int = 1) -> Particles:
-    """`particles.draw` for every row of a batch, in the rows' order.
+    """`drawing.draw` for every row of a batch, in the rows' order.
 
     Raises:
         PairError: also where the `data` plate does not hold each row once.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ppl_vae.data.checks import check_seed, divisor_of, rows_per_chunk, to_labels, to_storage
 from ppl_vae.data.data_error import DataError
+from ppl_vae.data.passes import in_chunks, read
 from ppl_vae.data.rows import ResidentRows, Rows
 
 
@@ -145,7 +145,8 @@ class Split:
         Raises:
             DataError: `batch_size` is not positive, or `drop_last` would drop everything.
         """
-        return self._pass(self.indices(batch_size, shuffle_generator=shuffle_generator, drop_last=drop_last))
+        chunks = self.indices(batch_size, shuffle_generator=shuffle_generator, drop_last=drop_last)
+        return (self._finish(raw, index) for raw, index in read(self.rows, chunks))
 
     def indices(
         self,
@@ -159,33 +160,7 @@ class Split:
         Raises:
             DataError: `batch_size` is not positive, or `drop_last` would drop everything.
         """
-        if batch_size < 1:
-            raise DataError(f"batch_size={batch_size}: give at least 1")
-        if drop_last and batch_size > len(self):
-            raise DataError(
-                f"batch_size={batch_size} with drop_last=True drops all {len(self)} rows; "
-                f"give a smaller batch_size"
-            )
-        if shuffle_generator is None:
-            order = torch.arange(len(self))
-        else:
-            device = shuffle_generator.device
-            order = torch.randperm(len(self), generator=shuffle_generator, device=device)
-        chunks = order.to(self._home).split(min(batch_size, max(1, len(self))))
-        return chunks[:-1] if drop_last and len(chunks[-1]) < batch_size else chunks
-
-    def _pass(self, chunks: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
-        if self.resident:
-            for index in chunks:
-                yield self.batch(index)
-            return
-        with ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(self.rows.read, chunks[0])
-            for index, following in zip(chunks, [*chunks[1:], None]):
-                raw = ahead.result()
-                if following is not None:
-                    ahead = reader.submit(self.rows.read, following)
-                yield self._finish(raw, index)
+        return in_chunks(len(self), batch_size, self._home, shuffle_generator, drop_last)
 
     def tensors(self, limit: int | None = None) -> tuple[Tensor, ...]:
         """All rows, or those of `take(limit)`, as one batch: for small sets."""

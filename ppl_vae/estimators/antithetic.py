@@ -11,9 +11,10 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Bernoulli
 
-from ppl_vae.core import particles as particles_module
-from ppl_vae.core.particles import Particles, over_inner_plates
+from ppl_vae.core import drawing
+from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError, Program, data_frame
+from ppl_vae.core.terms import over_inner_plates
 from ppl_vae.estimators.elbo import ELBO
 from ppl_vae.estimators.facts import Facts
 
@@ -46,7 +47,7 @@ class _Antithetic(ELBO):
 
     def draw(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Particles:
         opposite = _Opposite(self.num_pairs)
-        particles = particles_module.draw(
+        particles = drawing.draw(
             model, guide, args, kwargs, num_particles=self.num_particles, guide_handler=opposite
         )
         self._check(particles, opposite)

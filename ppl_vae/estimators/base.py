@@ -11,8 +11,7 @@ import torch
 from pyro.infer import ELBO as PyroELBO
 from torch import Tensor, nn
 
-from ppl_vae.core import particles as particles_module
-from ppl_vae.core import separate
+from ppl_vae.core import drawing, separate
 from ppl_vae.core.isolation import one_thread
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError, Program
@@ -97,7 +96,7 @@ class Estimator(PyroELBO):
     @one_thread
     def draw(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Particles:
         """The particles that this estimator works on."""
-        drawn = separate.draw if self.separates else particles_module.draw
+        drawn = separate.draw if self.separates else drawing.draw
         particles = drawn(model, guide, args, kwargs, num_particles=self.num_particles)
         self.check_sites(particles)
         return particles

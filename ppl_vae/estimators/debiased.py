@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ppl_vae.core.drawing import draw as draw_particles
 from ppl_vae.core.particles import Particles
-from ppl_vae.core.particles import draw as draw_particles
 from ppl_vae.estimators.base import Estimator
 from ppl_vae.estimators.facts import Facts
 

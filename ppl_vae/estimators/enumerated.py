@@ -16,11 +16,11 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 from torch.distributions import Independent
 
-from ppl_vae.core import particles as particles_module
+from ppl_vae.core import drawing
 from ppl_vae.core.isolation import eval_mode, random_numbers
-from ppl_vae.core.particles import Particles, over_inner_plates
+from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import DATA_PLATE, PARTICLE_PLATE, PairError, Program, Site, latent_names
-from ppl_vae.core.terms import draw_log_prob
+from ppl_vae.core.terms import draw_log_prob, over_inner_plates
 from ppl_vae.estimators.elbo import MeanFieldELBO
 from ppl_vae.estimators.facts import Facts
 
@@ -66,7 +66,7 @@ class EnumeratedELBO(MeanFieldELBO):
         """K particles whose terms are averages over the finite sites."""
         sizes = finite_sites(guide, args, kwargs)
         count = self.num_particles * math.prod(sizes.values())
-        particles = particles_module.draw(
+        particles = drawing.draw(
             model, guide, args, kwargs, num_particles=count, guide_handler=_EveryValue(sizes)
         )
         drawn = sorted(particles.non_reparameterised - set(sizes))

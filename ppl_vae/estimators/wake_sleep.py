@@ -9,7 +9,8 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ppl_vae.core.particles import Particles, log_mean_exp, read
+from ppl_vae.core.drawing import read
+from ppl_vae.core.particles import Particles, log_mean_exp
 from ppl_vae.core.separate import SeparateParticles
 from ppl_vae.core.sites import PairError, Program, Uncondition
 from ppl_vae.estimators.base import Estimator

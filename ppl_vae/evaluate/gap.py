@@ -11,9 +11,10 @@ import torch
 from pyro.distributions import TransformedDistribution
 from torch import Tensor, nn
 
-from ppl_vae.core import particles, separate
+from ppl_vae.core import drawing, separate
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair
+from ppl_vae.core.particles import log_mean_exp
 from ppl_vae.core.subsampling import whole_plate
 from ppl_vae.distributions.local import Local, read_local
 from ppl_vae.evaluate import arviz_support
@@ -183,7 +184,7 @@ def inference_gap(
             if callable(known):
                 evidence[done] = known(*batch.tensors).double().cpu()
             else:
-                evidence[done] = particles.log_mean_exp(log_weight)
+                evidence[done] = log_mean_exp(log_weight)
                 k_hat[done] = torch.from_numpy(arviz_support.k_hat(log_weight.T.contiguous().numpy()))
                 ess[done] = from_log_weight(log_weight.T)[2]
     return InferenceGap(
@@ -252,7 +253,7 @@ def _kept(model: nn.Module, local: Local, batch: Batch, moves: Sequence[Tensor])
 
     def elbo(moves: Sequence[Tensor]) -> Tensor:
         guide = _Posterior(local, moves)
-        drawn = particles.draw(model, guide, batch.tensors, num_particles=CHOICE_PARTICLES)
+        drawn = drawing.draw(model, guide, batch.tensors, num_particles=CHOICE_PARTICLES)
         return drawn.log_weight.mean(0)
 
     better = elbo(moves) >= elbo(local.zeros())
@@ -266,7 +267,7 @@ def _objective(posterior: Any) -> Callable[..., Tensor]:
 
 
 def _elbo(model: nn.Module, guide: nn.Module, args: tuple[Tensor, ...], num_particles: int) -> Tensor:
-    drawn = particles.draw(model, guide, args, num_particles=num_particles)
+    drawn = drawing.draw(model, guide, args, num_particles=num_particles)
     return drawn.log_weight.mean(0).sum()
 
 

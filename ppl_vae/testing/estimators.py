@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pyro
 import torch
 from pyro.infer import SVI
-from pyro.poutine.messenger import Messenger
-from torch import Tensor
 
 from ppl_vae.core.isolation import one_thread, validation
 from ppl_vae.core.particles import Particles
-from ppl_vae.core.particles import draw as draw_particles
 from ppl_vae.estimators import Estimator
 from ppl_vae.testing import oracles
+from ppl_vae.testing.expectations import Expectations, flat, is_guide
 from ppl_vae.testing.oracles import Oracle
 
-_CHUNKS = 40
 # chunks are few, so a standard error is uncertain itself: Student's t with 39 degrees of freedom exceeds
 # this once in two million; of bounds, which average thousands, 5 is exceeded about as rarely
 _GRADIENT_SIGMAS = 6.0
 _BOUND_SIGMAS = 5.0
-_MOST_CONFIGURATIONS = 4**8
 
 
 class EstimatorError(AssertionError):
@@ -114,11 +107,15 @@ class _Check:
         estimator.auxiliary.double()
         return estimator
 
+    @property
+    def _expected(self) -> Expectations:
+        return Expectations(self.repeats, self.seed)
+
     def fail(self, message: str) -> EstimatorError:
         return EstimatorError(f"{self._estimator!r}: {message}")
 
     def exact(self, name: str, oracle: Oracle) -> None:
-        mean, error = self._bound(self.estimator, oracle)
+        mean, error = self._expected.bound(self.estimator, oracle)
         evidence = oracle.log_evidence(*oracle.batch).mean().item()
         if abs(mean - evidence) > _BOUND_SIGMAS * error + 1e-6:
             raise self.fail(
@@ -127,7 +124,7 @@ class _Check:
             )
         self.done.append(f"{name}: equals the evidence at the exact posterior")
         if self._estimator.facts.zero_variance:
-            gradient = self._gradients(self.estimator, oracle)[:, self._guide(oracle)]
+            gradient = self._expected.gradients(self.estimator, oracle)[:, is_guide(oracle)]
             if gradient.abs().max() > 1e-8:
                 raise self.fail(
                     f"at the exact posterior of the {name} pair the guide's gradient is claimed to be zero, "
@@ -139,7 +136,7 @@ class _Check:
         facts = self._estimator.facts
         if facts.bound == "neither":
             return
-        mean, error = self._bound(self.estimator, oracle)
+        mean, error = self._expected.bound(self.estimator, oracle)
         evidence = oracle.log_evidence(*oracle.batch).mean().item()
         above = (mean - evidence) * (1 if facts.bound == "lower" else -1)
         if not above <= _BOUND_SIGMAS * error + 1e-9:
@@ -150,8 +147,8 @@ class _Check:
         self.done.append(f"{name}: on the {facts.bound} side of the evidence")
 
     def rises(self, name: str, oracle: Oracle, larger: Estimator) -> None:
-        mean, error = self._bound(self.estimator, oracle)
-        more, more_error = self._bound(larger, oracle)
+        mean, error = self._expected.bound(self.estimator, oracle)
+        more, more_error = self._expected.bound(larger, oracle)
         if mean - more > _BOUND_SIGMAS * math.hypot(error, more_error):
             raise self.fail(f"on the {name} pair it is {mean:.5f}, but {larger!r} is lower, {more:.5f}")
         self.done.append(f"{name}: {larger!r} is not lower")
@@ -176,7 +173,7 @@ class _Check:
         self.done.append(f"{name}: one bound for each datum, apart from the others")
 
     def moves(self, name: str, oracle: Oracle) -> None:
-        if not self._loss(self.estimator, oracle)[1][self._guide(oracle)].any():
+        if not self._expected.loss(self.estimator, oracle)[1][is_guide(oracle)].any():
             raise self.fail(
                 f"the guide's gradient on the {name} pair is zero though the guide is not exact: its draws are not "
                 f"treated. Say which sites it needs, Facts(needs='reparameterised')"
@@ -184,11 +181,11 @@ class _Check:
 
     def subsampled(self, name: str, oracle: Oracle) -> None:
         factor = 4
-        whole, gradient = self._loss(self.estimator, oracle)
+        whole, gradient = self._expected.loss(self.estimator, oracle)
         pair = copy.deepcopy(oracle.pair)
         for program in (pair.model, pair.guide):
             program.size = factor * len(oracle.batch[0])  # type: ignore[assignment]
-        part, part_gradient = self._loss(self.estimator, replace(oracle, pair=pair))
+        part, part_gradient = self._expected.loss(self.estimator, replace(oracle, pair=pair))
         if not math.isclose(part, factor * whole, rel_tol=1e-9):
             raise self.fail(
                 f"on the {name} pair under subsampling with N/B = {factor} the loss is {part:.6f}, not "
@@ -201,13 +198,13 @@ class _Check:
         self.done.append(f"{name}: N/B multiplies the bound and its gradient under subsampling")
 
     def svi(self, name: str, oracle: Oracle) -> None:
-        loss, gradient = self._loss(self.estimator, oracle)
+        loss, gradient = self._expected.loss(self.estimator, oracle)
         pair, estimator, rate = copy.deepcopy(oracle.pair), self.estimator, 1e-3
-        before = _flat(list(pair.parameters()))
+        before = flat(list(pair.parameters()))
         svi = SVI(*pair.pyro(), pyro.optim.SGD({"lr": rate}), estimator)
         torch.manual_seed(self.seed)
         stock = svi.step(*oracle.batch)
-        moved = (before - _flat(list(pair.parameters()))) / rate
+        moved = (before - flat(list(pair.parameters()))) / rate
         if not math.isclose(stock, loss, rel_tol=1e-9):
             raise self.fail(f"on the {name} pair stock SVI sees a loss of {stock:.6f}, not {loss:.6f}")
         if not torch.allclose(moved, gradient, rtol=1e-6, atol=1e-8):
@@ -215,15 +212,15 @@ class _Check:
         self.done.append(f"{name}: stock SVI follows the same gradient")
 
     def unbiased(self, name: str, oracle: Oracle) -> None:
-        facts, guide = self._estimator.facts, self._guide(oracle)
+        facts, guide = self._estimator.facts, is_guide(oracle)
         claimed = {"model": facts.unbiased_model, "guide": facts.unbiased_guide}
         if not any(claimed.values()):
             return
-        reference = self._enumerated if name == "Bernoulli" else self._pathwise
-        wanted = reference(oracle)
+        reference = self._expected.enumerated if name == "Bernoulli" else self._expected.pathwise
+        wanted = reference(self.estimator, oracle)
         if wanted is None:
             return
-        difference = self._gradients(self.estimator, oracle) - wanted
+        difference = self._expected.gradients(self.estimator, oracle) - wanted
         mean, error = difference.mean(0), difference.std(0) / math.sqrt(len(difference)) + 1e-9
         for role, part in (("model", ~guide), ("guide", guide)):
             if not claimed[role]:
@@ -235,100 +232,6 @@ class _Check:
                     f"standard errors from the gradient of the bound's expectation"
                 )
             self.done.append(f"{name}: the gradient of the {role} is unbiased")
-
-    def _pathwise(self, oracle: Oracle) -> Tensor:
-        """The reference: the bound's own gradient through the draws, with the same noise."""
-        return self._gradients(self.estimator, oracle, Estimator.surrogate)
-
-    def _enumerated(self, oracle: Oracle) -> Tensor | None:
-        """The exact gradient of the bound's expectation, over all draws of two bits by K particles.
-
-        Where they are too many, the plain score function's, which has the same expectation.
-        """
-        estimator, pair, (x,) = self.estimator, oracle.pair, oracle.batch
-        num_particles = estimator.num_particles
-        if not estimator.fixed_size:
-            return None
-        if 4**num_particles > _MOST_CONFIGURATIONS:
-            return self._pathwise(oracle)
-        bits = torch.cartesian_prod(torch.arange(2.0), torch.arange(2.0)).to(x)
-        draws = torch.stack([bits[list(i)] for i in itertools.product(range(4), repeat=num_particles)], 1)
-        values = draws.repeat_interleave(len(x), 1)  # (K, configurations * B, 2)
-        particles = draw_particles(
-            pair.model,
-            pair.guide,
-            (x.repeat(draws.shape[1], 1),),
-            num_particles=num_particles,
-            guide_handler=_Given(values if num_particles > 1 else values[0]),
-        )
-        probability = particles.log_draw["z"].sum(0).exp()
-        loss = -(probability * estimator.bound(particles)).sum() / len(x)
-        return _flat(torch.autograd.grad(loss, list(pair.parameters())))
-
-    def _gradients(
-        self, estimator: Estimator, oracle: Oracle, surrogate: Callable[..., Tensor] | None = None
-    ) -> Tensor:
-        """(chunks, parameters): gradients of the mean loss of a datum."""
-        torch.manual_seed(self.seed)
-        pair, batch = oracle.pair, tuple(t.repeat(self.repeats, 1) for t in oracle.batch)
-        parameters, gradients = list(pair.parameters()), []
-        for chunk in range(_CHUNKS):
-            torch.manual_seed(self.seed + chunk)
-            particles = estimator.draw(pair.model, pair.guide, *batch)
-            if surrogate is None:
-                loss = estimator.total(particles)
-            else:
-                torch.manual_seed(self.seed + chunk)
-                plain = draw_particles(pair.model, pair.guide, batch, num_particles=particles.num_particles)
-                loss = -surrogate(estimator, plain).sum()
-            found = torch.autograd.grad(loss, parameters, allow_unused=True)
-            gradients.append(_filled(found, parameters) / len(batch[0]))
-        return torch.stack(gradients)
-
-    def _bound(self, estimator: Estimator, oracle: Oracle) -> tuple[float, float]:
-        """The mean of the bound and its standard error."""
-        torch.manual_seed(self.seed)
-        pair, repeats = oracle.pair, 4 * self.repeats
-        batch = tuple(t.repeat(repeats, 1) for t in oracle.batch)
-        with torch.no_grad():
-            if not estimator.fixed_size:
-                few = tuple(t.repeat(8, 1) for t in oracle.batch)
-                draws = [
-                    estimator.bound(estimator.draw(pair.model, pair.guide, *few)).mean() for _ in range(300)
-                ]
-                values = torch.stack(draws)
-            else:
-                values = (
-                    estimator.bound(estimator.draw(pair.model, pair.guide, *batch)).view(repeats, -1).mean(1)
-                )
-        return values.mean().item(), values.std().item() / math.sqrt(len(values))
-
-    def _loss(self, estimator: Estimator, oracle: Oracle) -> tuple[float, Tensor]:
-        pair, parameters = oracle.pair, list(oracle.pair.parameters())
-        torch.manual_seed(self.seed)
-        loss = estimator.differentiable_loss(pair.model, pair.guide, *oracle.batch)
-        return loss.item(), _filled(torch.autograd.grad(loss, parameters, allow_unused=True), parameters)
-
-    @staticmethod
-    def _guide(oracle: Oracle) -> Tensor:
-        """Which of the pair's numbers are the guide's."""
-        sizes = {
-            role: sum(p.numel() for p in getattr(oracle.pair, role).parameters())
-            for role in ("model", "guide")
-        }
-        return torch.arange(sizes["model"] + sizes["guide"]) >= sizes["model"]
-
-
-class _Given(Messenger):
-    """Gives the latent site these values."""
-
-    def __init__(self, values: Tensor) -> None:
-        super().__init__()
-        self.values = values
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] == "z":
-            msg["value"], msg["done"] = self.values, True
 
 
 def _only(particles: Particles, datum: int) -> Particles:
@@ -343,12 +246,3 @@ def _only(particles: Particles, datum: int) -> Particles:
         log_draw={site: term[:, here] for site, term in particles.log_draw.items()},
         _closed_form={site: term if term is None else term[:, here] for site, term in closed.items()},
     )
-
-
-def _filled(gradients: Any, parameters: Sequence[Tensor]) -> Tensor:
-    pairs = zip(gradients, parameters, strict=True)
-    return _flat([torch.zeros_like(p) if gradient is None else gradient for gradient, p in pairs])
-
-
-def _flat(tensors: Any) -> Tensor:
-    return torch.cat([tensor.detach().flatten() for tensor in tensors])

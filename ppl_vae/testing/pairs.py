@@ -14,7 +14,7 @@ from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_site_shape
 from torch import Tensor
 
-from ppl_vae.core import particles as particles_module
+from ppl_vae.core import drawing
 from ppl_vae.core.faults import NOT_AMORTISED, is_autoguide, sites_so_far, traced
 from ppl_vae.core.isolation import eval_mode, one_thread, random_numbers, validation
 from ppl_vae.core.pair import Pair, require_pair
@@ -169,7 +169,7 @@ def _run(pair: Pair, batch: Sequence[Tensor]) -> Particles:
     model_trace = traced(poutine.replay(pair.model, trace=guide_trace), batch, "model")
     for trace in (guide_trace, model_trace):
         check_values(trace, guide_trace)
-    return particles_module.read(model_trace, guide_trace, num_particles=1)
+    return drawing.read(model_trace, guide_trace, num_particles=1)
 
 
 def _check_plates(particles: Particles, allow_global: bool, autoguide: bool) -> None:

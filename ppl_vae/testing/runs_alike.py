@@ -9,7 +9,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ppl_vae.core import particles as particles_module
+from ppl_vae.core import drawing
 from ppl_vae.core.faults import NOT_AMORTISED, is_autoguide, short
 from ppl_vae.core.isolation import random_numbers
 from ppl_vae.core.pair import Pair
@@ -31,7 +31,7 @@ def attempt(what: str, action: Callable[[], Any], fix: str) -> Any:
 def check_leading_dims(pair: Pair, batch: Sequence[Tensor]) -> None:
     """A particle's log-density is the same beside others as alone."""
     num_particles = 3
-    particles = particles_module.draw(pair.model, pair.guide, tuple(batch), num_particles=num_particles)
+    particles = drawing.draw(pair.model, pair.guide, tuple(batch), num_particles=num_particles)
     expected = (num_particles, particles.batch_size)
     for terms in (particles.log_likelihood, particles.log_prior, particles.log_guide):
         for name, term in terms.items():
@@ -39,7 +39,7 @@ def check_leading_dims(pair: Pair, batch: Sequence[Tensor]) -> None:
                 raise PairError(
                     f"site {name!r}: log-density of shape {list(term.shape)}, not {list(expected)}"
                 )
-    single = _values(particles_module.draw(pair.model, pair.guide, tuple(batch)))
+    single = _values(drawing.draw(pair.model, pair.guide, tuple(batch)))
     last = {name: value[-1].reshape(single[name].shape) for name, value in _values(particles).items()}
     alone = _replayed(pair, batch, last)
     for name, term in alone.log_likelihood.items():
@@ -53,7 +53,7 @@ def check_leading_dims(pair: Pair, batch: Sequence[Tensor]) -> None:
 
 def check_repeats(pair: Pair, batch: Sequence[Tensor]) -> None:
     """The same data and latents have the same density twice; else the checks that compare runs would mislead."""
-    values = _values(particles_module.draw(pair.model, pair.guide, tuple(batch)))
+    values = _values(drawing.draw(pair.model, pair.guide, tuple(batch)))
     runs = []
     for _ in range(2):
         with random_numbers(0, pair.device):
@@ -82,7 +82,7 @@ def _replayed(pair: Pair, batch: Sequence[Tensor], values: dict[str, Tensor]) ->
         for name in values:
             guide_trace.nodes[name]["is_observed"] = False
         model_trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(*batch)
-    return particles_module.read(model_trace, guide_trace, num_particles=1)
+    return drawing.read(model_trace, guide_trace, num_particles=1)
 
 
 def _values(particles: Particles) -> dict[str, Tensor]:
@@ -92,7 +92,7 @@ def _values(particles: Particles) -> dict[str, Tensor]:
 
 def check_independence(pair: Pair, batch: Sequence[Tensor]) -> None:
     """A datum's log-density is the same when another leaves the batch."""
-    full = particles_module.draw(pair.model, pair.guide, tuple(batch))
+    full = drawing.draw(pair.model, pair.guide, tuple(batch))
     size = full.batch_size
     if any(len(tensor) != size for tensor in batch) or full.scale != 1.0 or full.global_sites:
         return  # a program that subsamples by itself decides which data it looks at

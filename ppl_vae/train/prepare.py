@@ -14,10 +14,10 @@ from pyro.infer import ELBO as PyroELBO
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from ppl_vae.core.drawing import draw
 from ppl_vae.core.faults import traced
 from ppl_vae.core.isolation import python_random_numbers, questioning, random_numbers
 from ppl_vae.core.pair import Pair
-from ppl_vae.core.particles import draw
 from ppl_vae.core.sites import latent_names
 from ppl_vae.core.subsampling import check_sizes, seen_by
 from ppl_vae.data import DataSet, Split, as_split

@@ -14,8 +14,8 @@ from torch import nn
 from ppl_vae.capture import CaptureError
 from ppl_vae.capture.function import CapturedFunction, check_capture
 from ppl_vae.capture.worth import can_compile
+from ppl_vae.core.drawing import draw
 from ppl_vae.core.isolation import eval_mode
-from ppl_vae.core.particles import draw
 from tests.capture.helpers import images, vae
 
 

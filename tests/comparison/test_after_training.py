@@ -14,8 +14,8 @@ from ppl_vae import Pair, PairError, RunError, comparison, data, estimators, eva
 from ppl_vae.comparison import AfterTraining, Comparison, compare
 from ppl_vae.comparison import job as job_module
 from ppl_vae.comparison.job import initial_pair
+from ppl_vae.comparison.prepare import make_jobs
 from ppl_vae.comparison.training_result import _statistics
-from ppl_vae.comparison.trainings import make_jobs
 from ppl_vae.estimators import IWAE, DReG
 from tests.programs import BernoulliGuide, BernoulliModel, GlobalMeanGuide, GlobalMeanModel
 

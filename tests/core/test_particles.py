@@ -10,7 +10,7 @@ from pyro import poutine
 from torch import nn
 
 from ppl_vae import Pair, PairError
-from ppl_vae.core.particles import draw
+from ppl_vae.core.drawing import draw
 from ppl_vae.core.sites import plate_nesting
 from tests.oracle import make_pair
 from tests.programs import ChainGuide, ChainModel, GlobalMeanGuide, GlobalMeanModel, Subsampled

@@ -11,7 +11,7 @@ from torch import nn
 
 from ppl_vae import Pair, PairError, estimators
 from ppl_vae.core import separate
-from ppl_vae.core.particles import draw
+from ppl_vae.core.drawing import draw
 from ppl_vae.testing import oracles
 from tests.oracle import make_pair
 

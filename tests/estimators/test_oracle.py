@@ -14,7 +14,7 @@ from pyro.distributions.testing.fakes import NonreparameterizedNormal
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from ppl_vae import Pair, estimators, guides
-from ppl_vae.core.particles import draw
+from ppl_vae.core.drawing import draw
 from tests.conftest import SIGMAS
 from tests.oracle import make_pair
 from tests.programs import BernoulliGuide, BernoulliModel, Subsampled

@@ -9,7 +9,7 @@ from pyro.distributions import Normal
 from torch.distributions import kl_divergence
 
 from ppl_vae import Pair, evaluate, guides, nets
-from ppl_vae.core import particles
+from ppl_vae.core import drawing
 from ppl_vae.core.sites import PairError
 from tests.conftest import SIGMAS
 from tests.evaluate.programs import (
@@ -65,7 +65,7 @@ def test_more_particles_and_small_batches_keep_the_mean(double):
 
 def test_a_site_that_the_guide_draws_in_another_order_is_sampled(double):
     pair, x = Pair(ChainModel(), ChainGuide()), torch.randn(4)
-    drawn = particles.draw(pair.model, pair.guide, (x,), num_particles=3)
+    drawn = drawing.draw(pair.model, pair.guide, (x,), num_particles=3)
     # p(z | h) is read at an h that already depends on the z drawn
     assert [s for s in drawn.latent_sites if drawn.kl_closed_form(s) is not None] == ["h"]
     runs = torch.stack([evaluate.bounds(pair, (x,), 1000, seed=seed).per_datum for seed in range(20)])

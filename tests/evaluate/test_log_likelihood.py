@@ -95,7 +95,7 @@ def test_the_same_draws_in_chunks_give_the_same_numbers(double, monkeypatch):
         return draws.expand(size) if len(size) == 3 else draws[0].expand(size)
 
     results = []
-    monkeypatch.setattr("ppl_vae.core.particles.plate_nesting", lambda *args: 1)
+    monkeypatch.setattr("ppl_vae.core.drawing.plate_nesting", lambda *args: 1)
     monkeypatch.setattr(dist.Normal, "rsample", lambda self, shape=(): sample(self, shape))
     for chunk in (48, 10, 1):
         sample.used = 0

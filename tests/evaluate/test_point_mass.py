@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ppl_vae import guides, likelihoods, models, nets
-from ppl_vae.core.particles import draw
+from ppl_vae.core.drawing import draw
 from ppl_vae.core.sites import PairError
 from ppl_vae.evaluate.point_mass import refuse_point_mass
 

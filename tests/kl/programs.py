@@ -7,7 +7,7 @@ import pyro.distributions as dist
 from torch import nn
 
 from ppl_vae import Pair
-from ppl_vae.core.particles import draw
+from ppl_vae.core.drawing import draw
 
 
 class Model(nn.Module):

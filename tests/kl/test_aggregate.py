@@ -10,7 +10,7 @@ from pyro import poutine
 from torch import nn
 
 from ppl_vae import Pair, guides, nets
-from ppl_vae.core import particles as particles_module
+from ppl_vae.core import drawing
 from ppl_vae.core.sites import PairError
 from ppl_vae.kl import DIP, MMD, FactorVAE, TotalCorrelation
 from ppl_vae.kl.aggregate import draws_of, moments_of
@@ -35,7 +35,7 @@ def name(treatment):
 
 
 def drawn(model, guide, *batch, num_particles=1):
-    return particles_module.draw(model, guide, batch, num_particles=num_particles)
+    return drawing.draw(model, guide, batch, num_particles=num_particles)
 
 
 @pytest.mark.parametrize("treatment", ALL, ids=name)

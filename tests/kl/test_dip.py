@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ppl_vae import priors
-from ppl_vae.core.particles import draw
+from ppl_vae.core.drawing import draw
 from ppl_vae.core.sites import PairError
 from ppl_vae.kl import DIP
 from ppl_vae.priors.normal_mixture import NormalMixture

@@ -9,7 +9,7 @@ import torch
 from torch.distributions import Normal, StudentT, kl_divergence
 
 from ppl_vae import Pair, guides, nets
-from ppl_vae.core import particles as particles_module
+from ppl_vae.core import drawing
 from ppl_vae.core.sites import PairError
 from ppl_vae.kl import FreeBits
 from ppl_vae.kl.divergence import kl_by_dimension
@@ -69,7 +69,7 @@ def test_without_a_closed_form_the_dimensions_are_sampled(double):
 
 def test_inner_plates_are_dimensions_too(double):
     pair, x = Pair(TimeModel(), TimeGuide()), torch.randn(6, 4)
-    drawn = particles_module.draw(pair.model, pair.guide, (x,), num_particles=2)
+    drawn = drawing.draw(pair.model, pair.guide, (x,), num_particles=2)
     by_dimension = kl_by_dimension(drawn, "h")
     assert by_dimension.shape == (2, 6, 4)
     torch.testing.assert_close(by_dimension.sum(-1), drawn.kl("h"))
@@ -81,26 +81,24 @@ def test_inner_plates_are_dimensions_too(double):
 
 def test_a_users_scale_counts(double):
     x = torch.randn(5, 2)
-    plain, scaled = (
-        particles_module.draw(ChainModel(scale), ChainGuide(scale), (x,)) for scale in (None, 0.5)
-    )
+    plain, scaled = (drawing.draw(ChainModel(scale), ChainGuide(scale), (x,)) for scale in (None, 0.5))
     torch.testing.assert_close(
         kl_by_dimension(scaled, "top").sum(-1), 0.5 * kl_by_dimension(plain, "top").sum(-1)
     )
 
 
 def test_a_discrete_site_with_a_closed_form_is_treated(double):
-    drawn = particles_module.draw(BernoulliModel(), BernoulliGuide(), (torch.randn(4),))
+    drawn = drawing.draw(BernoulliModel(), BernoulliGuide(), (torch.randn(4),))
     torch.testing.assert_close(FreeBits(0.0).penalty("z", drawn, 4)(drawn), drawn.kl_closed_form("z").mean())
 
 
 def test_sites_that_it_does_not_fit_are_refused():
     pair = Pair(make_pair().model, guides.FullRank(nets.MLPEncoder((5,), 3, hidden=())))
-    drawn = particles_module.draw(pair.model, pair.guide, (torch.randn(4, 5),))
+    drawn = drawing.draw(pair.model, pair.guide, (torch.randn(4, 5),))
     with pytest.raises(PairError, match=r"site 'z' do not both factorise.*FreeBits\(0.5, per='site'\)"):
         FreeBits(0.5).penalty("z", drawn, 4)
     assert FreeBits(0.5, per="site").penalty("z", drawn, 4)(drawn) >= 0.5
-    drawn = particles_module.draw(GlobalMeanModel(4), GlobalMeanGuide(4), (torch.randn(4),))
+    drawn = drawing.draw(GlobalMeanModel(4), GlobalMeanGuide(4), (torch.randn(4),))
     with pytest.raises(PairError, match=r"site 'theta' is outside the plate 'data'.*\['z'\]"):
         FreeBits(0.5).penalty("theta", drawn, 4)
 
@@ -118,6 +116,6 @@ def test_what_makes_no_sense_is_refused(make, fragment):
 
 
 def test_a_kl_that_looks_at_discrete_draws_is_refused():
-    drawn = particles_module.draw(DiscreteThenNormalModel(), DiscreteThenNormalGuide(), (torch.randn(4),))
+    drawn = drawing.draw(DiscreteThenNormalModel(), DiscreteThenNormalGuide(), (torch.randn(4),))
     with pytest.raises(PairError, match=r"site 'z' depends on draws of \['c'\].*kl.Beta"):
         FreeBits(0.5).penalty("z", drawn, 4)

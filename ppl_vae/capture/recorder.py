@@ -1,0 +1,235 @@
+"""The recorder: runs a program as it is, on real tensors, and writes down every operation below autograd."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from ppl_vae.capture.capture_error import (
+    CaptureError,
+    Line,
+    SiteWatch,
+    explain,
+    is_library,
+    is_machinery,
+    named,
+)
+from ppl_vae.capture.recording import Entry, Recording, Ref, refs
+from ppl_vae.capture.slots import Run
+from ppl_vae.capture.storages import Storages
+from ppl_vae.capture.surroundings import ValueWatch, at_recording
+from ppl_vae.core.isolation import random_numbers
+
+aten = torch.ops.aten
+
+_LIFTED = (aten.lift_fresh.default, aten.lift_fresh_copy.default)
+_READ_INSIDE = (aten._pack_padded_sequence.default,)
+"""Operators that look at values and do not say so."""
+_LOOKS = "the program looks at the values of a tensor, and a captured step knows its shape alone"
+_SHAPES = "the shape of a result depends on the values of a tensor"
+_GENERATOR = "the program draws from a torch.Generator of its own, and a captured step from torch's random numbers alone"
+_SEEDED = (
+    "the program seeds torch's random numbers or sets them back (as torch.utils.checkpoint does where it draws "
+    "again), which a captured step would not do"
+)
+EXCHANGED = (
+    "a program gives a tensor of shape {} that was there before other memory, by .data = or .set_(), which a "
+    "captured step does not see: use copy_()"
+)
+
+
+def record(
+    run: Run,
+    inputs: Sequence[Tensor],
+    device: torch.device,
+    seed: int,
+    known: Sequence[Tensor] = (),
+    first: bool = False,
+) -> Recording:
+    """Run a program once, as it is, and write down what it does to tensors.
+
+    Tensors that it changes in place, and torch's random numbers, are as before afterwards.
+
+    Args:
+        run: without arguments; what it gives must be made of tensors.
+        inputs: tensors that differ from call to call.
+        device: where it runs.
+        seed: of its random numbers.
+        known: tensors that may take part, whose memory is to be theirs afterwards.
+        first: a run that is thrown away, in which estimators look at programs under random numbers of their own.
+
+    Raises:
+        CaptureError: where the program needs more of tensors than shape, type and device; names the line.
+    """
+    recorder, watch = _Recorder(inputs, device, known), SiteWatch()
+    try:
+        with ExitStack() as around:
+            around.enter_context(random_numbers(seed, device))
+            around.callback(recorder.undo)
+            recorder.random = None if first else _random_state(device)
+            around.enter_context(at_recording())
+            around.enter_context(watch)
+            around.enter_context(ValueWatch(recorder.is_constant))
+            around.enter_context(recorder)
+            outputs = list(run())
+            recorder.recording.random = _random_state(device)
+        recorder.recording.outputs = tuple(recorder.number_of(each) for each in outputs)
+        if recorder.exchanged is not None:
+            raise CaptureError(EXCHANGED.format(tuple(recorder.exchanged.shape)))
+    except Exception as error:
+        raise explain(error, watch) from error
+    return recorder.recording
+
+
+class _Recorder(TorchDispatchMode):
+    """Sees every operation below autograd, runs it, and notes it."""
+
+    def __init__(self, inputs: Sequence[Tensor], device: torch.device, known: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.recording = Recording(len(inputs))
+        self.random: Tensor | None = None
+        self.exchanged: Tensor | None = None
+        self._device = device
+        self._storages = Storages([*inputs, *known])
+        self._numbers: Any = WeakIdKeyDictionary()
+        self._count = 0
+        self._fixed: set[int] = set()
+        self._outside: set[int | None] = set()
+        self._changed: dict[int, tuple[Any, Any]] = {}
+        for tensor in inputs:
+            self._numbers.setdefault(tensor, self._new())
+            self._outside.add(_storage(tensor))
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        line = _line(sys._getframe(1))
+        noted = self._spec(args, op), tuple((key, self._spec(each, op)) for key, each in kwargs.items())
+        fixed = self._is_fixed(op, noted)
+        draws = torch.Tag.nondeterministic_seeded in op.tags
+        if not fixed and (reason := _reason_against(op, (*args, *kwargs.values()))):
+            raise CaptureError(f"{named(line)}{reason}")
+        if draws and self.random is not None and not torch.equal(self.random, _random_state(self._device)):
+            raise CaptureError(f"{named(line)}{_SEEDED}")
+        self._keep(op, args)
+        found = op(*args, **kwargs)
+        if self.random is not None and draws:
+            self.random = _random_state(self._device)
+        results = self._result(found, fixed)
+        self.recording.entries.append(Entry(op, *noted, results, line))
+        return found
+
+    def is_constant(self, tensor: Tensor) -> bool:
+        """Whether the run made a tensor of Python's values alone."""
+        return self._numbers.get(tensor) in self._fixed
+
+    def number_of(self, tensor: Tensor) -> int:
+        """A tensor's number; one that is new is an external."""
+        number: int | None = self._numbers.get(tensor)
+        if number is None:
+            number = self._numbers[tensor] = self._new()
+            self.recording.externals[number] = tensor
+            self.recording.memory[number] = tensor.data_ptr() if tensor.layout == torch.strided else 0
+            self._storages.note(tensor)
+            self._outside.add(_storage(tensor))
+        return number
+
+    def undo(self) -> None:
+        """Give the tensors that were there before the run the memory and the values that they had."""
+        self.exchanged = self._storages.put_back()
+        for storage, before in self._changed.values():
+            storage.copy_(before)
+
+    def _new(self) -> int:
+        self._count += 1
+        return self._count - 1
+
+    def _spec(self, value: Any, op: Any) -> Any:
+        if isinstance(value, Tensor):
+            if op in _LIFTED and value not in self._numbers:
+                number = self._numbers[value] = self._new()
+                self.recording.constants[number] = value.detach().clone()
+                self._fixed.add(number)
+            return Ref(self.number_of(value))
+        if isinstance(value, list | tuple):
+            return tuple([self._spec(each, op) for each in value])
+        return value
+
+    def _result(self, found: Any, fixed: bool) -> Any:
+        if isinstance(found, Tensor):
+            number = self._numbers.get(found)
+            if number is None:
+                number = self._numbers[found] = self._new()
+            if fixed:
+                self._fixed.add(number)
+            else:
+                self._fixed.discard(number)
+            return Ref(number)
+        if isinstance(found, list | tuple):
+            return tuple([self._result(each, fixed) for each in found])
+        return None
+
+    def _is_fixed(self, op: Any, noted: Any) -> bool:
+        if torch.Tag.nondeterministic_seeded in op.tags:
+            return False
+        return all(ref.number in self._fixed for ref in refs(noted))
+
+    def _keep(self, op: Any, args: Sequence[Any]) -> None:
+        """Note the values of what an operation is about to change, where it was there before the run."""
+        for tensor in _written(op, args):
+            storage = tensor.untyped_storage()
+            if storage._cdata in self._outside and storage._cdata not in self._changed:
+                self._changed[storage._cdata] = storage, storage.clone()
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _written(op: Any, args: Sequence[Any]) -> list[Tensor]:
+    if "batch_norm" in op.__name__ and "backward" not in op.__name__:  # its schema does not say so
+        return [each for each in args[3:5] if isinstance(each, Tensor)]
+    if not op._schema.is_mutable:
+        return []
+    written = [
+        value
+        for argument, value in zip(op._schema.arguments, args)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    flat = [each for value in written for each in (value if isinstance(value, list | tuple) else [value])]
+    return [each for each in flat if isinstance(each, Tensor)]
+
+
+def _reason_against(op: Any, args: Sequence[Any]) -> str:
+    if torch.Tag.data_dependent_output in op.tags:
+        return _LOOKS
+    if any(isinstance(each, torch.Generator) for each in args):
+        return _GENERATOR
+    if op is aten.index.Tensor:  # it says of itself that it might, and only with a mask it does
+        masks = any(each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1])
+        return _SHAPES if masks else ""
+    return _SHAPES if torch.Tag.dynamic_output_shape in op.tags or op in _READ_INSIDE else ""
+
+
+def _line(frame: FrameType | None) -> Line:
+    """The innermost line that is the user's; else the innermost one outside of what runs the programs."""
+    ours: Line = None
+    while frame is not None and frame.f_code is not record.__code__:
+        name = frame.f_code.co_filename
+        if not is_library(name):
+            return name, frame.f_lineno
+        if ours is None and not is_machinery(name):
+            ours = name, frame.f_lineno
+        frame = frame.f_back
+    return ours
+
+
+def _storage(tensor: Tensor) -> int | None:
+    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else None

@@ -1,0 +1,184 @@
+"""Drawing: the guide run K times at once, the model on its draws, and the particles read from the two traces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pyro
+from pyro import poutine
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import prune_subsample_sites, site_is_subsample
+from torch import Tensor
+
+from ppl_vae.core.faults import refusal
+from ppl_vae.core.isolation import one_thread
+from ppl_vae.core.particles import Particles
+from ppl_vae.core.sites import (
+    DATA_PLATE,
+    PARTICLE_PLATE,
+    PairError,
+    Program,
+    Site,
+    check_sites_match,
+    data_frame,
+    is_deterministic,
+    plate_nesting,
+)
+from ppl_vae.core.terms import (
+    Lazily,
+    draw_term,
+    is_plain,
+    ratio,
+    refuse_partly_reparameterised,
+    term_of,
+    transformed,
+)
+
+
+@one_thread
+def draw(
+    model: Program,
+    guide: Program,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    num_particles: int = 1,
+    guide_handler: AbstractContextManager[Any] | None = None,
+) -> Particles:
+    """Run the guide K times at once and the model on its draws: one pair of traces, one Particles.
+
+    Args:
+        model, guide: the two programs.
+        args, kwargs: what both are called with.
+        num_particles: K.
+        guide_handler: a Pyro effect handler around the guide's run alone, which may change its draws.
+
+    Raises:
+        PairError: sites that do not match, a `data` plate that is not at dim=-1, a program that fails; naming the
+            site, the value or shape, and the fix.
+    """
+    try:
+        return _draw(model, guide, args, kwargs or {}, num_particles, guide_handler)
+    except Exception as error:
+        found = refusal(error, model, guide, args, kwargs or {}, num_particles)
+        if found is error:
+            raise
+        raise found from error
+
+
+def _draw(
+    model: Program,
+    guide: Program,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    num_particles: int,
+    guide_handler: AbstractContextManager[Any] | None,
+) -> Particles:
+    if num_particles > 1:
+        plate_dim = -(plate_nesting(model, guide, args, kwargs) + 1)
+        guide, model = (
+            pyro.plate(PARTICLE_PLATE, num_particles, dim=plate_dim)(program) for program in (guide, model)
+        )
+    with guide_handler or nullcontext():
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+    return replace(read(model_trace, guide_trace, num_particles), args=args)
+
+
+def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particles:
+    """Particles from a guide's trace and the trace of the model replayed on it."""
+    subsample = _indices(guide_trace, model_trace)
+    model_trace, guide_trace = prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
+    check_sites_match(model_trace, guide_trace)
+    log_likelihood, log_prior, global_log_prior = _model_terms(model_trace, num_particles)
+    log_guide, global_log_guide, log_draw, global_log_draw, scored = _guide_terms(guide_trace, num_particles)
+    return Particles(
+        log_likelihood,
+        log_prior,
+        log_guide,
+        global_log_prior,
+        global_log_guide,
+        _scale(model_trace, guide_trace),
+        scored,
+        model_trace,
+        guide_trace,
+        log_draw=log_draw,
+        global_log_draw=global_log_draw,
+        subsample=subsample,
+    )
+
+
+def _model_terms(trace: Trace, num_particles: int) -> tuple[dict[str, Tensor], Lazily, dict[str, Tensor]]:
+    """The log-likelihoods, and the log-priors inside and outside the `data` plate."""
+    observed, inside, outside = dict[str, Tensor](), Lazily(), dict[str, Tensor]()
+    for name, site in _random_sites(trace):
+        term = partial(term_of, site, num_particles)
+        if data_frame(site) is None:
+            outside[name] = term()
+        elif site["is_observed"]:
+            observed[name] = term()
+        else:
+            _add(inside, site, term)
+    return observed, inside, outside
+
+
+def _guide_terms(
+    trace: Trace, num_particles: int
+) -> tuple[Lazily, dict[str, Tensor], Lazily, Lazily, frozenset[str]]:
+    """The terms inside and outside the `data` plate, those of the draws, and which draws have no pathwise gradient."""
+    inside, outside, log_draw, global_log_draw = Lazily(), dict[str, Tensor](), Lazily(), Lazily()
+    scored = set()
+    for name, site in _random_sites(trace):
+        is_global = data_frame(site) is None
+        if is_global:
+            outside[name] = term_of(site, num_particles)
+        else:
+            _add(inside, site, partial(term_of, site, num_particles))
+        if site["is_observed"]:
+            continue
+        refuse_partly_reparameterised(site)
+        terms: Mapping[str, Tensor] = outside if is_global else inside
+        own = partial(terms.__getitem__, name) if is_plain(site) else partial(draw_term, site, num_particles)
+        _add(global_log_draw if is_global else log_draw, site, own)
+        if not getattr(site["fn"], "has_rsample", False):
+            scored.add(name)
+    return inside, outside, log_draw, global_log_draw, frozenset(scored)
+
+
+def _add(terms: Lazily, site: Site, term: Callable[[], Tensor]) -> None:
+    # a transform remembers no draw but its last, so its densities are taken at once
+    if transformed(site["fn"]) is not None:
+        terms.put(site["name"], term())
+    else:
+        terms.promise(site["name"], term)
+
+
+def _random_sites(trace: Trace) -> Iterator[tuple[str, Site]]:
+    for name, site in trace.nodes.items():
+        if site["type"] == "sample" and not is_deterministic(site):
+            yield name, site
+
+
+def _scale(*traces: Trace) -> float:
+    """N/B of the `data` plate, which both programs must subsample alike."""
+    frames = [data_frame(site) for trace in traces for _, site in _random_sites(trace)]
+    scales = {ratio(frame) for frame in frames if frame is not None}
+    if len(scales) > 1:
+        raise PairError(
+            f"the plate {DATA_PLATE!r} has different subsampling factors N/B in the two programs: "
+            f"{sorted(scales)}. Subsample it with the same indices in model and guide"
+        )
+    return scales.pop() if scales else 1.0
+
+
+def _indices(*traces: Trace) -> Tensor | None:
+    for trace in traces:
+        site = trace.nodes.get(DATA_PLATE)
+        if site is not None and site_is_subsample(site) and len(site["value"]) < site["fn"].size:
+            indices: Tensor = site["value"]
+            return indices
+    return None
