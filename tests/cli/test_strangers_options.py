@@ -139,6 +139,21 @@ def test_nothing_that_a_file_names_is_imported(name, folder, capsys):
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"estimator": {"canary.Model": {}}},
+        {"model": spec("ppl_vae.models.VAE", decoder={"canary.Model": {}})},
+        {"estimator.canary": {}},
+    ],
+)
+def test_a_class_in_the_place_of_an_option_is_not_dropped(options, folder, capsys):
+    (folder / "strange.yaml").write_text(yaml.safe_dump({"data": "rows.npy", "epochs": 1, **options}))
+    assert main(["train", "--config", "strange.yaml", "--run_dir", str(folder / "ran")]) == 2
+    assert "is no option" in capsys.readouterr().err
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize(
     "words",
     [
         "check --config strange.yaml",
