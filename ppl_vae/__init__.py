@@ -108,7 +108,7 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("ppl_vae")
-    if name == "isolation":  # until 0.2 ONE_THREAD was there
+    if name == "isolation":  # where ONE_THREAD was before it had a name here
         return importlib.import_module("ppl_vae.core.isolation")
     raise AttributeError(f"module 'ppl_vae' has no attribute {name!r}")
 

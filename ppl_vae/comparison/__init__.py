@@ -8,6 +8,6 @@ from ppl_vae.comparison.trainings import after_training
 
 __all__ = ["AfterTraining", "AtPoint", "Comparison", "after_training", "at_point", "compare"]
 
-# until 0.2 they were written `compare.at_point(...)` and `compare.after_training(...)`
+# as they were written before `comparison` had a name of its own
 compare.at_point = at_point  # type: ignore[attr-defined]
 compare.after_training = after_training  # type: ignore[attr-defined]

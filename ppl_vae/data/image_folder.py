@@ -126,11 +126,14 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Re
 
 def _list(root: Path) -> tuple[list[Path], list[str]]:
     """The image files under `root`, sorted, and the first subfolder of each ('' at the top)."""
-    files = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-    )
+    try:
+        files = sorted(
+            path
+            for path in root.rglob("*")
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+        )
+    except OSError as error:  # such as a folder that is removed meanwhile
+        raise DataError(f"{root} cannot be listed ({error}); give a folder that holds images alone") from error
     if odd := [path for path in files if not path.is_file()]:  # to open a pipe would wait for ever
         raise DataError(f"{odd[0]} is no regular file but a pipe, a device or a broken link; remove it")
     if not files:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,3 +142,14 @@ def test_a_folder_is_binarised_and_pickled_and_read_into_memory(tmp_path):
 def test_threads_keep_the_order(threads, monkeypatch):
     monkeypatch.setattr("ppl_vae.data.image_folder.THREADS", threads)
     assert in_threads(lambda item: item * 2, range(20)) == list(range(0, 40, 2))
+
+
+def test_a_folder_that_vanishes_while_it_is_listed_is_named(tmp_path, monkeypatch):
+    save(tmp_path / "a.png")
+
+    def vanishing(self, pattern):
+        raise FileNotFoundError(2, "No such file or directory", str(self / "gone"))
+
+    monkeypatch.setattr(Path, "rglob", vanishing)
+    with pytest.raises(DataError, match="cannot be listed .*gone.*images alone"):
+        load(tmp_path)
