@@ -105,7 +105,9 @@ def _texts(value: Any, place: str, plain: frozenset[str]) -> Iterator[tuple[str,
         for key, item in value.items():
             # jsonargparse would read a.b as nested, and drop what is empty below it without a word
             if "." in str(key) and (place or item in ({}, None)):
-                raise ConfigError(f"{place and place + ': '}{key!r} is no option; a class is written class_path: {key}")
+                raise ConfigError(
+                    f"{place and place + ': '}{key!r} is no option; a class is written class_path: {key}"
+                )
             yield from _texts(item, f"{place}.{key}" if place else str(key), plain)
     elif isinstance(value, list | tuple | set):
         for number, item in enumerate(value):

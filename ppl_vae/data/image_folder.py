@@ -133,7 +133,9 @@ def _list(root: Path) -> tuple[list[Path], list[str]]:
             if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
         )
     except OSError as error:  # such as a folder that is removed meanwhile
-        raise DataError(f"{root} cannot be listed ({error}); give a folder that holds images alone") from error
+        raise DataError(
+            f"{root} cannot be listed ({error}); give a folder that holds images alone"
+        ) from error
     if odd := [path for path in files if not path.is_file()]:  # to open a pipe would wait for ever
         raise DataError(f"{odd[0]} is no regular file but a pipe, a device or a broken link; remove it")
     if not files:

@@ -151,5 +151,5 @@ def test_a_folder_that_vanishes_while_it_is_listed_is_named(tmp_path, monkeypatc
         raise FileNotFoundError(2, "No such file or directory", str(self / "gone"))
 
     monkeypatch.setattr(Path, "rglob", vanishing)
-    with pytest.raises(DataError, match="cannot be listed .*gone.*images alone"):
+    with pytest.raises(DataError, match=r"cannot be listed .*gone.*images alone"):
         load(tmp_path)
