@@ -6,6 +6,7 @@ import pyro
 from torch import Tensor, nn
 
 from ppl_vae.distributions.improper import PointMass
+from ppl_vae.nets.contracts import LocScaleEncoder
 
 
 class Deterministic(nn.Module):
@@ -16,12 +17,12 @@ class Deterministic(nn.Module):
     `models.VAE` with `kl=kl.MMD(weight, alpha=1)` that is a Wasserstein autoencoder (arXiv:1711.01558).
 
     Args:
-        encoder: maps x to (loc, scale), each (*batch, latent_dim); the scale is not used.
+        encoder: a `nets.LocScaleEncoder`: maps x to (loc, scale), each (*batch, latent_dim); the scale is not used.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder: LocScaleEncoder = encoder
 
     def forward(self, x: Tensor) -> Tensor:
         """Put z for each of the len(x) data where the encoder says."""

@@ -6,6 +6,8 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from ppl_vae.nets.contracts import LocScaleEncoder
+
 
 class Exponential(nn.Module):
     r"""An exponential posterior for positive latents; the prior it belongs to is `priors.Exponential`.
@@ -16,12 +18,12 @@ class Exponential(nn.Module):
     the richer one for the same prior. The KL to that prior is in closed form.
 
     Args:
-        encoder: maps x to (loc, scale), each (*batch, latent_dim).
+        encoder: a `nets.LocScaleEncoder`: maps x to (loc, scale), each (*batch, latent_dim).
     """
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder: LocScaleEncoder = encoder
 
     def forward(self, x: Tensor) -> Tensor:
         """Draw z for each of the len(x) data."""

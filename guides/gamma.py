@@ -7,6 +7,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from ppl_vae.nets import positive_scale
+from ppl_vae.nets.contracts import LocScaleEncoder
 
 # A draw with a smaller concentration is often below the smallest number of float32
 _SMALLEST_CONCENTRATION = 0.1
@@ -24,14 +25,14 @@ class Gamma(nn.Module):
     to those priors is in closed form.
 
     Args:
-        encoder: maps x to (loc, scale), each (*batch, latent_dim).
+        encoder: a `nets.LocScaleEncoder`: maps x to (loc, scale), each (*batch, latent_dim).
 
     Figurnov, Mohamed and Mnih, Implicit Reparameterization Gradients, arXiv:1805.08498.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder: LocScaleEncoder = encoder
 
     def forward(self, x: Tensor) -> Tensor:
         """Draw z for each of the len(x) data."""

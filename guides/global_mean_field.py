@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.nets import inverse_positive_scale, positive_scale
+from ppl_vae.nets.contracts import LocScaleEncoder
 
 
 class GlobalMeanField(nn.Module):
@@ -20,7 +21,7 @@ class GlobalMeanField(nn.Module):
     outside the plate `data`.
 
     Args:
-        encoder: maps x to (loc, scale) of z, each (*batch, latent_dim).
+        encoder: a `nets.LocScaleEncoder`: maps x to (loc, scale) of z, each (*batch, latent_dim).
         weight_shapes: event shapes of the weights, `model.weight_shapes`.
         data_size: N, as in the model: model and guide must subsample alike.
         initial_scale: where every S starts; the Ms start as a layer's weights do.
@@ -47,7 +48,7 @@ class GlobalMeanField(nn.Module):
         initial_scale: float = 0.01,
     ) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder: LocScaleEncoder = encoder
         self.weight_shapes = tuple(map(tuple, weight_shapes))
         self.data_size = data_size
         self.initial_scale = initial_scale

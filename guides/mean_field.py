@@ -6,6 +6,8 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from ppl_vae.nets.contracts import LocScaleEncoder
+
 
 class MeanField(nn.Module):
     r"""A diagonal normal posterior.
@@ -13,14 +15,14 @@ class MeanField(nn.Module):
     .. math:: q(z \mid x) = \mathcal{N}\bigl(\mathrm{loc}(x), \mathrm{diag}\,\mathrm{scale}(x)^2\bigr)
 
     Args:
-        encoder: maps x to (loc, scale), each (*batch, latent_dim).
+        encoder: a `nets.LocScaleEncoder`: maps x to (loc, scale), each (*batch, latent_dim).
 
     Kingma and Welling, Auto-Encoding Variational Bayes, arXiv:1312.6114.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder: LocScaleEncoder = encoder
 
     def forward(self, x: Tensor) -> Tensor:
         """Draw z for each of the len(x) data."""

@@ -6,6 +6,7 @@ import pyro
 from torch import Tensor, nn
 
 from ppl_vae.distributions import spherical
+from ppl_vae.nets.contracts import LocScaleEncoder
 
 
 class PowerSpherical(nn.Module):
@@ -18,14 +19,14 @@ class PowerSpherical(nn.Module):
     the uniform prior in closed form.
 
     Args:
-        encoder: maps x to (loc, scale), each (*batch, latent_dim), latent_dim at least 2.
+        encoder: a `nets.LocScaleEncoder`: maps x to (loc, scale), each (*batch, latent_dim), latent_dim at least 2.
 
     De Cao and Aziz, The Power Spherical Distribution, arXiv:2006.04437.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder: LocScaleEncoder = encoder
 
     def forward(self, x: Tensor) -> Tensor:
         """Draw z for each of the len(x) data."""

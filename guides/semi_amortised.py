@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ppl_vae.core.drawing import read
 from ppl_vae.core.isolation import eval_mode
 from ppl_vae.distributions.local import Local, push, read_local
+from ppl_vae.nets.contracts import latent_dim_of
 
 
 class SemiAmortised(nn.Module):
@@ -59,7 +60,7 @@ class SemiAmortised(nn.Module):
         second_order: bool = True,
     ) -> None:
         super().__init__()
-        latent_dim = getattr(model, "latent_dim", None)
+        latent_dim = latent_dim_of(model)
         if not isinstance(latent_dim, int):
             raise ValueError(f"{type(model).__name__} has no latent_dim: give the model that attribute")
         if num_steps < 0 or num_samples < 2 or num_samples % 2:

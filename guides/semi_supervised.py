@@ -7,6 +7,7 @@ import pyro.distributions as dist
 from pyro.distributions.util import is_validation_enabled
 from torch import Tensor, nn
 
+from ppl_vae.nets.contracts import LocScaleEncoder
 from ppl_vae.nets.labels import beside, one_hot
 from ppl_vae.nets.scale import at_least_float32
 
@@ -33,7 +34,7 @@ class SemiSupervised(nn.Module):
         classifier: maps x to logits, (*batch, num_classes).
         features: maps x to (*batch, F): the part of the encoder that no label enters, run once for each
             datum however many labels are summed over. `nets.shapes.Flatten(shape)` for none.
-        encoder: maps (features, one-hot y), (*batch, F + num_classes), to (loc, scale).
+        encoder: a `nets.LocScaleEncoder`: maps (features, one-hot y), (*batch, F + num_classes), to (loc, scale).
         num_classes: C.
         alpha: the weight of the classification term.
         enumerate: ask `pyro.infer.TraceEnum_ELBO` to sum over y. False, or `estimators.EnumeratedELBO`,
@@ -59,7 +60,7 @@ class SemiSupervised(nn.Module):
             raise ValueError(f"alpha must not be negative, got {alpha}")
         self.classifier = classifier
         self.features = features
-        self.encoder = encoder
+        self.encoder: LocScaleEncoder = encoder
         self.num_classes = num_classes
         self.alpha = alpha
         self.enumerate = enumerate

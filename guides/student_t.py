@@ -6,6 +6,8 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from ppl_vae.nets.contracts import LocScaleEncoder
+
 
 class StudentT(nn.Module):
     r"""A Student-t posterior, whose tails importance sampling likes; the prior it belongs to is `priors.StudentT`.
@@ -16,7 +18,7 @@ class StudentT(nn.Module):
     There is no closed form of its KL.
 
     Args:
-        encoder: maps x to (loc, scale), each (*batch, latent_dim).
+        encoder: a `nets.LocScaleEncoder`: maps x to (loc, scale), each (*batch, latent_dim).
         degrees: nu, the degrees of freedom, positive; the mean exists above 1.
 
     Raises:
@@ -27,7 +29,7 @@ class StudentT(nn.Module):
         super().__init__()
         if degrees <= 0:
             raise ValueError(f"degrees must be positive, got {degrees}")
-        self.encoder = encoder
+        self.encoder: LocScaleEncoder = encoder
         self.degrees = degrees
 
     def forward(self, x: Tensor) -> Tensor:

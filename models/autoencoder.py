@@ -8,6 +8,7 @@ import pyro
 from torch import Tensor, nn
 
 from ppl_vae.distributions.improper import Flat
+from ppl_vae.nets.contracts import Decoder, latent_dim_of
 
 
 class Autoencoder(nn.Module):
@@ -25,8 +26,8 @@ class Autoencoder(nn.Module):
     Particles are all alike, so `estimators.ELBO()` is the one to use.
 
     Args:
-        likelihood: turns the decoder's raw output into a Pyro distribution over x.
-        decoder: maps z, (*batch, latent_dim), to the raw output; any leading dims.
+        likelihood: a `likelihoods.Likelihood`: turns the decoder's raw output into a Pyro distribution over x.
+        decoder: a `nets.Decoder`: maps z, (*batch, latent_dim), to the raw output; any leading dims.
         latent_dim: the number of latent dimensions.
 
     Raises:
@@ -38,10 +39,10 @@ class Autoencoder(nn.Module):
     def __init__(self, likelihood: nn.Module, decoder: nn.Module, latent_dim: int) -> None:
         super().__init__()
         self.likelihood = likelihood
-        self.decoder = decoder
+        self.decoder: Decoder = decoder
         self.latent_dim = latent_dim
-        if getattr(decoder, "latent_dim", latent_dim) != latent_dim:
-            raise ValueError(f"latent_dim is {latent_dim} but the decoder was built for {decoder.latent_dim}")
+        if (built_for := latent_dim_of(decoder)) not in (None, latent_dim):
+            raise ValueError(f"latent_dim is {latent_dim} but the decoder was built for {built_for}")
 
     def forward(self, x: Tensor) -> Any:
         """Take z and draw x for each of the len(x) data."""

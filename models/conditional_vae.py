@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.nets.contracts import Decoder, latent_dim_of
 from ppl_vae.nets.known_labels import require_labels
 from ppl_vae.nets.labels import beside, one_hot
 from ppl_vae.nets.scale import positive_scale
@@ -24,8 +25,8 @@ class ConditionalVAE(nn.Module):
     of choice as `inputs`: `pv.sample(pair, 10, inputs={"y": torch.arange(10)})`.
 
     Args:
-        likelihood: turns the decoder's raw output into a Pyro distribution over x.
-        decoder: maps (z, one-hot y), (*batch, latent_dim + num_classes), to the raw output.
+        likelihood: a `likelihoods.Likelihood`: turns the decoder's raw output into a Pyro distribution over x.
+        decoder: a `nets.Decoder`: maps (z, one-hot y), (*batch, latent_dim + num_classes), to the raw output.
         latent_dim: the number of dimensions of z.
         num_classes: C.
         conditional_prior: learn m and s for each class, from 0 and 1; else z ~ N(0, I) for all.
@@ -57,15 +58,15 @@ class ConditionalVAE(nn.Module):
     ) -> None:
         super().__init__()
         self.likelihood = likelihood
-        self.decoder = decoder
+        self.decoder: Decoder = decoder
         self.latent_dim = latent_dim
         self.num_classes = num_classes
         self.conditional_prior = conditional_prior
         width = latent_dim + num_classes
-        if getattr(decoder, "latent_dim", width) != width:
+        if (built_for := latent_dim_of(decoder)) not in (None, width):
             raise ValueError(
                 f"latent_dim + num_classes is {latent_dim} + {num_classes} = {width}, but the decoder was "
-                f"built for {decoder.latent_dim}: it takes z and the one-hot y side by side"
+                f"built for {built_for}: it takes z and the one-hot y side by side"
             )
         if conditional_prior:
             self.prior_loc = nn.Parameter(torch.zeros(num_classes, latent_dim))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.likelihoods.contract import Likelihood
 from ppl_vae.nets import ConvDecoder, MLPDecoder, MLPEncoder
 from ppl_vae.nets.activations import Activation
+from ppl_vae.nets.contracts import Decoder, latent_dim_of
 
 
 class LadderVAE(nn.Module):
@@ -26,8 +28,8 @@ class LadderVAE(nn.Module):
     The guide is `guides.BottomUp` or `guides.TopDown`; the logs have the KL of each layer.
 
     Args:
-        likelihood: turns the decoder's raw output into a Pyro distribution over x.
-        decoder: maps z1, or all layers with `skip`, to the raw output.
+        likelihood: a `likelihoods.Likelihood`: turns the decoder's raw output into a Pyro distribution over x.
+        decoder: a `nets.Decoder`: maps z1, or all layers with `skip`, to the raw output.
         layers: L - 1 nets, the l-th from what is above z_l to its (loc, scale).
         latent_dims: the dimensions of z1, ..., zL.
         skip: connections that skip layers.
@@ -55,7 +57,7 @@ class LadderVAE(nn.Module):
     ) -> None:
         super().__init__()
         self.likelihood = likelihood
-        self.decoder = decoder
+        self.decoder: Decoder = decoder
         self.layers = nn.ModuleList(layers)
         self.latent_dims = tuple(latent_dims)
         self.skip = skip
@@ -65,16 +67,16 @@ class LadderVAE(nn.Module):
                 f"{len(self.latent_dims) - 1} nets between them, got {len(self.layers)}"
             )
         width = input_width(self.latent_dims, 0, skip)
-        if getattr(decoder, "latent_dim", width) != width:
+        if (built_for := latent_dim_of(decoder)) not in (None, width):
             raise ValueError(
-                f"the decoder was built for latent_dim={decoder.latent_dim}, but meets {width} latent "
+                f"the decoder was built for latent_dim={built_for}, but meets {width} latent "
                 f"dimensions: latent_dims={self.latent_dims}, skip={skip}"
             )
 
     @classmethod
     def dense(
         cls,
-        likelihood: Any,
+        likelihood: nn.Module,
         shape: tuple[int, ...],
         latent_dims: tuple[int, ...] = (100, 50),
         hidden: tuple[tuple[int, ...], ...] = ((200, 200), (100, 100)),
@@ -82,7 +84,7 @@ class LadderVAE(nn.Module):
         activation: Activation = "tanh",
     ) -> LadderVAE:
         """Multilayer perceptrons throughout: `hidden[0]` between z1 and x, `hidden[l]` between z_{l+1} and z_l."""
-        raw_shape, width = likelihood.raw_shape(shape), input_width(latent_dims, 0, skip)
+        raw_shape, width = cast(Likelihood, likelihood).raw_shape(shape), input_width(latent_dims, 0, skip)
         decoder = MLPDecoder(width, raw_shape, hidden[0], activation)
         layers = dense_layers(latent_dims, hidden[1:], skip, activation)
         return cls(likelihood, decoder, layers, latent_dims, skip)
@@ -90,7 +92,7 @@ class LadderVAE(nn.Module):
     @classmethod
     def convolutional(
         cls,
-        likelihood: Any,
+        likelihood: nn.Module,
         shape: tuple[int, ...],
         latent_dims: tuple[int, ...] = (64, 32),
         channels: int = 32,
@@ -100,7 +102,7 @@ class LadderVAE(nn.Module):
         activation: Activation = "relu",
     ) -> LadderVAE:
         """A `ConvDecoder` between z1 and x, and multilayer perceptrons between the layers, `hidden[0]` the first."""
-        raw_shape, width = likelihood.raw_shape(shape), input_width(latent_dims, 0, skip)
+        raw_shape, width = cast(Likelihood, likelihood).raw_shape(shape), input_width(latent_dims, 0, skip)
         decoder = ConvDecoder(width, raw_shape, channels, num_features, activation)
         layers = dense_layers(latent_dims, hidden, skip, activation)
         return cls(likelihood, decoder, layers, latent_dims, skip)

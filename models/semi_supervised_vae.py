@@ -8,6 +8,7 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from ppl_vae.nets.contracts import Decoder, latent_dim_of
 from ppl_vae.nets.labels import beside
 
 
@@ -23,8 +24,8 @@ class SemiSupervisedVAE(nn.Module):
     on log p(x, y). Train with `pyro.infer.TraceEnum_ELBO()` or its equal `estimators.EnumeratedELBO()`.
 
     Args:
-        likelihood: turns the decoder's raw output into a Pyro distribution over x.
-        decoder: maps (z, one-hot y), (*batch, latent_dim + num_classes), to the raw output.
+        likelihood: a `likelihoods.Likelihood`: turns the decoder's raw output into a Pyro distribution over x.
+        decoder: a `nets.Decoder`: maps (z, one-hot y), (*batch, latent_dim + num_classes), to the raw output.
         latent_dim: the number of dimensions of z.
         num_classes: C.
 
@@ -37,14 +38,14 @@ class SemiSupervisedVAE(nn.Module):
     def __init__(self, likelihood: nn.Module, decoder: nn.Module, latent_dim: int, num_classes: int) -> None:
         super().__init__()
         self.likelihood = likelihood
-        self.decoder = decoder
+        self.decoder: Decoder = decoder
         self.latent_dim = latent_dim
         self.num_classes = num_classes
         width = latent_dim + num_classes
-        if getattr(decoder, "latent_dim", width) != width:
+        if (built_for := latent_dim_of(decoder)) not in (None, width):
             raise ValueError(
                 f"latent_dim + num_classes is {latent_dim} + {num_classes} = {width}, but the decoder was "
-                f"built for {decoder.latent_dim}: it takes z and the one-hot y side by side"
+                f"built for {built_for}: it takes z and the one-hot y side by side"
             )
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Any:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
+
+from ppl_vae.likelihoods.contract import event_dim_of
+from ppl_vae.nets.contracts import Decoder, latent_dim_of
+
+if TYPE_CHECKING:  # the priors import more than a model needs
+    from ppl_vae.priors import Prior
 
 
 class VAE(nn.Module):
@@ -15,10 +21,10 @@ class VAE(nn.Module):
     .. math:: z \sim p(z), \qquad x \mid z \sim \mathrm{likelihood}(\mathrm{decoder}(z))
 
     Args:
-        likelihood: turns the decoder's raw output into a Pyro distribution over x.
-        decoder: maps z, (*batch, latent_dim), to the raw output; any leading dims.
+        likelihood: a `likelihoods.Likelihood`: turns the decoder's raw output into a Pyro distribution over x.
+        decoder: a `nets.Decoder`: maps z, (*batch, latent_dim), to the raw output; any leading dims.
         latent_dim: the number of latent dimensions.
-        prior: gives p(z), one of `ppl_vae.priors` or the like; N(0, I) by default.
+        prior: a `priors.Prior`: gives p(z), one of `ppl_vae.priors` or the like; N(0, I) by default.
 
     Raises:
         ValueError: when prior or decoder have another latent_dim; in `forward`, when the decoder's
@@ -32,12 +38,12 @@ class VAE(nn.Module):
     ) -> None:
         super().__init__()
         self.likelihood = likelihood
-        self.decoder = decoder
+        self.decoder: Decoder = decoder
         self.latent_dim = latent_dim
-        self.prior = prior
+        self.prior: Prior | None = prior
         for name, part in (("decoder", decoder), ("prior", prior)):
-            if (size := getattr(part, "latent_dim", latent_dim)) != latent_dim:
-                raise ValueError(f"latent_dim is {latent_dim} but the {name} was built for {size}")
+            if (built_for := latent_dim_of(part)) not in (None, latent_dim):
+                raise ValueError(f"latent_dim is {latent_dim} but the {name} was built for {built_for}")
 
     def forward(self, x: Tensor) -> Any:
         """Draw z and x for each of the len(x) data."""
@@ -50,13 +56,12 @@ class VAE(nn.Module):
     def _prior(self, x: Tensor) -> dist.Distribution:
         if self.prior is None:
             return dist.Normal(x.new_zeros(self.latent_dim), 1.0).to_event(1)
-        prior: dist.Distribution = self.prior()
-        return prior
+        return self.prior()
 
 
-def _check_event_dim(likelihood: nn.Module, event_dim: int) -> None:
-    expected = getattr(likelihood, "event_dim", event_dim)
-    if expected != event_dim:
+def _check_event_dim(likelihood: object, event_dim: int) -> None:
+    expected = event_dim_of(likelihood)
+    if expected not in (None, event_dim):
         name = type(likelihood).__name__
         raise ValueError(
             f"{name} has event_dim={expected}, but the decoder's output for one datum has {event_dim} dims: "

@@ -55,11 +55,7 @@ KINDS: dict[str, Callable[[], Lines]] = {
     "nets": lambda: _classes(nets),
     "likelihoods": lambda: _classes(likelihoods),
     "estimators": lambda: _classes(estimators, PyroELBO),
-    "kl": lambda: (
-        (name, line)
-        for name, line in _classes(ppl_vae.kl, object)
-        if hasattr(getattr(ppl_vae.kl, name), "ends")
-    ),
+    "kl": lambda: ((name, line) for name, line in _classes(ppl_vae.kl, ppl_vae.kl.KLWeight)),
     "data": lambda: ((name, known.summary) for name, known in NAMED.items()),
     "optimizers": lambda: _named(OPTIMIZERS),
     "schedules": lambda: _named(SCHEDULES),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
-import torch
 from torch import nn
 
 from ppl_vae import guides, likelihoods, models, nets
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet
+from ppl_vae.nets.contracts import HasInitialBias, latent_dim_of, output_bias_of
 
 _NETS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
     "mlp": (nets.MLPEncoder, nets.MLPDecoder),
@@ -55,7 +55,7 @@ def make_pair(
     encoder, decoder = _NETS[net]
     if model is None:
         likelihood = fitting_likelihood(dataset) if likelihood is None else likelihood
-        raw_shape = likelihood.raw_shape(dataset.shape)  # type: ignore[operator]
+        raw_shape = cast(likelihoods.Likelihood, likelihood).raw_shape(dataset.shape)
         model = models.VAE(likelihood, decoder(latent_dim=latent_dim, shape=raw_shape), latent_dim)
     if guide is None:
         guide = guides.MeanField(encoder(shape=dataset.shape, latent_dim=latent_dim))
@@ -69,7 +69,7 @@ def _latent_dim(model: nn.Module | None, guide: nn.Module | None, default: int) 
     if model is None and guide is None:
         return default
     given = model if model is not None else getattr(guide, "encoder", guide)
-    found = getattr(given, "latent_dim", None)
+    found = latent_dim_of(given)
     if not isinstance(found, int):
         missing = "--guide" if guide is None else "--model"
         raise UsageError(
@@ -91,7 +91,7 @@ def fitting_likelihood(dataset: DataSet) -> nn.Module:
 def centre_model(model: nn.Module, dataset: DataSet) -> None:
     """Start from the data's mean, where the model's parts can tell how."""
     decoder, likelihood = getattr(model, "decoder", None), getattr(model, "likelihood", None)
-    if isinstance(getattr(decoder, "output_bias", None), torch.Tensor) and hasattr(
-        likelihood, "initial_bias"
-    ):
-        nets.centre_output(decoder, likelihood, dataset.train.mean()[None])  # type: ignore[arg-type]
+    if decoder is None or output_bias_of(decoder) is None:
+        return
+    if isinstance(likelihood, HasInitialBias):
+        nets.centre_output(decoder, likelihood, dataset.train.mean()[None])

@@ -17,6 +17,7 @@ from ppl_vae.capture.function import Capture
 from ppl_vae.comparison.gradients import GradientSampler, layout_of
 from ppl_vae.comparison.moments import Moments
 from ppl_vae.core.isolation import eval_mode, questioning
+from ppl_vae.core.known_evidence import KnowsEvidence
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.particles import log_mean_exp
 from ppl_vae.estimators import ELBO, IWAE, VIMCO, DReG, Estimator, MeanFieldELBO, Renyi, ours
@@ -66,9 +67,9 @@ def evidence_of(
     if outside := read_sites(pair, batch).outside_data:
         why = f"unknown: {', '.join(outside)} outside the plate 'data'"
         return Evidence(math.nan, math.nan, why, torch.full((layout.size["model"],), math.nan), None, why)
-    if callable(exact := getattr(pair.model, "log_evidence", None)):
+    if isinstance(pair.model, KnowsEvidence):
         with eval_mode(pair), torch.enable_grad():
-            value = exact(*batch).mean()
+            value = pair.model.log_evidence(*batch).mean()
             gradients = torch.autograd.grad(value, model, allow_unused=True) if model else ()
         flat = [torch.zeros_like(p) if g is None else g for p, g in zip(model, gradients, strict=True)]
         gradient = torch.cat([g.flatten() for g in flat]).double() if flat else torch.zeros(0).double()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 from torch.distributions import Distribution, constraints
@@ -94,13 +94,21 @@ def _fix(name: str, value: Tensor, good: Tensor, constraint: Any) -> str:
     return f"Bring the {name} there by a transform of the network's output"
 
 
+@runtime_checkable
+class ChecksData(Protocol):
+    """A distribution, as a likelihood makes it, that knows more of values outside its support than `support` does."""
+
+    def check(self, x: Tensor) -> None:
+        """Raise a ValueError that names such values and the fix."""
+
+
 def support_fault(site: Site) -> str | None:
     """In words, which of a site's values lie outside the support of its distribution; None where none does."""
     value = site["value"]
     for part in _parts(site["fn"]):
-        if callable(own := getattr(part, "check", None)):  # a likelihood's, which knows more
+        if isinstance(part, ChecksData):
             try:
-                own(value)
+                part.check(value)
             except ValueError as error:
                 return str(error)
     try:

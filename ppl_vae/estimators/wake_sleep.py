@@ -75,7 +75,7 @@ class ReweightedWakeSleep(Estimator):
     def surrogate(self, particles: SeparateParticles) -> Tensor:  # type: ignore[override]
         weight = particles.log_weight.detach().softmax(0)
         surrogate = (weight * (particles.model_term + self.insomnia * particles.score_term)).sum(0)
-        dream = getattr(particles, "dream", None)
+        dream = particles.dream if isinstance(particles, DreamingParticles) else None
         return surrogate if dream is None else surrogate + (1 - self.insomnia) * dream
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ppl_vae.core import drawing, separate
 from ppl_vae.core.isolation import one_thread, questioning
+from ppl_vae.core.known_evidence import KnowsEvidence
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.particles import log_mean_exp
 from ppl_vae.core.subsampling import whole_plate
@@ -164,7 +165,7 @@ def inference_gap(
         raise ValueError(
             f"num_steps must be 0 or more and step_particles positive, got {num_steps} and {step_particles}"
         )
-    known = getattr(pair.model, "log_evidence", None)
+    known = pair.model.log_evidence if isinstance(pair.model, KnowsEvidence) else None
     with questioning(pair, seed, pair.device):
         source, runs = batches(
             pair, data, num_particles,

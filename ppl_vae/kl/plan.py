@@ -12,7 +12,7 @@ from pyro.infer import ELBO as PyroELBO
 from ppl_vae.core.particles import Particles
 from ppl_vae.estimators import ours
 from ppl_vae.kl.beta import Beta
-from ppl_vae.kl.treatment import KLPenalty, KLWeight, Penalty
+from ppl_vae.kl.treatment import InSteps, KLPenalty, KLWeight, Penalty
 
 KL = float | KLWeight | Mapping[str, float | KLWeight]
 
@@ -118,22 +118,22 @@ def _in_epochs(weight: Any, steps_per_epoch: float) -> KLWeight:
                 f"got {weight!r}{made}"
             )
         return Beta(float(weight))
-    convert = getattr(weight, "in_epochs", None)
-    return weight if convert is None else convert(steps_per_epoch)
+    return weight.in_epochs(steps_per_epoch) if isinstance(weight, InSteps) else weight
 
 
 def _check_estimator(site: str, weight: KLWeight, estimator: PyroELBO) -> None:
     name = type(estimator).__name__
     always_one = weight.ends() == 0 and weight.at(0.0) == 1.0
     reason = ""
-    if not always_one and not getattr(estimator, "takes_kl_weight", False):
+    own = ours(estimator)
+    if not always_one and (own is None or not own.takes_kl_weight):
         reason = (
             "has no KL term to weigh apart, and weighing inside its log-weights would not be the bound with "
             "that weight"
         )
     elif not isinstance(weight, KLPenalty):
         return
-    elif (own := ours(estimator)) is None:
+    elif own is None:
         reason = "is Pyro's, and gives no particles to read the penalty from"
     elif own.separates:
         reason = "cuts the draws from the guide, so that a penalty on them would not reach it"

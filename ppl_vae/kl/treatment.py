@@ -22,6 +22,14 @@ class KLWeight(Protocol):
         """The epoch after which nothing changes any more."""
 
 
+@runtime_checkable
+class InSteps(KLWeight, Protocol):
+    """A factor whose duration may be given in steps, which become epochs when the data are known."""
+
+    def in_epochs(self, steps_per_epoch: float) -> KLWeight:
+        """The same with the duration in epochs."""
+
+
 class Penalty(nn.Module):
     """What a treatment adds to the loss of one latent site; its state is saved with the training's."""
 

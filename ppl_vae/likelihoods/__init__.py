@@ -12,16 +12,8 @@ A likelihood is a module with one meaning, `likelihood(raw) -> p(x | z)`:
 | `Categorical` | 0, ..., num_classes - 1 | num_classes: logits |
 | `DiscretisedLogisticMixture` | 0, 1/255, ..., 1 | 3 times num_mixtures |
 
-What every one of them offers (a user's own class needs these four and no base class):
-
-- `likelihood(raw)`: a Pyro distribution with `event_dim` event dims (3 for images `(C, H, W)`, 1 for vectors)
-  and any number of batch dims, so that data `(B, ...)` meets raw outputs `(K, B, ...)`. Its `log_prob` is in
-  nats per datum. Half-precision outputs are widened to float32 first.
-- `raw_shape(shape)`: the event shape of the raw output for data of event shape `shape`. The parameters are
-  stacked along the first event dim, the first parameter first: `(P * C, H, W)`.
-- `initial_bias(mean)`: the raw output at which the likelihood's mean is the (clamped) data mean.
-- `check(x)`: raises a ValueError that names the values outside the support and the fix. The distributions
-  raise the same error when Pyro's validation is on.
+What every one of them offers, and a user's own class needs, is the Protocol `Likelihood`. Half-precision outputs
+are widened to float32 first; a mean outside the support is clamped into it.
 
 To score single pixels (to mask some of them, say), take the distribution apart:
 `d.base_dist.mask(observed).to_event(likelihood.event_dim)`.
@@ -30,6 +22,7 @@ To score single pixels (to mask some of them, say), take the distribution apart:
 from ppl_vae.likelihoods.bernoulli import Bernoulli
 from ppl_vae.likelihoods.categorical import Categorical
 from ppl_vae.likelihoods.continuous_bernoulli import ContinuousBernoulli
+from ppl_vae.likelihoods.contract import Likelihood
 from ppl_vae.likelihoods.gaussian import Gaussian
 from ppl_vae.likelihoods.laplace import Laplace
 from ppl_vae.likelihoods.logistic_mixture import DiscretisedLogisticMixture
@@ -43,6 +36,7 @@ __all__ = [
     "DiscretisedLogisticMixture",
     "Gaussian",
     "Laplace",
+    "Likelihood",
     "NegativeBinomial",
     "Poisson",
 ]

@@ -1,6 +1,7 @@
 """Nets: encoders, decoders and their building blocks, for any number of leading batch dims."""
 
 from ppl_vae.nets.activations import ACTIVATIONS, Activation
+from ppl_vae.nets.contracts import Decoder, LocScaleEncoder, ShapedEncoder
 from ppl_vae.nets.conv import ConvDecoder, ConvEncoder
 from ppl_vae.nets.encoder import Encoder
 from ppl_vae.nets.initialisation import centre_output, initialise
@@ -14,12 +15,15 @@ __all__ = [
     "Activation",
     "ConvDecoder",
     "ConvEncoder",
+    "Decoder",
     "Encoder",
     "LocScale",
+    "LocScaleEncoder",
     "MLPDecoder",
     "MLPEncoder",
     "ResidualDecoder",
     "ResidualEncoder",
+    "ShapedEncoder",
     "centre_output",
     "initialise",
     "inverse_positive_scale",

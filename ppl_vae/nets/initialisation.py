@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+from ppl_vae.nets.contracts import Decoder, HasInitialBias, output_bias_of
 
 # A rectifier halves the second moment of its input; Kaiming's factor 2 gives it back.
 _RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu")
@@ -53,15 +54,7 @@ def initialise(
         nn.init.zeros_(layer.bias)
 
 
-class HasInitialBias(Protocol):
-    """A likelihood that knows which raw output gives a wanted mean."""
-
-    def initial_bias(self, mean: Tensor) -> Tensor:
-        """Map the mean of one datum, `(*event)`, to a raw output, of the decoder's event shape."""
-        ...
-
-
-def centre_output(decoder: nn.Module, likelihood: HasInitialBias, x: Tensor) -> None:
+def centre_output(decoder: Decoder, likelihood: HasInitialBias, x: Tensor) -> None:
     r"""Set the output bias of a decoder so that training starts from the mean of the data.
 
         output_bias = initial_bias(mean_n x_n)
@@ -78,13 +71,13 @@ def centre_output(decoder: nn.Module, likelihood: HasInitialBias, x: Tensor) -> 
         TypeError: if the decoder has no `output_bias` or the likelihood no `initial_bias`.
         ValueError: if x is empty or not floating point, or if the wanted bias does not fit the decoder.
     """
-    bias = getattr(decoder, "output_bias", None)
-    if not isinstance(bias, Tensor):
+    bias = output_bias_of(decoder)
+    if bias is None:
         raise TypeError(
             f"centre_output: {type(decoder).__name__} has no output_bias: give it that attribute, "
             f"the bias of its last layer"
         )
-    if not hasattr(likelihood, "initial_bias"):
+    if not isinstance(likelihood, HasInitialBias):
         raise TypeError(
             f"centre_output: {type(likelihood).__name__} has no method initial_bias(mean), which a "
             f"likelihood has: pass one"

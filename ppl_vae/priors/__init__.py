@@ -1,9 +1,9 @@
 """Priors: modules whose `forward()` gives p(z), a Pyro distribution over one datum's latent vector.
 
-A prior has `latent_dim` and takes the place `prior=` of `models.VAE`. What is learned in it is
-trained, saved and loaded with the pair.
+A prior takes the place `prior=` of `models.VAE`; what it must offer is the Protocol `Prior`.
 """
 
+from ppl_vae.priors.contract import Prior
 from ppl_vae.priors.flow import Flow
 from ppl_vae.priors.location_scale import Gumbel, Laplace, StudentT
 from ppl_vae.priors.mixture import MixtureOfGaussians
@@ -23,6 +23,7 @@ __all__ = [
     "LogNormal",
     "MixtureOfGaussians",
     "NormalMixture",
+    "Prior",
     "Sphere",
     "StandardNormal",
     "StudentT",

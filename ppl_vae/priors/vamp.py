@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pyro.distributions as dist
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ppl_vae.core.isolation import random_numbers
 from ppl_vae.data import as_split
+from ppl_vae.nets.contracts import ShapedEncoder
 from ppl_vae.nets.shapes import positive_size
 from ppl_vae.priors.normal_mixture import NormalMixture
 
@@ -28,7 +29,7 @@ class VampPrior(nn.Module):
     Each run of the model encodes C data more. The batch norm of an encoder averages over them too.
 
     Args:
-        encoder: maps x to (loc, scale); has `latent_dim` and the data's event shape as `shape`.
+        encoder: a `nets.ShapedEncoder`: maps x to (loc, scale), and has `latent_dim` and the data's event shape as `shape`.
         num_components: C; the paper's is 500.
         bounded: keep the pseudo-inputs in (0, 1) like images, by a sigmoid; False for data on the real line.
 
@@ -47,21 +48,22 @@ class VampPrior(nn.Module):
 
     def __init__(self, encoder: nn.Module, num_components: int = 500, bounded: bool = True) -> None:
         super().__init__()
-        for name in ("latent_dim", "shape"):
-            if not hasattr(encoder, name):
-                raise ValueError(
-                    f"VampPrior: the encoder {type(encoder).__name__} has no attribute {name!r}: set "
-                    f"encoder.latent_dim, and encoder.shape to the event shape of the data"
-                )
-        self.encoder = encoder
+        self.encoder = cast(ShapedEncoder, encoder)
+        try:
+            shape, _ = self.encoder.shape, self.encoder.latent_dim
+        except AttributeError as error:
+            raise ValueError(
+                f"VampPrior: the encoder does not say what it was built for, {error}: set encoder.latent_dim, and "
+                f"encoder.shape to the event shape of the data"
+            ) from error
         self.num_components = positive_size("num_components", num_components)
         self.bounded = bounded
-        self.raw = nn.Parameter(torch.randn(num_components, *encoder.shape))  # type: ignore[misc]
+        self.raw = nn.Parameter(torch.randn(num_components, *shape))
 
     @property
     def latent_dim(self) -> int:
         """The encoder's."""
-        return self.encoder.latent_dim  # type: ignore[return-value]
+        return self.encoder.latent_dim
 
     def pseudo_inputs(self) -> Tensor:
         """u: (C, *shape)."""

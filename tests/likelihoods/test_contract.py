@@ -80,6 +80,11 @@ def data(likelihood: torch.nn.Module, *batch: int, dtype: torch.dtype = torch.fl
     return likelihood(raw_output(likelihood, *batch, dtype=dtype)).sample().to(dtype)
 
 
+def test_it_has_what_the_protocol_says(likelihood: torch.nn.Module) -> None:
+    assert isinstance(likelihood, likelihoods.Likelihood)
+    assert not isinstance(torch.nn.Linear(2, 2), likelihoods.Likelihood)
+
+
 @pytest.mark.parametrize("batch", [(), (5,), (4, 5), (3, 4, 5)])
 def test_shapes(likelihood: torch.nn.Module, batch: tuple[int, ...]) -> None:
     p = likelihood(raw_output(likelihood, *batch))

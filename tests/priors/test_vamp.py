@@ -72,7 +72,7 @@ def test_real_data_are_not_bounded():
 def test_mistakes():
     with pytest.raises(ValueError, match=r"encoder takes data of shape \(1, 8, 8\), got \(3,\)"):
         make()[1].initialise(torch.rand(5, 3))
-    with pytest.raises(ValueError, match="Encoder has no attribute 'shape'"):
+    with pytest.raises(ValueError, match="has no attribute 'shape'"):
         priors.VampPrior(nets.Encoder(nn.Linear(4, 4), 4, 2))
     with pytest.raises(ValueError, match="latent_dim is 3 but the prior was built for 2"):
         models.VAE(likelihoods.Bernoulli(), nets.MLPDecoder(3, SHAPE), 3, make()[1])
