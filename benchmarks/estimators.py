@@ -4,7 +4,8 @@ ELBO, STL, IWAE(5), DReG(5), IWAE(50), DReG(50) train the same pair from the sam
 in the same order, and are judged by the same estimate of -log p(x) on the test set. Everything is kept
 in a folder: the same command goes on where it was interrupted and repeats no finished run.
 
-    PPL_VAE_DATA=... python benchmarks/estimators.py --epochs 30 --seeds 0 1 --out benchmarks/results/estimators.json
+    PPL_VAE_DATA=... python benchmarks/estimators.py --epochs 30 --seeds 0 1 \\
+        --out benchmarks/results/estimators.json
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ def main() -> None:
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
-        "difference": "nats by which log p(x) is higher than under the first estimator, paired by image and seed",
+        "difference": "nats by which log p(x) is higher than under the first estimator, paired by image "
+        "and seed",
         "table": rows,
     }
     text = json.dumps(report, indent=2) + "\n"

@@ -28,7 +28,9 @@ from ppl_vae.runs import atomic_write
 
 
 def side_by_side(pair: pv.Pair, test: data.Split, num_particles: int, repeats: int) -> dict[str, Any]:
-    """Seconds of the evaluation as written and captured, the compilation apart, and how far the results differ."""
+    """Seconds of the evaluation as written and captured, the compilation apart,
+    and how far the results differ.
+    """
     seconds: dict[bool, list[float]] = {False: [], True: []}
     values: dict[bool, torch.Tensor] = {}
     first = 0.0

@@ -62,9 +62,9 @@ class M2:
     """The settings of a semi-supervised VAE: one hidden layer in every net.
 
     `alpha` is the weight of the classification term, `repeat` the further copies of the labelled data,
-    `pretrain` the steps of the classifier alone on the labelled data, with `noise` on features or binary pixels;
-    then for `held` epochs it is held while all else learns from what it says: else the classes settle on what
-    is easiest to tell apart, as thickness. `dropout` is the classifier's.
+    `pretrain` the steps of the classifier alone on the labelled data, with `noise` on features or binary
+    pixels; then for `held` epochs it is held while all else learns from what it says: else the classes settle
+    on what is easiest to tell apart, as thickness. `dropout` is the classifier's.
     """
 
     latent_dim: int
@@ -84,12 +84,12 @@ class M2:
 
 SETTINGS = {
     "m1+m2": M2(
-        latent_dim=10, hidden=500, classifier=400, alpha=5.0, repeat=50, epochs=24, pretrain=1500, held=8, dropout=0.5,
-        noise=0.6, learning_rate=3e-3,
+        latent_dim=10, hidden=500, classifier=400, alpha=5.0, repeat=50, epochs=24, pretrain=1500, held=8,
+        dropout=0.5, noise=0.6, learning_rate=3e-3,
     ),
     "m2": M2(
-        latent_dim=40, hidden=250, classifier=128, alpha=5.0, repeat=50, epochs=14, pretrain=2000, held=3, dropout=0.5,
-        learning_rate=3e-3, matmul_precision="bf16",
+        latent_dim=40, hidden=250, classifier=128, alpha=5.0, repeat=50, epochs=14, pretrain=2000, held=3,
+        dropout=0.5, learning_rate=3e-3, matmul_precision="bf16",
     ),
 }  # fmt: skip
 

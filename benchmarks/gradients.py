@@ -1,7 +1,8 @@
-"""Gradients at a point, drawn as the programs are written and by compiled graphs: milliseconds a draw of each.
+"""Gradients at a point, drawn as the programs are written and by compiled graphs:
+milliseconds a draw of each.
 
-The toy of `benchmarks/snr.py`, the network of `benchmarks/mnist.py`, and estimators whose draws come in a loop.
-What a graph saves in all, the time to make it apart, tells from how many draws on it pays.
+The toy of `benchmarks/snr.py`, the network of `benchmarks/mnist.py`, and estimators whose draws come in a
+loop. What a graph saves in all, the time to make it apart, tells from how many draws on it pays.
 
     PPL_VAE_DATA=... python benchmarks/gradients.py --out benchmarks/results/gradients.json
 """

@@ -1,4 +1,5 @@
-"""Milliseconds of a training step: ours captured and as written, stock Pyro SVI, hand-written PyTorch, pythae, NumPyro.
+"""Milliseconds of a training step: ours captured and as written, stock Pyro SVI, hand-written PyTorch,
+pythae, NumPyro.
 
 Every contender trains the same nets on batches of the same bytes, binarised afresh at every step, with Adam,
 and looks at the loss after each. Each lives in a process of its own; they take turns in one run, and the
@@ -50,7 +51,8 @@ GRID: dict[str, dict[str, Any]] = {
 NETS = {
     "MLP": "784-400-20",
     "IWAE": "784-200-200-50",
-    "convolutional": "4x4 kernels of stride 2 with 32 and 64 channels, 256 units, 20 latents, and its mirror image",
+    "convolutional": "4x4 kernels of stride 2 with 32 and 64 channels, 256 units, 20 latents, and its "
+    "mirror image",
     "two-layer": "784-200-200-100-100-100-50: two stochastic layers, of 100 and of 50",
 }
 TITLES = {

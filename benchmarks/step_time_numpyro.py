@@ -1,4 +1,6 @@
-"""NumPyro's part of `step_time.py`, in an environment of its own: the same nets, jitted with the batch inside."""
+"""NumPyro's part of `step_time.py`, in an environment of its own: the same nets,
+jitted with the batch inside.
+"""
 
 from __future__ import annotations
 

@@ -57,7 +57,9 @@ def peak() -> float:
 
 
 def serve(make: Callable[[Point], Run], profile: Callable[[Run], Any] | None = None) -> None:
-    """Answer `{"make": point}`, `{"seconds": ...}`, `{"memory": true}` and `{"profile": true}` until there is no more."""
+    """Answer `{"make": point}`, `{"seconds": ...}`, `{"memory": true}` and `{"profile": true}` until there is
+    no more.
+    """
     imported = peak()
     run: Run | None = None
     for line in sys.stdin:

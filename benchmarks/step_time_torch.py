@@ -1,4 +1,6 @@
-"""The contenders of `step_time.py` that live in this environment: ours, stock Pyro's SVI, hand-written PyTorch."""
+"""The contenders of `step_time.py` that live in this environment: ours, stock Pyro's SVI,
+hand-written PyTorch.
+"""
 
 from __future__ import annotations
 

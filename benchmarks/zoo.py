@@ -7,7 +7,7 @@ it was interrupted and repeats no pair that is in the result with the same setti
 the order of the pairs stands in the result beside what came out, paired over the test data.
 
     PPL_VAE_DATA=... python benchmarks/zoo.py --out benchmarks/results/zoo.json
-    PPL_VAE_DATA=... python benchmarks/zoo.py --time       # the times anew, all in one run: on a quiet machine
+    PPL_VAE_DATA=... python benchmarks/zoo.py --time       # the times anew, in one run on a quiet machine
 """
 
 from __future__ import annotations
@@ -144,7 +144,9 @@ def seconds_an_epoch(name: str, mnist: data.DataSet, options: argparse.Namespace
 
 
 def expectations(pairs: dict[str, Any], run_dir: Path) -> list[dict[str, Any]]:
-    """What theory and the literature let one expect, and what came out, in nats, paired over the test data."""
+    """What theory and the literature let one expect, and what came out, in nats,
+    paired over the test data.
+    """
     vaes = ("IAF", "spline", "Sylvester")
     claims = [("log_p", "VampPrior", "mean field", 1.0)]
     claims += [("elbo", name, "mean field", 0.5) for name in vaes]
@@ -180,8 +182,8 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         units = " + ".join(map(str, row["active units"].values()))
         divergence = " + ".join(f"{value:.1f}" for value in row["KL"].values())
         lines.append(
-            f"| {name} | {row['-log p']:.2f} | {row['standard error']:.2f} | {row['ELBO']:.2f} | {divergence} "
-            f"| {units} | {row['parameters']:,} | {row['seconds an epoch']:.1f} |"
+            f"| {name} | {row['-log p']:.2f} | {row['standard error']:.2f} | {row['ELBO']:.2f} | "
+            f"{divergence} | {units} | {row['parameters']:,} | {row['seconds an epoch']:.1f} |"
         )
     return "\n".join(lines)
 

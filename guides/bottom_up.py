@@ -53,7 +53,9 @@ class BottomUp(nn.Module):
         hidden: tuple[tuple[int, ...], ...] = ((128,),),
         activation: Activation = "relu",
     ) -> BottomUp:
-        """A `ConvEncoder` from x to z1, then multilayer perceptrons: the guide of `LadderVAE.convolutional`."""
+        """A `ConvEncoder` from x to z1, then multilayer perceptrons:
+        the guide of `LadderVAE.convolutional`.
+        """
         first = ConvEncoder(shape, latent_dims[0], channels, num_features, activation)
         return cls([first, *_dense(latent_dims, hidden, activation)])
 

@@ -17,7 +17,7 @@ class Deterministic(nn.Module):
     `models.VAE` with `kl=kl.MMD(weight, alpha=1)` that is a Wasserstein autoencoder (arXiv:1711.01558).
 
     Args:
-        encoder: a `nets.LocScaleEncoder`: maps x to (loc, scale), each (*batch, latent_dim); the scale is not used.
+        encoder: a `nets.LocScaleEncoder`: maps x to (loc, scale), (*batch, latent_dim); scale is not used.
     """
 
     def __init__(self, encoder: nn.Module) -> None:

@@ -15,7 +15,8 @@ _MEAN_RANGE = (1e-3, 1e3)
 
 
 class Gamma(nn.Module):
-    r"""A gamma posterior for positive latents; the priors it belongs to are `priors.Gamma` and `priors.Exponential`.
+    r"""A gamma posterior for positive latents; the priors it belongs to are `priors.Gamma` and
+    `priors.Exponential`.
 
     .. math:: q(z_j \mid x) = \mathrm{Gamma}(a_j, a_j / m_j), \qquad \log m \approx \mathrm{loc}(x), \qquad
         a = 0.1 + \frac{1}{\mathrm{scale}(x)^2 + 10^{-4}}

@@ -12,7 +12,8 @@ from ppl_vae.nets.contracts import LocScaleEncoder
 class Laplace(nn.Module):
     r"""A Laplace posterior for sparse codes; the prior it belongs to is `priors.Laplace`.
 
-    .. math:: q(z_j \mid x) = \frac{1}{2 s_j} \exp\bigl(-|z_j - m_j| / s_j\bigr), \qquad (m, s) = \mathrm{encoder}(x)
+    .. math:: q(z_j \mid x) = \frac{1}{2 s_j} \exp\bigl(-|z_j - m_j| / s_j\bigr), \qquad
+        (m, s) = \mathrm{encoder}(x)
 
     The KL to that prior is in closed form.
 

@@ -15,7 +15,8 @@ from ppl_vae.nets import Encoder
 class LowRank(nn.Module):
     r"""A normal posterior between mean field and full rank: R directions beside the diagonal.
 
-    .. math:: q(z \mid x) = \mathcal{N}\bigl(\mathrm{loc}, S (I + W W^\top) S\bigr), \qquad S = \mathrm{diag}(\mathrm{scale})
+    .. math:: q(z \mid x) = \mathcal{N}\bigl(\mathrm{loc}, S (I + W W^\top) S\bigr), \qquad
+        S = \mathrm{diag}(\mathrm{scale})
 
     W(x), (latent_dim, R), is a linear function of the encoder's features that starts small and constant,
     so that training begins near the mean-field guide.

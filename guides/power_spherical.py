@@ -12,14 +12,15 @@ from ppl_vae.nets.contracts import LocScaleEncoder
 class PowerSpherical(nn.Module):
     r"""A posterior on the unit sphere of R^latent_dim; the prior it belongs to is `priors.Sphere`.
 
-    .. math:: q(z \mid x) \propto (1 + \mu^\top z)^\kappa, \qquad \mu = \frac{\mathrm{loc}(x)}{\|\mathrm{loc}(x)\|},
+    .. math:: q(z \mid x) \propto (1 + \mu^\top z)^\kappa, \qquad
+        \mu = \frac{\mathrm{loc}(x)}{\|\mathrm{loc}(x)\|},
         \qquad \kappa = \frac{2}{s^2 + 10^{-4}}, \qquad \log s = \mathrm{mean}_j \log \mathrm{scale}_j(x)
 
     s is the standard deviation along the sphere, where that is small. The gradient is pathwise, the KL to
     the uniform prior in closed form.
 
     Args:
-        encoder: a `nets.LocScaleEncoder`: maps x to (loc, scale), each (*batch, latent_dim), latent_dim at least 2.
+        encoder: a `nets.LocScaleEncoder`: maps x to (loc, scale), (*batch, latent_dim), latent_dim >= 2.
 
     De Cao and Aziz, The Power Spherical Distribution, arXiv:2006.04437.
     """

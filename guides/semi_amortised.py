@@ -24,10 +24,10 @@ class SemiAmortised(nn.Module):
         \lambda_{t+1} = \lambda_t + \eta \, \mathrm{clip}\, \nabla_\lambda \frac{1}{S} \sum_s
         \log \frac{p(x, z_s)}{q(z_s; \lambda_t)}, \qquad z \sim q(z; \lambda_T)
 
-    The steps are taken in units of the answer's own scale (see `ppl_vae.distributions.local`) and no longer than eta
-    times the root of latent_dim. The S draws come from noise that is fixed and the same for all data, so
-    that the posterior is a function of x, and its density is that of any other guide. Gradients of the
-    bound go through the steps, to the guide and to the model.
+    The steps are taken in units of the answer's own scale (see `ppl_vae.distributions.local`) and no longer
+    than eta times the root of latent_dim. The S draws come from noise that is fixed and the same for all
+    data, so that the posterior is a function of x, and its density is that of any other guide. Gradients of
+    the bound go through the steps, to the guide and to the model.
 
     The model is not a part of this guide: it counts, moves and is saved with its pair alone.
 

@@ -34,7 +34,8 @@ class SemiSupervised(nn.Module):
         classifier: maps x to logits, (*batch, num_classes).
         features: maps x to (*batch, F): the part of the encoder that no label enters, run once for each
             datum however many labels are summed over. `nets.shapes.Flatten(shape)` for none.
-        encoder: a `nets.LocScaleEncoder`: maps (features, one-hot y), (*batch, F + num_classes), to (loc, scale).
+        encoder: a `nets.LocScaleEncoder`: maps (features, one-hot y), (*batch, F + num_classes), to
+            (loc, scale).
         num_classes: C.
         alpha: the weight of the classification term.
         enumerate: ask `pyro.infer.TraceEnum_ELBO` to sum over y. False, or `estimators.EnumeratedELBO`,

@@ -14,7 +14,8 @@ from ppl_vae.nets import Encoder
 class Spline(nn.Module):
     r"""Standard normal noise through T autoregressive splines, then moved to where the encoder says.
 
-    .. math:: u_0 \sim \mathcal{N}(0, I), \qquad u_{t,j} = \mathrm{spline}(u_{t-1,j}; \theta_t(u_{t-1,<j}, c)),
+    .. math:: u_0 \sim \mathcal{N}(0, I), \qquad
+        u_{t,j} = \mathrm{spline}(u_{t-1,j}; \theta_t(u_{t-1,<j}, c)),
         \qquad z = \mathrm{loc} + \mathrm{scale} \odot u_T
 
     The splines are rational-quadratic on [-5, 5] and the identity outside. The context c(x) is a linear

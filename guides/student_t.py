@@ -10,10 +10,12 @@ from ppl_vae.nets.contracts import LocScaleEncoder
 
 
 class StudentT(nn.Module):
-    r"""A Student-t posterior, whose tails importance sampling likes; the prior it belongs to is `priors.StudentT`.
+    r"""A Student-t posterior, whose tails importance sampling likes;
+    the prior it belongs to is `priors.StudentT`.
 
-    .. math:: q(z_j \mid x) \propto \Bigl(1 + \tfrac{1}{\nu} \bigl(\tfrac{z_j - m_j}{s_j}\bigr)^2\Bigr)^{-(\nu + 1) / 2},
-        \qquad (m, s) = \mathrm{encoder}(x)
+    .. math:: q(z_j \mid x) \propto
+        \Bigl(1 + \tfrac{1}{\nu} \bigl(\tfrac{z_j - m_j}{s_j}\bigr)^2\Bigr)^{-(\nu + 1) / 2}, \qquad
+        (m, s) = \mathrm{encoder}(x)
 
     There is no closed form of its KL.
 

@@ -130,7 +130,9 @@ def _heads(encoder: Encoder, num_transforms: int, size: int, num_vectors: int) -
 
 
 def _split(parameters: Tensor, size: int, latent_dim: int) -> tuple[Tensor, ...]:
-    """The vectors that Q is made of (*batch, H, latent_dim), R and S (*batch, size, size), b (*batch, size)."""
+    """The vectors that Q is made of (*batch, H, latent_dim), R and S (*batch, size, size), b (*batch,
+    size).
+    """
     square, outer, inner, bias, vectors = parameters.split(
         [size**2, size, size, size, parameters.shape[-1] - size**2 - 3 * size], -1
     )

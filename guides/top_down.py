@@ -67,7 +67,9 @@ class TopDown(nn.Module):
         skip: bool = False,
         activation: Activation = "tanh",
     ) -> TopDown:
-        """Multilayer perceptrons, the guide of `LadderVAE.dense`; `hidden[l]` leads to the features of z_{l+1}."""
+        """Multilayer perceptrons, the guide of `LadderVAE.dense`;
+        `hidden[l]` leads to the features of z_{l+1}.
+        """
         first = MLPEncoder(shape, latent_dims[0], hidden[0], activation)
         return cls([first, *_above(first, latent_dims, hidden[1:], activation)], layers, skip)
 

@@ -18,7 +18,8 @@ class Autoencoder(nn.Module):
 
     With that guide, z = f(x), the "bound" that `fit` follows and logs is the reconstruction alone,
 
-    .. math:: \log p\bigl(x \mid z = f(x)\bigr) \quad \text{(with a Gaussian of fixed scale: the squared error),}
+    .. math:: \log p\bigl(x \mid z = f(x)\bigr) \quad
+        \text{(with a Gaussian of fixed scale: the squared error),}
 
     and the KL is 0 throughout. It bounds nothing: there is no p(x). So encode, reconstruct, decode,
     interpolate, traverse, the active units and every picture of codes mean what they mean elsewhere, and
@@ -26,7 +27,7 @@ class Autoencoder(nn.Module):
     Particles are all alike, so `estimators.ELBO()` is the one to use.
 
     Args:
-        likelihood: a `likelihoods.Likelihood`: turns the decoder's raw output into a Pyro distribution over x.
+        likelihood: a `likelihoods.Likelihood`, from the decoder's raw output to a distribution over x.
         decoder: a `nets.Decoder`: maps z, (*batch, latent_dim), to the raw output; any leading dims.
         latent_dim: the number of latent dimensions.
 

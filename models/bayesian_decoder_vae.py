@@ -29,7 +29,7 @@ class BayesianDecoderVAE(nn.Module):
     inside its logarithm: what it gives is no bound.
 
     Args:
-        likelihood: a `likelihoods.Likelihood`: turns the decoder's raw output into a Pyro distribution over x.
+        likelihood: a `likelihoods.Likelihood`, from the decoder's raw output to a distribution over x.
         shape: event shape of the raw output, `likelihood.raw_shape(event shape of the data)`.
         latent_dim: the number of dimensions of z.
         data_size: N, the number of data in the training set.

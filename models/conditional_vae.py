@@ -25,7 +25,7 @@ class ConditionalVAE(nn.Module):
     of choice as `inputs`: `pv.sample(pair, 10, inputs={"y": torch.arange(10)})`.
 
     Args:
-        likelihood: a `likelihoods.Likelihood`: turns the decoder's raw output into a Pyro distribution over x.
+        likelihood: a `likelihoods.Likelihood`, from the decoder's raw output to a distribution over x.
         decoder: a `nets.Decoder`: maps (z, one-hot y), (*batch, latent_dim + num_classes), to the raw output.
         latent_dim: the number of dimensions of z.
         num_classes: C.

@@ -28,7 +28,7 @@ class LadderVAE(nn.Module):
     The guide is `guides.BottomUp` or `guides.TopDown`; the logs have the KL of each layer.
 
     Args:
-        likelihood: a `likelihoods.Likelihood`: turns the decoder's raw output into a Pyro distribution over x.
+        likelihood: a `likelihoods.Likelihood`, from the decoder's raw output to a distribution over x.
         decoder: a `nets.Decoder`: maps z1, or all layers with `skip`, to the raw output.
         layers: L - 1 nets, the l-th from what is above z_l to its (loc, scale).
         latent_dims: the dimensions of z1, ..., zL.
@@ -83,7 +83,9 @@ class LadderVAE(nn.Module):
         skip: bool = False,
         activation: Activation = "tanh",
     ) -> LadderVAE:
-        """Multilayer perceptrons throughout: `hidden[0]` between z1 and x, `hidden[l]` between z_{l+1} and z_l."""
+        """Multilayer perceptrons throughout: `hidden[0]` between z1 and x,
+        `hidden[l]` between z_{l+1} and z_l.
+        """
         raw_shape, width = cast(Likelihood, likelihood).raw_shape(shape), input_width(latent_dims, 0, skip)
         decoder = MLPDecoder(width, raw_shape, hidden[0], activation)
         layers = dense_layers(latent_dims, hidden[1:], skip, activation)
@@ -101,7 +103,9 @@ class LadderVAE(nn.Module):
         skip: bool = False,
         activation: Activation = "relu",
     ) -> LadderVAE:
-        """A `ConvDecoder` between z1 and x, and multilayer perceptrons between the layers, `hidden[0]` the first."""
+        """A `ConvDecoder` between z1 and x, and multilayer perceptrons between the layers,
+        `hidden[0]` the first.
+        """
         raw_shape, width = cast(Likelihood, likelihood).raw_shape(shape), input_width(latent_dims, 0, skip)
         decoder = ConvDecoder(width, raw_shape, channels, num_features, activation)
         layers = dense_layers(latent_dims, hidden, skip, activation)
@@ -120,13 +124,17 @@ class LadderVAE(nn.Module):
 
 
 def side_by_side(z: Tensor, above: Tensor) -> Tensor:
-    """A layer and what is above it, (*batch, both widths); one that a question holds fixed has fewer leading dims."""
+    """A layer and what is above it, (*batch, both widths);
+    one that a question holds fixed has fewer leading dims.
+    """
     lead = torch.broadcast_shapes(z.shape[:-1], above.shape[:-1])
     return torch.cat([part.expand(*lead, part.shape[-1]) for part in (z, above)], -1)
 
 
 def input_width(latent_dims: tuple[int, ...], number: int, skip: bool) -> int:
-    """The input dimensions of the net below z_{number + 1}: that layer's, or with `skip` all from there up."""
+    """The input dimensions of the net below z_{number + 1}: that layer's,
+    or with `skip` all from there up.
+    """
     return sum(latent_dims[number:]) if skip else latent_dims[number]
 
 

@@ -1,4 +1,6 @@
-"""The semi-supervised VAE (M2): a class label that is latent where it is missing, beside a continuous latent."""
+"""The semi-supervised VAE (M2): a class label that is latent where it is missing,
+beside a continuous latent.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ class SemiSupervisedVAE(nn.Module):
     on log p(x, y). Train with `pyro.infer.TraceEnum_ELBO()` or its equal `estimators.EnumeratedELBO()`.
 
     Args:
-        likelihood: a `likelihoods.Likelihood`: turns the decoder's raw output into a Pyro distribution over x.
+        likelihood: a `likelihoods.Likelihood`, from the decoder's raw output to a distribution over x.
         decoder: a `nets.Decoder`: maps (z, one-hot y), (*batch, latent_dim + num_classes), to the raw output.
         latent_dim: the number of dimensions of z.
         num_classes: C.
@@ -49,7 +51,9 @@ class SemiSupervisedVAE(nn.Module):
             )
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Any:
-        """Draw y (), z (latent_dim,) and x for each of the len(x) data; the labels are the guide's business."""
+        """Draw y (), z (latent_dim,) and x for each of the len(x) data;
+        the labels are the guide's business.
+        """
         with pyro.plate("data", len(x), dim=-1):
             y = pyro.sample("y", dist.Categorical(logits=x.new_zeros(self.num_classes)))
             z = pyro.sample("z", dist.Normal(x.new_zeros(self.latent_dim), 1.0).to_event(1))

@@ -21,7 +21,7 @@ class VAE(nn.Module):
     .. math:: z \sim p(z), \qquad x \mid z \sim \mathrm{likelihood}(\mathrm{decoder}(z))
 
     Args:
-        likelihood: a `likelihoods.Likelihood`: turns the decoder's raw output into a Pyro distribution over x.
+        likelihood: a `likelihoods.Likelihood`, from the decoder's raw output to a distribution over x.
         decoder: a `nets.Decoder`: maps z, (*batch, latent_dim), to the raw output; any leading dims.
         latent_dim: the number of latent dimensions.
         prior: a `priors.Prior`: gives p(z), one of `ppl_vae.priors` or the like; N(0, I) by default.

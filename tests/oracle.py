@@ -1,4 +1,6 @@
-"""The linear-Gaussian pair: its evidence and posterior are known, so every bound can be held against the truth."""
+"""The linear-Gaussian pair: its evidence and posterior are known,
+so every bound can be held against the truth.
+"""
 
 from __future__ import annotations
 

@@ -48,7 +48,9 @@ class BernoulliGuide(nn.Module):
 
 
 class ChainModel(nn.Module):
-    """Two layers z2 -> z1 -> x with an inner plate of two measurements of each datum: x is (2, B)-shaped data."""
+    """Two layers z2 -> z1 -> x with an inner plate of two measurements of each datum: x is (2,
+    B)-shaped data.
+    """
 
     def __init__(self, scale: float | None = None) -> None:
         super().__init__()

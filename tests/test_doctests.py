@@ -1,4 +1,6 @@
-"""The examples in docstrings, of every module; `pytest --doctest-modules` cannot import behind symbolic links."""
+"""The examples in docstrings, of every module; `pytest --doctest-modules` cannot import behind symbolic
+links.
+"""
 
 from __future__ import annotations
 

@@ -134,7 +134,9 @@ def test_programs_run_when_pasted(path, tmp_path, monkeypatch):
 
 
 def check_that_dreg_beats_iwae(namespace: dict[str, Any]) -> None:
-    """README's example of two bounds shows what it is there for: the guide's ratio falls under one and rises under the other."""
+    """README's example of two bounds shows what it is there for:
+    the guide's ratio falls under one and rises under the other.
+    """
     point = comparison.at_point(
         namespace["pair"],
         namespace["bounds"],

@@ -1,4 +1,6 @@
-"""One contract over every pair of the zoo: questions, estimators, a run's folder, the captured step, the GPU."""
+"""One contract over every pair of the zoo: questions, estimators, a run's folder, the captured step,
+the GPU.
+"""
 
 from __future__ import annotations
 

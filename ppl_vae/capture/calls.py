@@ -1,4 +1,6 @@
-"""Calls: the arguments of a program, of which a graph reads the tensors and takes all the rest for granted."""
+"""Calls: the arguments of a program, of which a graph reads the tensors and takes all the rest for
+granted.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,8 @@ class Call:
     Attributes:
         args, kwargs: as they were given.
         tensors: in a fixed order.
-        shapes: what a graph takes for granted of the tensors, which of them are the same or share memory, and how
-            the arguments are nested.
+        shapes: what a graph takes for granted of the tensors, which of them are the same or share memory, and
+            how the arguments are nested.
         numbers: (name, type, value) of what is no tensor, which a graph has inside.
     """
 
@@ -49,8 +51,8 @@ class Call:
                 raise CaptureError(f"{name} {what}, and no captured step has a place for that")
             if value.is_conj() or value.is_neg():
                 raise CaptureError(
-                    f"{name} is a conjugate, or negative, that is not computed yet, and no captured step has a "
-                    f"place for that: give {name}.resolve_conj().resolve_neg()"
+                    f"{name} is a conjugate, or negative, that is not computed yet, and no captured step has "
+                    f"a place for that: give {name}.resolve_conj().resolve_neg()"
                 )
             self._shapes.append((value.shape, value.stride(), value.dtype, value.device))
             self.tensors.append(value)
@@ -58,8 +60,8 @@ class Call:
             self._numbers.append((name, type(value), plain(value)))
         elif isinstance(value, PackedSequence):
             raise CaptureError(
-                f"{name} is a PackedSequence, whose lengths are values that a captured step does not see: give the "
-                f"padded tensor and a mask"
+                f"{name} is a PackedSequence, whose lengths are values that a captured step does not see: "
+                f"give the padded tensor and a mask"
             )
         elif isinstance(value, list | tuple):
             self._shapes.append((type(value), len(value)))
@@ -71,8 +73,8 @@ class Call:
                 self._take(each, f"{name}[{key!r}]")
         else:
             raise CaptureError(
-                f"{name} is a {type(value).__name__}; a captured step takes tensors, numbers, strings and None, "
-                f"and lists, tuples and dictionaries of these"
+                f"{name} is a {type(value).__name__}; a captured step takes tensors, numbers, strings and "
+                f"None, and lists, tuples and dictionaries of these"
             )
 
 
@@ -102,7 +104,9 @@ def plain(value: Any) -> Hashable:
 
 
 def _sharing(tensors: Sequence[Tensor]) -> tuple[tuple[int, int], ...]:
-    """For each tensor the first that is the same, and the first that shares its memory; nothing where none does."""
+    """For each tensor the first that is the same, and the first that shares its memory;
+    nothing where none does.
+    """
     memory = [tensor.untyped_storage()._cdata for tensor in tensors]
     if len(set(memory)) == len(tensors):
         return ()

@@ -23,13 +23,14 @@ Computation = Callable[..., Sequence[Tensor]]
 
 
 class CapturedFunction:
-    """`function(tensors, *numbers)`, run as a compiled graph: without Python, Pyro or autograd after the first call.
+    """`function(tensors, *numbers)`, run as a compiled graph: without Python,
+    Pyro or autograd after the first call.
 
     A graph is made for each shape of the tensors and each choice of the numbers. Weights, buffers and
     every other tensor that takes part are read where they are, so a changed one is seen; modes, frozen
     parameters and the numbers that are attributes are noticed and get a graph of their own. Other Python
-    values stay what they were when the graph was made; a function in which two runs differ is refused. Noise is fresh at every call, and by default that of
-    the function as it is written.
+    values stay what they were when the graph was made; a function in which two runs differ is refused. Noise
+    is fresh at every call, and by default that of the function as it is written.
 
     Args:
         function: from a sequence of tensors, and numbers, to some tensors; results have no graph.

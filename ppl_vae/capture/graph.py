@@ -25,7 +25,8 @@ Compiled = Callable[..., Sequence[Tensor]]
 def lower(
     function: Function, inputs: Sequence[Tensor], device: torch.device, *, same_noise: bool = True
 ) -> fx.GraphModule:
-    """The operations of `function` on tensors like `inputs`, changes to them included, as a compiler likes them.
+    """The operations of `function` on tensors like `inputs`, changes to them included,
+    as a compiler likes them.
 
     Args:
         function: from a list of tensors to one; of recorded operations and updates of parameters.

@@ -26,8 +26,9 @@ class State(Protocol):
 class Guard:
     """Records the program again after 1, 2, 4, 8, ... captured steps, and then every thousand.
 
-    Where the recording differs from the one that was compiled, the parameters, the optimizer and the buffers go back to where
-    they last were when both agreed, and a CaptureError names the line, the two values, and the steps.
+    Where the recording differs from the one that was compiled, the parameters, the optimizer and the buffers
+    go back to where they last were when both agreed, and a CaptureError names the line, the two values, and
+    the steps.
 
     Args:
         state: what the steps change.
@@ -109,7 +110,8 @@ class Guard:
         self._steps, self._next = self._known_good, self._known_good + 1
         steps = f"captured step {first}" if first == last else f"captured steps {first} to {last}"
         return CaptureError(
-            f"{found}, since the step was captured: {steps} may have gone on with the old one, and the parameters "
-            f"and the optimizer are back to where they were before. What changes from step to step must be a "
-            f"tensor that is an argument, a buffer or a parameter, changed in place; or train without capture"
+            f"{found}, since the step was captured: {steps} may have gone on with the old one, and the "
+            "parameters and the optimizer are back to where they were before. What changes from step to "
+            "step must be a tensor that is an argument, a buffer or a parameter, changed in place; or train "
+            "without capture"
         )

@@ -1,4 +1,6 @@
-"""Held: a compiled graph with the recording that it was made of, so that both can be held against each other."""
+"""Held: a compiled graph with the recording that it was made of,
+so that both can be held against each other.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from ppl_vae.core.isolation import random_numbers
 
 
 def run_first(run: Run, inputs: Sequence[Tensor], device: torch.device, slots: Slots) -> None:
-    """One run before all others, for what programs find out at their first; a program's own error stays what it is."""
+    """One run before all others, for what programs find out at their first;
+    a program's own error stays what it is.
+    """
     try:
         record(functools.partial(slots.take_over, run), inputs, device, 0, slots.tensors, first=True)
     except CaptureError as error:
@@ -89,7 +93,8 @@ class Held:
         self.tensors = [slots.tensors[each] if isinstance(each, int) else each for each in self._places]
 
     def comparable(self) -> bool:
-        """Whether all stands as the graph takes for granted: mode, attributes, what is frozen, the tensors' places.
+        """Whether all stands as the graph takes for granted: mode, attributes, what is frozen,
+        the tensors' places.
 
         Where it does not, another graph runs, and is held against the program.
         """

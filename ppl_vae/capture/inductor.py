@@ -35,7 +35,8 @@ def compile(graph: fx.GraphModule, inputs: Sequence[Tensor], *, torchs_noise: bo
         except Exception:
             if any(tensor.device.type != "cpu" for tensor in plain):
                 raise
-            # where it fuses loops of several depths, torch 2.15 asks what a kernel reads of a buffer that it only waits for
+            # where it fuses loops of several depths, torch 2.15 asks what a kernel reads of a buffer that it
+            # only waits for
             with _without_fused_outer_loops():
                 return _compile(graph, plain, torchs_noise)
     except Exception as error:
@@ -69,7 +70,9 @@ def _compile(graph: fx.GraphModule, plain: list[Tensor], torchs_noise: bool) -> 
 
 
 def _static_shapes() -> TracingContext:
-    """What Inductor wants to have before it looks for a compiled graph on the disk, which saves 10 s of its work."""
+    """What Inductor wants to have before it looks for a compiled graph on the disk,
+    which saves 10 s of its work.
+    """
     shapes = ShapeEnv(assume_static_by_default=True)
     return TracingContext(FakeTensorMode(shape_env=shapes, static_shapes=True))
 

@@ -30,7 +30,9 @@ class _Group:
 
 @dataclass(frozen=True)
 class Moved:
-    """What one graph's step changes of numbers that optimizers keep in Python: groups and counters by place."""
+    """What one graph's step changes of numbers that optimizers keep in Python:
+    groups and counters by place.
+    """
 
     groups: tuple[int, ...] = ()
     counters: tuple[int, ...] = ()
@@ -135,7 +137,8 @@ class Moves:
         given: Sequence[Tensor],
         stepping: Collection[int] | None = None,
     ) -> tuple[New, New, Moved]:
-        """(old, new) of each parameter that has a gradient and of its state; those of the numbers; which moved.
+        """(old, new) of each parameter that has a gradient and of its state; those of the numbers;
+        which moved.
 
         Args:
             held: the parameters' values by place.
@@ -177,7 +180,9 @@ class Moves:
         return new, self._advanced(numbers, moved), moved
 
     def kept(self) -> tuple[list[float], list[int]]:
-        """The numbers in Python that steps change: learning rates that decay by themselves, and counts of steps."""
+        """The numbers in Python that steps change: learning rates that decay by themselves,
+        and counts of steps.
+        """
         rates = [group.options["lr"] for group in self._groups if group.decay() is not None]
         return rates, [state["step"] for _, state in self._counted]
 

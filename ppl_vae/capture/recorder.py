@@ -35,10 +35,13 @@ _READ_INSIDE = (aten._pack_padded_sequence.default,)
 """Operators that look at values and do not say so."""
 _LOOKS = "the program looks at the values of a tensor, and a captured step knows its shape alone"
 _SHAPES = "the shape of a result depends on the values of a tensor"
-_GENERATOR = "the program draws from a torch.Generator of its own, and a captured step from torch's random numbers alone"
+_GENERATOR = (
+    "the program draws from a torch.Generator of its own, and a captured step from torch's random numbers "
+    "alone"
+)
 _SEEDED = (
-    "the program seeds torch's random numbers or sets them back (as torch.utils.checkpoint does where it draws "
-    "again), which a captured step would not do"
+    "the program seeds torch's random numbers or sets them back (as torch.utils.checkpoint does where it "
+    "draws again), which a captured step would not do"
 )
 EXCHANGED = (
     "a program gives a tensor of shape {} that was there before other memory, by .data = or .set_(), which a "
@@ -64,7 +67,8 @@ def record(
         device: where it runs.
         seed: of its random numbers.
         known: tensors that may take part, whose memory is to be theirs afterwards.
-        first: a run that is thrown away, in which estimators look at programs under random numbers of their own.
+        first: a run that is thrown away, in which estimators look at programs under random numbers of their
+            own.
 
     Raises:
         CaptureError: where the program needs more of tensors than shape, type and device; names the line.

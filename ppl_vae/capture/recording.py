@@ -20,7 +20,9 @@ class Ref(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One operation: its operator, arguments with a `Ref` for each tensor, the results, and the line it is on."""
+    """One operation: its operator, arguments with a `Ref` for each tensor, the results,
+    and the line it is on.
+    """
 
     op: Any
     args: tuple[Any, ...]

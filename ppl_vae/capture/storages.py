@@ -1,4 +1,6 @@
-"""Storages: the memory of tensors that were there before a run, which a program may write to but not exchange."""
+"""Storages: the memory of tensors that were there before a run,
+which a program may write to but not exchange.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from torch import Tensor
 
 
 class Storages:
-    """Tensors with the memory that they had: `tensor.data = other` and `tensor.set_(other)` are no operations.
+    """Tensors with the memory that they had: `tensor.data = other` and `tensor.set_(other)` are no
+    operations.
 
     No recording sees them, so a graph would go on with the old values.
 

@@ -1,4 +1,6 @@
-"""What stands around a program while it is recorded: no looks at values, and the same parameters afterwards."""
+"""What stands around a program while it is recorded: no looks at values,
+and the same parameters afterwards.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Whether capturing repays its compilation: the one place where that is decided.
 
-By the work that there is and no time, so that a training or a score takes the same course on every machine and every day.
+By the work that there is and no time, so that a training or a score takes the same course on every machine
+and every day.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from ppl_vae.capture.inductor import require_compiler
 # Compilation takes 10 to 40 s, and each step then saves 2 ms or more of Python's and Pyro's own time alone.
 WORTH_STEPS = 20_000
 
-# Numbers that an evaluation computes, from which "auto" captures. On a CPU a compiled chunk saves a tenth of a
-# nanosecond for each where products of matrices take the time (MNIST, dense nets), and two nanoseconds under a
-# spline flow (10,000 data x 1,000 draws: half an hour for eight minutes); elsewhere the 5 ms of Python and Pyro
-# that a chunk takes. A compilation takes 5 to 20 s.
+# Numbers that an evaluation computes, from which "auto" captures. On a CPU a compiled chunk saves a tenth of
+# a nanosecond for each where products of matrices take the time (MNIST, dense nets), and two nanoseconds
+# under a spline flow (10,000 data x 1,000 draws: half an hour for eight minutes); elsewhere the 5 ms of
+# Python and Pyro that a chunk takes. A compilation takes 5 to 20 s.
 WORTH_NUMBERS = {"cpu": 85e9}
 WORTH_NUMBERS_ELSEWHERE = 2.7e12
 
 # From how many numbers (draws times particles times those of the batch's largest tensor) "auto" compiles a
-# map, which on a CPU saves 10 to 25 ns of each, and from how many draws a loop, which saves 1 to 2 ms of each,
-# against 2 to 6 s of compilation (benchmarks/gradients.py). Elsewhere it is a guess.
+# map, which on a CPU saves 10 to 25 ns of each, and from how many draws a loop, which saves 1 to 2 ms of
+# each, against 2 to 6 s of compilation (benchmarks/gradients.py). Elsewhere it is a guess.
 WORTH_ELEMENTS = {"cpu": 2**29}
 WORTH_ELEMENTS_ELSEWHERE = 2**35
 WORTH_DRAWS = 4000

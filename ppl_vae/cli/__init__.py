@@ -1,4 +1,6 @@
-"""The command `ppl-vae`: train, evaluate, sample, compare, check, list. On top of everything; nothing imports it."""
+"""The command `ppl-vae`: train, evaluate, sample, compare, check, list. On top of everything;
+nothing imports it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from ppl_vae.cli.errors import UsageError, explain
 from ppl_vae.cli.output import WhileRead
@@ -62,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(WhileRead(sys.stdout)):  # type: ignore[type-var]
+        read: Any = WhileRead(sys.stdout)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(read):
             warnings.showwarning = _show_warning
             return _dispatch(words)
     except SystemExit as done:  # jsonargparse's, after --help and --print_config

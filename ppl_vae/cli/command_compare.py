@@ -52,7 +52,9 @@ _DEFAULT = [
 
 
 def parser() -> Parser:
-    """The options of `ppl-vae compare`: those of `comparison.after_training`, `comparison.at_point` and `fit`."""
+    """The options of `ppl-vae compare`: those of `comparison.after_training`,
+    `comparison.at_point` and `fit`.
+    """
     options = make_parser(
         "compare", "Train a pair with several estimators, alike in all else, and compare them.", EPILOG
     )
@@ -173,7 +175,7 @@ def write_comparison(folder: Path, result: Comparison) -> None:
         "slopes.csv": result.at_point.slopes,
     }
     for name, table in tables.items():
-        atomic_write(folder / name, lambda path, table=table: table.to_csv(path, index=False))  # type: ignore[misc]
+        atomic_write(folder / name, functools.partial(table.to_csv, index=False))
     atomic_write(folder / "summary.txt", lambda path: path.write_text(f"{result}\n", encoding="utf-8"))
     figures = folder / "figures"
     save_figure(result.after_training.plot_scores(), figures / "scores.png")

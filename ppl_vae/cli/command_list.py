@@ -30,17 +30,17 @@ def _classes(package: ModuleType, kind: type = nn.Module) -> Lines:
         if not inspect.isclass(found) or inspect.isabstract(found) or protocol:
             continue
         if found.__module__.startswith("ppl_vae.") and issubclass(found, kind):
-            yield name, _first_line(found)
+            yield name, _summary(found)
 
 
 def _named(things: Mapping[str, object]) -> Lines:
     for name, thing in things.items():
-        yield name, _first_line(thing)
+        yield name, _summary(thing)
 
 
-def _first_line(thing: object) -> str:
-    lines = (inspect.getdoc(thing) or "").strip().splitlines()
-    return lines[0] if lines else ""
+def _summary(thing: object) -> str:
+    """The first paragraph of a docstring, which is one sentence."""
+    return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
 
 
 def _missing(package: str) -> str:

@@ -97,8 +97,8 @@ def run(words: Sequence[str]) -> int:
         _judge(trained, built, dataset, folder)
         if folder.is_lost():
             raise RunError(
-                f"{folder.path} was removed, renamed or replaced while the report was written: the run is where that "
-                f"folder is now, and ppl-vae evaluate writes its report"
+                f"{folder.path} was removed, renamed or replaced while the report was written: the run is "
+                f"where that folder is now, and ppl-vae evaluate writes its report"
             )
     print(contents(folder.path))
     return OK
@@ -153,8 +153,8 @@ def _kept(folder: RunFolder) -> str:
     if not folder.has(CONFIG):
         return "nothing was kept"
     return (
-        f"the weights so far are in {folder.path}. The same command with --run_dir {folder.path} --resume goes on from "
-        f"the last checkpoint; ppl-vae evaluate {folder.path} judges what there is"
+        f"the weights so far are in {folder.path}. The same command with --run_dir {folder.path} --resume "
+        f"goes on from the last checkpoint; ppl-vae evaluate {folder.path} judges what there is"
     )
 
 

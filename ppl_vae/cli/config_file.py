@@ -43,7 +43,8 @@ class ConfigFile(jsonargparse.ActionConfigFile):
         groups -= {action.dest for action in parser._actions}  # options themselves, as --kl and --device are
         if bare := [name for name in groups & set(tree) if not isinstance(tree[name], dict)]:
             raise UsageError(
-                f"--config {values}: {bare[0]}: {tree[bare[0]]!r} has no options: give some, or leave {bare[0]} out"
+                f"--config {values}: {bare[0]}: {tree[bare[0]]!r} has no options: give some, or leave "
+                f"{bare[0]} out"
             )
         try:
             check_tree(tree, plain_options(parser), parser.trusted, parser.named)
@@ -131,7 +132,9 @@ def _inner(text: str, place: str) -> Any:
 
 
 def _loaded(text: str) -> Any:
-    """The values of a YAML text, by the very reader whose values are acted on: another may refuse what it takes."""
+    """The values of a YAML text, by the very reader whose values are acted on:
+    another may refuse what it takes.
+    """
     checked(text)
     try:
         return jsonargparse.get_loader("yaml")(text)

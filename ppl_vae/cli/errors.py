@@ -28,4 +28,7 @@ def explain(error: BaseException) -> str:
         text = f"there is not enough memory: {text}. Take a smaller batch_size, fewer data or a smaller pair"
     if isinstance(error, _FORESEEN):
         return text
-    return f"{type(error).__name__}: {text}\n(--debug shows where; if the input is right, it is a bug of ppl_vae)"
+    return (
+        f"{type(error).__name__}: {text}\n(--debug shows where; if the input is right, it is a bug of "
+        "ppl_vae)"
+    )

@@ -9,7 +9,9 @@ from typing import Any, TextIO
 
 
 class WhileRead:
-    """A stream that may lose its reader (`ppl-vae train ... | head`): then it writes nowhere, and the work goes on."""
+    """A stream that may lose its reader (`ppl-vae train ... | head`): then it writes nowhere,
+    and the work goes on.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

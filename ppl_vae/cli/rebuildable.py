@@ -1,4 +1,6 @@
-"""Whether the run that a command starts could be judged and sampled from afterwards: asked before it starts."""
+"""Whether the run that a command starts could be judged and sampled from afterwards:
+asked before it starts.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,8 @@ def refuse_unrebuildable(pair: Pair, dataset: DataSet) -> None:
     trees = pair_config(pair, example)["pair"]
     if trees.get("rebuildable") is False:
         raise ConfigError(
-            f"a run of this pair could be trained, but neither evaluated nor sampled from, since it cannot be built "
-            f"from its run's folder: {trees['why']}. Either store each argument of a constructor, unmodified, under "
-            f"an attribute of its own name; or train in Python, where pv.load(path, pair=...) fills a pair that you "
-            f"build yourself"
+            "a run of this pair could be trained, but neither evaluated nor sampled from, since it cannot "
+            f"be built from its run's folder: {trees['why']}. Either store each argument of a constructor, "
+            "unmodified, under an attribute of its own name; or train in Python, where pv.load(path, "
+            f"pair=...) fills a pair that you build yourself"
         )

@@ -57,8 +57,8 @@ def data_of_run(options: jsonargparse.Namespace) -> data.DataSet:
     known = folder.read_config().get("data") if folder.has(CONFIG) else None
     if isinstance(known, dict) and any(known.get(part) != now for part, now in data_identity(found).items()):
         raise RunError(
-            f"{path}: --data {kept['data']} with these options is no longer what the run was trained on: say with "
-            f"--data (and --load.*) what to judge it on"
+            f"{path}: --data {kept['data']} with these options is no longer what the run was trained on: say "
+            f"with --data (and --load.*) what to judge it on"
         )
     return found
 

@@ -26,7 +26,9 @@ _FILES = ("after_training.nc", "at_point.nc")
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What `compare` found: the scores of trained pairs, and the estimators at one trained pair's parameters."""
+    """What `compare` found: the scores of trained pairs,
+    and the estimators at one trained pair's parameters.
+    """
 
     after_training: AfterTraining
     at_point: AtPoint
@@ -107,7 +109,9 @@ def compare(
 
 
 def _without_names(estimators: Estimators) -> Estimators:
-    """The objects of a mapping, whose names ("IWAE(50)") are of one K; as it is where they need their names."""
+    """The objects of a mapping, whose names ("IWAE(50)") are of one K;
+    as it is where they need their names.
+    """
     if not isinstance(estimators, Mapping):
         return estimators
     try:

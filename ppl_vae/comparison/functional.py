@@ -1,4 +1,6 @@
-"""One gradient as a function of the parameters, without side effects, so that torch.func maps it over draws."""
+"""One gradient as a function of the parameters, without side effects,
+so that torch.func maps it over draws.
+"""
 
 from __future__ import annotations
 

@@ -126,8 +126,8 @@ class GradientSampler:
             pieces = _pieces(count, self._chunk())
             captured = self._captured(count)
         for number, size in enumerate(pieces):
-            # pieces have seeds of their own, so that a loop and a map stay in step; and each is whole before it is
-            # given away, so that nothing stays changed while the caller has it
+            # pieces have seeds of their own, so that a loop and a map stay in step; and each is whole before
+            # it is given away, so that nothing stays changed while the caller has it
             with self._meanwhile(), random_numbers(seed + 1_000_003 * number, self.pair.device):
                 if captured is None or (self.vectorised and size < pieces[0]):
                     piece = self._run(size)
@@ -144,7 +144,9 @@ class GradientSampler:
             yield
 
     def _captured(self, count: int) -> CapturedFunction | None:
-        """What computes `count` draws in place of the programs as they are written; None where nothing does."""
+        """What computes `count` draws in place of the programs as they are written;
+        None where nothing does.
+        """
         elements = self._elements() if self.vectorised else None
         auto = self.capture == "auto"
         if not self.capture or (auto and not worth_draws(count, elements, self.pair.device)):
@@ -181,7 +183,8 @@ class GradientSampler:
 
     def _trial(self) -> str:
         """Why draws cannot be mapped; empty when they can."""
-        if self.estimator.separates and type(self.estimator).draw is not Estimator.draw:  # type: ignore[attr-defined]
+        own = ours(self.estimator)
+        if own is not None and own.separates and type(own).draw is not Estimator.draw:
             return "it draws in its own way"
         kept = copy.deepcopy(self.estimator)
         try:
@@ -215,9 +218,11 @@ class GradientSampler:
         names = self.layout.names
         parameters = {name: p.detach() for name, p in zip(names, self._parameters(), strict=True)}
 
+        estimator: Any = self.estimator
+
         def one(parameters: dict[str, Tensor], _: Tensor) -> tuple[dict[str, Tensor], Tensor]:
             def bound(values: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-                return bound_and_values(self.pair, self.estimator, values, tuple(batch))  # type: ignore[arg-type]
+                return bound_and_values(self.pair, estimator, values, tuple(batch))
 
             return grad(bound, has_aux=True)(parameters)
 

@@ -1,4 +1,6 @@
-"""Job: one run of a comparison after training: a pair is made, trained and judged, or read from its folder."""
+"""Job: one run of a comparison after training: a pair is made, trained and judged,
+or read from its folder.
+"""
 
 from __future__ import annotations
 
@@ -121,8 +123,8 @@ class Job:
         self._refuse_other(known["training"], settings["training"])
         if before and computes and (differing := unlike(before, computes)):
             raise RunError(
-                f"{self.folder} holds a run of another pair, though its weights are the same: untrained and on the "
-                f"first data, {shortened(differing)}. Choose another run_dir, or delete that folder"
+                f"{self.folder} holds a run of another pair, though its weights are the same: untrained and "
+                f"on the first data, {shortened(differing)}. Choose another run_dir, or delete that folder"
             )
         same = all(known.get(name) == settings[name] for name in ("budget", "judging"))
         return same and (self.folder / SCORE).is_file()
@@ -153,7 +155,8 @@ class Job:
         if self.seconds is None:
             assert self.epochs is not None
             return train(self.epochs)
-        # an epoch tells how many fit into the budget; most of them, and then the rest, one look more at the clock
+        # an epoch tells how many fit into the budget; most of them, and then the rest, one look more at the
+        # clock
         run, epochs = None, 1
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "training ends after")  # it goes on in the next call
@@ -201,8 +204,8 @@ class Job:
         if changed:
             listed = "; ".join(f"{name} was {known.get(name)!r}, is {wanted.get(name)!r}" for name in changed)
             raise RunError(
-                f"{self.folder} holds a run of another comparison: {listed}. Choose another run_dir, or delete "
-                f"that folder"
+                f"{self.folder} holds a run of another comparison: {listed}. Choose another run_dir, or "
+                f"delete that folder"
             )
 
 

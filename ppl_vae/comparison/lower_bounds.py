@@ -10,14 +10,18 @@ from ppl_vae.evaluate.k_hat import share_above, why_lower_bound
 
 
 def unreliable_shares(dataset: xarray.Dataset) -> list[float]:
-    """For each estimator of `comparison.after_training`, the share of data whose k-hat is too high, over its seeds."""
+    """For each estimator of `comparison.after_training`, the share of data whose k-hat is too high,
+    over its seeds.
+    """
     size = int(dataset.attrs["judge_particles"])
     found = (_judged(dataset, name)[0] for name in dataset.estimator.values)
     return [share_above(k_hat, size) if len(k_hat) else float("nan") for k_hat in found]
 
 
 def lower_bounds(dataset: xarray.Dataset) -> list[bool]:
-    """For each estimator of `comparison.after_training`, whether its log p(x) is a lower bound and no more."""
+    """For each estimator of `comparison.after_training`,
+    whether its log p(x) is a lower bound and no more.
+    """
     size = int(dataset.attrs["judge_particles"])
     found = (_judged(dataset, name) for name in dataset.estimator.values)
     return [bool(len(k_hat) and why_lower_bound(k_hat, ess, size)) for k_hat, ess in found]

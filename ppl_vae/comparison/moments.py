@@ -111,7 +111,9 @@ class Moments:
         return self.estimate(function)
 
     def snr_absolute(self) -> float:
-        """Rainforth's ratio, |mean| / standard deviation, mean over the parameters; its floor is `snr_floor`."""
+        """Rainforth's ratio, |mean| / standard deviation, mean over the parameters;
+        its floor is `snr_floor`.
+        """
 
         def function(count: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
             noisy = variance > 0

@@ -73,9 +73,10 @@ def at_point(
         num_data: rows of a split or data set to take.
         seed: of all draws; the caller's random numbers are left as they were.
         check: refuse estimators that are not valid for the pair.
-        capture: compute the draws with compiled graphs (`ppl_vae.capture`), one for each estimator and K, from the
-            same random numbers: the result is that of False to rounding. "auto" does so where the draws are
-            enough to repay the compilation, some seconds each, and says in a warning when it cannot; True always.
+        capture: compute the draws with compiled graphs (`ppl_vae.capture`), one for each estimator and K,
+            from the same random numbers: the result is that of False to rounding. "auto" does so where the
+            draws are enough to repay the compilation, some seconds each, and says in a warning when it
+            cannot; True always.
         progress: show a progress bar.
 
     Raises:
@@ -191,7 +192,9 @@ def _distance(own: Moments, evidence: Evidence) -> Estimate:
 
 
 def _root(name: str, squared: Estimate) -> dict[str, float]:
-    """The root of a squared quantity, zero where noise has made that negative, and how sure it is above zero."""
+    """The root of a squared quantity, zero where noise has made that negative,
+    and how sure it is above zero.
+    """
     value, error = squared
     root = math.sqrt(max(value, 0.0)) if math.isfinite(value) else math.nan
     # by the delta method; near zero the root has no slope, and the root of the error is its size

@@ -102,7 +102,9 @@ class AtPoint:
 
     @property
     def slopes(self) -> pd.DataFrame:
-        """The power of K with which `snr`, `signal` and `variance` go, over all K: a row each, see `slope`."""
+        """The power of K with which `snr`, `signal` and `variance` go, over all K: a row each,
+        see `slope`.
+        """
         return pd.DataFrame(
             {
                 "quantity": quantity,
@@ -185,7 +187,8 @@ class AtPoint:
         bounded = attributes.get("evidence_is_lower_bound", 0)
         head = (
             f"at one point: {attributes['num_data']} data, {attributes['draws']:,} draws; "
-            f"log p(x) {'≥' if bounded else '='} {attributes['evidence']:.3f} nats, {attributes['evidence_source']}"
+            f"log p(x) {'≥' if bounded else '='} {attributes['evidence']:.3f} nats, "
+            f"{attributes['evidence_source']}"
         )
         gap = "gap ≥" if bounded else "gap"
         table = self.table

@@ -1,4 +1,6 @@
-"""Before the first run of a comparison: its options, pair and estimators checked, and its runs written down as jobs."""
+"""Before the first run of a comparison: its options, pair and estimators checked,
+and its runs written down as jobs.
+"""
 
 from __future__ import annotations
 
@@ -98,9 +100,9 @@ def _check_pair(pair: Pair, example: Sequence[Tensor], estimators: Iterable[Pyro
         check_estimator_for(pair, batch, estimator)
     if outside := read_sites(pair, batch).outside_data:
         raise PairError(
-            f"runs are judged by log p(x) of each datum, which does not exist while the sites {list(outside)} "
-            f"outside the plate 'data' are shared by all data: move them into the plate, or compare the "
-            f"estimators by comparison.at_point"
+            "runs are judged by log p(x) of each datum, which does not exist while the sites "
+            f"{list(outside)} outside the plate 'data' are shared by all data: move them into the plate, or "
+            f"compare the estimators by comparison.at_point"
         )
 
 
@@ -141,8 +143,8 @@ def _check_budget(epochs: int | None, seconds: float | None, fit_options: Mappin
         check_real("seconds", seconds, above=True)
         if fit_options.get("schedule", "constant") != "constant":
             raise ValueError(
-                f"schedule={fit_options['schedule']!r} needs to know the number of steps: give epochs=... instead "
-                f"of seconds=..., or schedule='constant'"
+                f"schedule={fit_options['schedule']!r} needs to know the number of steps: give epochs=... "
+                f"instead of seconds=..., or schedule='constant'"
             )
     if taken := [name for name in ("pair", "estimator", "data", *PER_RUN) if name in fit_options]:
         raise ValueError(f"{taken} cannot be given: the comparison sets them itself, alike for all runs")

@@ -129,7 +129,9 @@ class References:
 
 
 def unbiased_twin(pair: Pair, estimator: PyroELBO, batch: tuple[Tensor, ...]) -> Estimator | None:
-    """An estimator of the same bound with an unbiased gradient for both programs; None where none is known."""
+    """An estimator of the same bound with an unbiased gradient for both programs;
+    None where none is known.
+    """
     size = int(estimator.num_particles)
     own = ours(estimator)
     if own is None:

@@ -29,7 +29,8 @@ def fit_slope(
 ) -> Slope:
     r"""The power of x that y goes with, by weighted least squares; the weights come from the errors of y.
 
-    .. math:: \log y_i = a + b \log x_i + c / x_i + \epsilon_i, \qquad \epsilon_i \sim \mathcal{N}\bigl(0, (e_i / y_i)^2\bigr)
+    .. math:: \log y_i = a + b \log x_i + c / x_i + \epsilon_i, \qquad
+        \epsilon_i \sim \mathcal{N}\bigl(0, (e_i / y_i)^2\bigr)
 
     c is zero without `correction`. Points that are not positive, or within two standard errors of zero,
     are left out. The slope's standard error grows by the root of chi-squared per degree of freedom where

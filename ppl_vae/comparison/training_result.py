@@ -130,8 +130,9 @@ class AfterTraining:
         """One row for each estimator, in the order given.
 
         `nll` is -log p(x); `difference` is how much higher log p(x) is than the first estimator's, and
-        `sigmas` how many standard errors that is; `k_hat_high` is the share of data with a k-hat above what the
-        number of particles allows, and `lower_bound` whether that makes log p(x) a lower bound and no more.
+        `sigmas` how many standard errors that is; `k_hat_high` is the share of data with a k-hat above what
+        the number of particles allows, and `lower_bound` whether that makes log p(x) a lower bound and no
+        more.
         """
         rows = []
         shares, bounded = unreliable_shares(self.dataset), lower_bounds(self.dataset)
@@ -159,7 +160,8 @@ class AfterTraining:
         return pd.DataFrame(rows)
 
     def difference(self, better: str, worse: str) -> Difference:
-        """How much higher log p(x) is under one estimator's training than under another's, paired by datum and seed.
+        """How much higher log p(x) is under one estimator's training than under another's,
+        paired by datum and seed.
 
         Raises:
             KeyError: for a name that is not in the result.
@@ -228,13 +230,13 @@ class AfterTraining:
             else "\none seed: the errors are those over the data, and say nothing of other seeds"
         )
         head = (
-            f"after training, {attributes['budget']} each, {count} {'seed' if count == 1 else 'seeds'}; judged on "
-            f"{self.dataset.sizes['datum']:,} data with K = {size:,}; nats per datum"
+            f"after training, {attributes['budget']} each, {count} {'seed' if count == 1 else 'seeds'}; "
+            f"judged on {self.dataset.sizes['datum']:,} data with K = {size:,}; nats per datum"
         )
         failed = "".join(f"\nfailed: {run}: {why}" for run, why in self.failures.items())
         marked = (
-            "\n! a lower bound on log p(x): k-hat is too high, or K too small for it. How much better such a run "
-            "is may change with K: raise judge_particles"
+            "\n! a lower bound on log p(x): k-hat is too high, or K too small for it. How much better such a "
+            "run is may change with K: raise judge_particles"
             if table["lower_bound"].any()
             else ""
         )
@@ -263,7 +265,9 @@ def _statistics(per_datum: np.ndarray) -> dict[str, tuple[list[str], np.ndarray]
 
 
 def _errors(values: np.ndarray) -> tuple[float, float]:
-    """The standard errors of the mean of (seeds, data), across data and across seeds; failed seeds left out."""
+    """The standard errors of the mean of (seeds, data), across data and across seeds;
+    failed seeds left out.
+    """
     values = values[np.isfinite(values).all(1)]
     num_seeds, num_data = values.shape
     if num_seeds == 0:

@@ -44,7 +44,8 @@ def after_training(
     the same noise. With :math:`\ell_{si}` the log-likelihood of datum i in the run of seed s, the score is
     its mean over both, and the standard errors are
 
-    .. math:: \mathrm{SE}_{\mathrm{data}} = \mathrm{sd}_i\Bigl(\tfrac1S \sum_s \ell_{si}\Bigr) / \sqrt{N}, \qquad
+    .. math:: \mathrm{SE}_{\mathrm{data}}
+        = \mathrm{sd}_i\Bigl(\tfrac1S \sum_s \ell_{si}\Bigr) / \sqrt{N}, \qquad
         \mathrm{SE}_{\mathrm{seeds}} = \mathrm{sd}_s\Bigl(\tfrac1N \sum_i \ell_{si}\Bigr) / \sqrt{S}
 
     Differences between estimators are taken by datum and seed first, which cancels what data and seeds

@@ -61,7 +61,9 @@ def innermost_name(fn: Any) -> str:
 
 
 def parameter_fault(site: Site) -> tuple[str, str] | None:
-    """What is wrong with the parameters of a site's distribution, and the fix; None where they are as they must be."""
+    """What is wrong with the parameters of a site's distribution, and the fix;
+    None where they are as they must be.
+    """
     for fn in _parts(site["fn"]):
         for name, constraint in fn.arg_constraints.items():
             if constraints.is_dependent(constraint):
@@ -75,7 +77,10 @@ def parameter_fault(site: Site) -> tuple[str, str] | None:
             if not bool(good.all()):
                 kind = innermost_name(fn)
                 found = first_bad(value, good)
-                reason = f"site {site['name']!r}: the {name} of its {kind} must be {in_words(constraint)}, and is {found}"
+                reason = (
+                    f"site {site['name']!r}: the {name} of its {kind} must be {in_words(constraint)}, and "
+                    f"is {found}"
+                )
                 return reason, _fix(name, value, good, constraint)
     return None
 
@@ -96,14 +101,18 @@ def _fix(name: str, value: Tensor, good: Tensor, constraint: Any) -> str:
 
 @runtime_checkable
 class ChecksData(Protocol):
-    """A distribution, as a likelihood makes it, that knows more of values outside its support than `support` does."""
+    """A distribution, as a likelihood makes it, that knows more of values outside its support than `support`
+    does.
+    """
 
     def check(self, x: Tensor) -> None:
         """Raise a ValueError that names such values and the fix."""
 
 
 def support_fault(site: Site) -> str | None:
-    """In words, which of a site's values lie outside the support of its distribution; None where none does."""
+    """In words, which of a site's values lie outside the support of its distribution;
+    None where none does.
+    """
     value = site["value"]
     for part in _parts(site["fn"]):
         if isinstance(part, ChecksData):
@@ -152,8 +161,8 @@ def are_bytes_over_255(value: Tensor) -> bool:
 
 
 COUNTS_IN_BYTES = (
-    "These are whole numbers over 255: data in bytes (uint8) is taken for pictures and divided by 255. Counts are given "
-    "as another type, x.float() or x.astype('float32')"
+    "These are whole numbers over 255: data in bytes (uint8) is taken for pictures and divided by 255. "
+    "Counts are given as another type, x.float() or x.astype('float32')"
 )
 
 
@@ -183,7 +192,9 @@ def _one(bound: Any) -> str:
 
 
 def is_discrete_support(fn: Any) -> bool | None:
-    """Whether a distribution's values are discrete; None for one in points, which goes with either, and where unknown."""
+    """Whether a distribution's values are discrete; None for one in points, which goes with either,
+    and where unknown.
+    """
     if innermost_name(fn) == "Delta":
         return None
     try:

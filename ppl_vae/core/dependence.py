@@ -1,4 +1,6 @@
-"""Dependence: which arguments a model reads the values of, found by running it on other values of the same shape."""
+"""Dependence: which arguments a model reads the values of,
+found by running it on other values of the same shape.
+"""
 
 from __future__ import annotations
 
@@ -50,10 +52,11 @@ class Reading:
 
 
 def readings(program: nn.Module, batch: Sequence[Tensor], device: torch.device) -> list[Reading]:
-    """How a model reads each of its arguments, by comparing its sites' densities on other values of the argument.
+    """How a model reads each of its arguments, by comparing its sites' densities on other values of the
+    argument.
 
-    The sites keep values that the model has drawn, so that an argument which only serves as `obs=` changes nothing.
-    The other values are the batch's rows in another order, zeros, ones and fractions.
+    The sites keep values that the model has drawn, so that an argument which only serves as `obs=` changes
+    nothing. The other values are the batch's rows in another order, zeros, ones and fractions.
 
     Args:
         program: the model.

@@ -1,4 +1,6 @@
-"""Drawing: the guide run K times at once, the model on its draws, and the particles read from the two traces."""
+"""Drawing: the guide run K times at once, the model on its draws,
+and the particles read from the two traces.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +60,8 @@ def draw(
         guide_handler: a Pyro effect handler around the guide's run alone, which may change its draws.
 
     Raises:
-        PairError: sites that do not match, a `data` plate that is not at dim=-1, a program that fails; naming the
-            site, the value or shape, and the fix.
+        PairError: sites that do not match, a `data` plate that is not at dim=-1, a program that fails; naming
+            the site, the value or shape, and the fix.
     """
     try:
         return _draw(model, guide, args, kwargs or {}, num_particles, guide_handler)
@@ -129,7 +131,9 @@ def _model_terms(trace: Trace, num_particles: int) -> tuple[dict[str, Tensor], L
 def _guide_terms(
     trace: Trace, num_particles: int
 ) -> tuple[Lazily, dict[str, Tensor], Lazily, Lazily, frozenset[str]]:
-    """The terms inside and outside the `data` plate, those of the draws, and which draws have no pathwise gradient."""
+    """The terms inside and outside the `data` plate, those of the draws,
+    and which draws have no pathwise gradient.
+    """
     inside, outside, log_draw, global_log_draw = Lazily(), dict[str, Tensor](), Lazily(), Lazily()
     scored = set()
     for name, site in _random_sites(trace):

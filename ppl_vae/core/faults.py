@@ -37,15 +37,16 @@ _NOT_THE_PROGRAMS = ("torch", "pyro", "ppl_vae", "contextlib.py")
 
 
 NOT_AMORTISED = (
-    "The guide of a pair computes the posterior of any batch from its tensors: use guides.MeanField(encoder), or "
-    "a guide of your own. An autoguide keeps free parameters for the data of its first run, so it goes with latents "
-    "outside the plate 'data'; or with all data as one batch always, through pyro.infer.SVI"
+    "The guide of a pair computes the posterior of any batch from its tensors: use "
+    "guides.MeanField(encoder), or a guide of your own. An autoguide keeps free parameters for the data of "
+    "its first run, so it goes with latents outside the plate 'data'; or with all data as one batch always, "
+    "through pyro.infer.SVI"
 )
 
 
 _INTO_SUPPORT = (
-    "The data, or what the guide draws, must lie in the support of the model's distribution: give the site another "
-    "distribution, or transform the values"
+    "The data, or what the guide draws, must lie in the support of the model's distribution: give the site "
+    "another distribution, or transform the values"
 )
 
 
@@ -78,8 +79,8 @@ def explain(
     if found := _PARAM_IN_PLATE.search(str(error)):
         shape = [int(size) for size in found["shape"].split(",") if size.strip()]
         return Fault(
-            f"the parameter {found['name']!r} of shape {shape} has a row for each datum of another batch, and this "
-            f"one has {found['size']} data in the plate {found['plate']!r}",
+            f"the parameter {found['name']!r} of shape {shape} has a row for each datum of another batch, "
+            f"and this one has {found['size']} data in the plate {found['plate']!r}",
             NOT_AMORTISED,
         )
     if found := _IN_PLATE.search(str(error)):
@@ -87,8 +88,8 @@ def explain(
     if isinstance(error, TypeError) and "positional argument" in str(error):
         return Fault(
             short(error),
-            f"A program is called with the batch's tensors in order, and this batch has {len(args)}: its forward "
-            f"takes as many. A data set's batch has labels where it was made with labels=True",
+            f"A program is called with the batch's tensors in order, and this batch has {len(args)}: its "
+            f"forward takes as many. A data set's batch has labels where it was made with labels=True",
         )
     if fault := _of_sites(sites_so_far(program, args, kwargs)):
         return fault._replace(reason=fault.reason + _not_finite(args))
@@ -98,7 +99,8 @@ def explain(
         kinds = sorted({str(arg.dtype) for arg in args if isinstance(arg, Tensor)})
         return Fault(
             reason,
-            f"The batch is {' and '.join(kinds)}: give the data and the pair one type, x.float() or pair.double()",
+            f"The batch is {' and '.join(kinds)}: give the data and the pair one type, x.float() or "
+            "pair.double()",
         )
     for hint, fix in _FIXES.items():
         if hint in str(error):
@@ -122,7 +124,8 @@ def traced(program: Program, batch: Sequence[Tensor], role: str) -> Trace:
     except Exception as error:
         fault = explain(error, program, batch)
         raise PairError(
-            f"the {role} cannot run on a batch of shapes {[list(t.shape) for t in batch]}: {fault.reason}\n{fault.fix}"
+            f"the {role} cannot run on a batch of shapes {[list(t.shape) for t in batch]}: "
+            f"{fault.reason}\n{fault.fix}"
         ) from error
 
 
@@ -134,7 +137,9 @@ def refusal(
     kwargs: Mapping[str, Any],
     num_particles: int,
 ) -> Exception:
-    """The error of a pair that failed with K particles, explained; the same one where that is not possible."""
+    """The error of a pair that failed with K particles, explained;
+    the same one where that is not possible.
+    """
     if isinstance(error, PairError) or _is_transformed():
         return error
     with _aside(model, guide):
@@ -171,23 +176,24 @@ def not_together(error: Exception, guide: Program, args: Sequence[Any], num_part
     return (
         f"the pair cannot run with {num_particles} particles at once, though it can with one: {short(error)}"
         + (f" (in {where})" if where else "")
-        + f"; {shapes}. A net in the model receives latents of shape (K, B, ...): it must accept any number of leading "
-        f"dims, as nn.Linear does. Flatten no dims but the event's, z.flatten(-2) and not z.view(len(z), -1); fold the "
-        f"leading dims around a convolution, z.flatten(0, -2), and unfold them after it. One particle, "
-        f"num_particles=1, needs none of that"
+        + f"; {shapes}. A net in the model receives latents of shape (K, B, ...): it must accept any number "
+        "of leading dims, as nn.Linear does. Flatten no dims but the event's, z.flatten(-2) and not "
+        "z.view(len(z), -1); fold the leading dims around a convolution, z.flatten(0, -2), and unfold them "
+        "after it. One particle, num_particles=1, needs none of that"
     )
 
 
 def _in_plate(found: re.Match[str]) -> Fault:
     size, got, dim = int(found["size"]), int(found["got"]), int(found["dim"])
     reason = (
-        f"site {found['site']!r}: its distribution or its value has {got} entries along dim {dim} of the batch, where "
-        f"the plate {found['plate']!r} has {size}"
+        f"site {found['site']!r}: its distribution or its value has {got} entries along dim {dim} of the "
+        f"batch, where the plate {found['plate']!r} has {size}"
     )
     return Fault(
         reason,
-        f"If the {got} belong to one datum, put .to_event(n) on the distribution, so that one datum is one event; if "
-        f"they are the data, the plate's size is theirs: `with pyro.plate({found['plate']!r}, len(x), dim={dim}):`",
+        f"If the {got} belong to one datum, put .to_event(n) on the distribution, so that one datum is one "
+        f"event; if they are the data, the plate's size is theirs: `with pyro.plate({found['plate']!r}, "
+        f"len(x), dim={dim}):`",
     )
 
 
@@ -208,7 +214,10 @@ def _not_finite(args: Sequence[Any]) -> str:
         if isinstance(arg, Tensor) and arg.is_floating_point() and arg.dim():
             rows = (~arg.isfinite()).reshape(len(arg), -1).any(1).nonzero()
             if len(rows):
-                return f" (the batch has NaN or infinite entries, first in datum {int(rows[0])}: clean or mask them)"
+                return (
+                    f" (the batch has NaN or infinite entries, first in datum {int(rows[0])}: clean or mask "
+                    "them)"
+                )
     return ""
 
 
@@ -225,7 +234,9 @@ def sites_so_far(program: Program, args: Sequence[Any], kwargs: Mapping[str, Any
 
 
 def _aside(*programs: Program) -> ExitStack:
-    """Runs that leave no mark: in eval mode, without gradients, with random numbers and handlers of their own."""
+    """Runs that leave no mark: in eval mode, without gradients,
+    with random numbers and handlers of their own.
+    """
     stack = ExitStack()
     stack.enter_context(torch.no_grad())
     stack.enter_context(poutine.block())

@@ -1,4 +1,5 @@
-"""Leaving things as they were: random numbers, modes and settings of one's own for a while, one thread at a time.
+"""Leaving things as they were: random numbers, modes and settings of one's own for a while,
+one thread at a time.
 
 Pyro's stack of handlers, its validation and parameter store, and torch's random numbers belong to the whole
 process and not to a thread. So whatever of ours uses them holds `ONE_THREAD` meanwhile, and a second thread

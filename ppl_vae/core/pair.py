@@ -1,4 +1,6 @@
-"""Pair: a generative model and its guide, two plain Pyro programs that are trained and questioned together."""
+"""Pair: a generative model and its guide, two plain Pyro programs that are trained and questioned
+together.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,9 @@ class Pair(nn.Module):
 
     @property
     def batch_dtypes(self) -> tuple[torch.dtype, ...]:
-        """The types of the tensors that the programs take: as remembered, real numbers as the parameters have them now."""
+        """The types of the tensors that the programs take: as remembered,
+        real numbers as the parameters have them now.
+        """
         trained = any(parameter.is_floating_point() for parameter in self.parameters())
         return tuple(
             self.dtype if dtype.is_floating_point and trained else dtype for _, dtype in self.datum_spec

@@ -22,7 +22,8 @@ from ppl_vae.core.terms import own_masks, reduced
 class Particles:
     r"""K particles of a batch of B data: z_k ~ q(z | x), and every term of their log-weights.
 
-    .. math:: \log w_{ki} = \log p(x_i \mid z_{ki}) + \sum_s \beta_s \bigl(\log p(z^s_{ki}) - \log q(z^s_{ki} \mid x_i)\bigr)
+    .. math:: \log w_{ki} = \log p(x_i \mid z_{ki}) +
+        \sum_s \beta_s \bigl(\log p(z^s_{ki}) - \log q(z^s_{ki} \mid x_i)\bigr)
 
     Inner plates are summed, masks and a user's own `poutine.scale` are inside the terms; the factor
     N/B of a subsampled `data` plate is kept apart in `scale`. Everything is in nats.

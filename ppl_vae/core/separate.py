@@ -58,22 +58,30 @@ class SeparateParticles(Particles):
 
     @cached_property
     def draw_term(self) -> Tensor:
-        """(K, B): log q(z | x) of the draws themselves, no scale or mask on it; its gradient as `score_term`'s."""
+        """(K, B): log q(z | x) of the draws themselves, no scale or mask on it;
+        its gradient as `score_term`'s.
+        """
         return sum(self.log_draw.values(), torch.zeros_like(self.reconstruction))
 
     @property
     def has_factors(self) -> bool:
-        """Whether a scale or a mask stands on a site of the guide, so that `score_term` is not `draw_term`."""
+        """Whether a scale or a mask stands on a site of the guide,
+        so that `score_term` is not `draw_term`.
+        """
         return not all(is_plain(self.guide_trace.nodes[site]) for site in self.log_draw)
 
     @cached_property
     def path_term(self) -> Tensor:
-        """(K, B): its gradient is what the guide's parameters do to log w through the draws; no meaning else."""
+        """(K, B): its gradient is what the guide's parameters do to log w through the draws;
+        no meaning else.
+        """
         return self.path(self.log_weight)
 
     @cached_property
     def factored_path_term(self) -> Tensor:
-        """(K, B): `path_term` with each entry's share multiplied by its density's scale, or 0 under a mask."""
+        """(K, B): `path_term` with each entry's share multiplied by its density's scale,
+        or 0 under a mask.
+        """
         return self.path(self.log_weight, factors=True) if self.has_factors else self.path_term
 
     def path(self, objective: Tensor, factors: bool = False) -> Tensor:

@@ -45,15 +45,17 @@ def data_frame(site: Site) -> Any:
 
 
 def without_data_plate(what: str, *traces: Trace) -> str:
-    """The message for programs without a site in the plate of data: which plates there are, and the way out."""
+    """The message for programs without a site in the plate of data: which plates there are,
+    and the way out.
+    """
     plates = _plates(traces)
     plates.pop(DATA_PLATE, None)
     found = ", ".join(f"{plate!r} around {sorted(set(names))}" for plate, names in plates.items())
     way = f"`with pyro.plate({DATA_PLATE!r}, len(x), dim=-1):`"
     if plates:
         return (
-            f"{what} inside a plate called {DATA_PLATE!r}; the plates that there are: {found}. The plate of the "
-            f"independent data must bear the name {DATA_PLATE!r}, in model and guide: rename it, {way}"
+            f"{what} inside a plate called {DATA_PLATE!r}; the plates that there are: {found}. The plate of "
+            f"the independent data must bear the name {DATA_PLATE!r}, in model and guide: rename it, {way}"
         )
     return f"{what} inside a plate called {DATA_PLATE!r}: put the statements about single data under {way}"
 
@@ -154,11 +156,12 @@ def check_sites_match(model_trace: Trace, guide_trace: Trace) -> None:
 def summed_by_the_model(names: list[str]) -> str:
     """Why latent sites that the model has for itself, marked for enumeration, have no place in a pair."""
     return (
-        f"the sites {names} are marked for enumeration in the model and are not in the guide, so they are to be summed "
-        f"over in the model. Only Pyro's TraceEnum_ELBO can do that; a Pair's check, bounds and questions draw "
-        f"every latent site from the guide. Give the guide these sites too, and train by estimators.EnumeratedELBO "
-        f"or pyro.infer.TraceEnum_ELBO; or sum in the model, by dist.MixtureSameFamily for instance; or train "
-        f"by pv.SVI(*pair.pyro(), optimizer, pyro.infer.TraceEnum_ELBO()) and leave the pair's other functions"
+        f"the sites {names} are marked for enumeration in the model and are not in the guide, so they are to "
+        "be summed over in the model. Only Pyro's TraceEnum_ELBO can do that; a Pair's check, bounds and "
+        "questions draw every latent site from the guide. Give the guide these sites too, and train by "
+        "estimators.EnumeratedELBO or pyro.infer.TraceEnum_ELBO; or sum in the model, by "
+        "dist.MixtureSameFamily for instance; or train by pv.SVI(*pair.pyro(), optimizer, "
+        "pyro.infer.TraceEnum_ELBO()) and leave the pair's other functions"
     )
 
 
@@ -195,10 +198,10 @@ def observed_names(trace: Trace) -> list[str]:
 
 def _about_obs_mask(site: str) -> str:
     return (
-        f"site {site!r} of the model has obs_mask=, for which Pyro draws the entries that are not observed as a latent "
-        f"site of its own, '{site}_unobserved', and the guide has none of that name. Leave the missing entries out of "
-        f"the likelihood, `with poutine.mask(mask=observed): pyro.sample({site!r}, ..., obs={site})`, without "
-        f"obs_mask; or draw '{site}_unobserved' in the guide too"
+        f"site {site!r} of the model has obs_mask=, for which Pyro draws the entries that are not observed "
+        f"as a latent site of its own, '{site}_unobserved', and the guide has none of that name. Leave the "
+        f"missing entries out of the likelihood, `with poutine.mask(mask=observed): pyro.sample({site!r}, "
+        f"..., obs={site})`, without obs_mask; or draw '{site}_unobserved' in the guide too"
     )
 
 

@@ -1,6 +1,7 @@
 """Subsampling inside the programs: which rows of a batch the `data` plate takes, and runs that take them all.
 
-A program may be called with the data that it is about, `pyro.plate("data", N, subsample_size=len(x))`, or with
+A program may be called with the data that it is about, `pyro.plate("data", N, subsample_size=len(x))`, or
+with
 all of the data, of which it takes some itself: `with pyro.plate("data", len(x), subsample_size=B) as index`.
 """
 
@@ -113,14 +114,16 @@ def draw_whole(model: Program, guide: Program, batch: Sequence[Tensor], num_part
 
 
 def check_rows(particles: Particles, rows: int, whole: bool = False) -> None:
-    """Raise PairError unless the `data` plate holds a batch's rows, or takes its data from them and need not hold all."""
+    """Raise PairError unless the `data` plate holds a batch's rows,
+    or takes its data from them and need not hold all.
+    """
     size, full_size = particles.batch_size, round(particles.scale * particles.batch_size)
     if size == rows or (full_size == rows and not whole):
         return
     if full_size == size:
         raise PairError(
-            f"a batch of {rows} data gave log-weights for {size}: the plate {DATA_PLATE!r} must hold each datum of "
-            f"the batch once, `pyro.plate({DATA_PLATE!r}, len(x), dim=-1)`"
+            f"a batch of {rows} data gave log-weights for {size}: the plate {DATA_PLATE!r} must hold each "
+            f"datum of the batch once, `pyro.plate({DATA_PLATE!r}, len(x), dim=-1)`"
         )
     if full_size == rows:
         raise PairError(_fixed(full_size, size))
@@ -128,7 +131,9 @@ def check_rows(particles: Particles, rows: int, whole: bool = False) -> None:
 
 
 def seen_by(pair: Pair, batch: Sequence[Tensor]) -> Seen:
-    """What the pair's programs do with the `data` plate, from a run up to there, which may fail for another reason."""
+    """What the pair's programs do with the `data` plate, from a run up to there,
+    which may fail for another reason.
+    """
     found = Seen(len(batch[0]))
     with questioning(pair, 0, pair.device):
         for program in (pair.guide, pair.model):
@@ -146,8 +151,8 @@ def check_sizes(pair: Pair, batches: Sequence[Sequence[Tensor]], what: str) -> N
         seen = seen_by(pair, batch)
         if seen.size is not None and seen.full_size is not None and seen.size > seen.full_size:
             raise PairError(
-                f"{what}: the plate {DATA_PLATE!r} takes {seen.size} data, but a batch has {seen.rows}: give larger "
-                f"batches, without a smaller one at the end, or let the program take fewer"
+                f"{what}: the plate {DATA_PLATE!r} takes {seen.size} data, but a batch has {seen.rows}: give "
+                f"larger batches, without a smaller one at the end, or let the program take fewer"
             )
         if not seen.fits:
             raise PairError(f"{what}: {_misfit(seen.full_size, seen.size, seen.rows)}")
@@ -155,15 +160,16 @@ def check_sizes(pair: Pair, batches: Sequence[Sequence[Tensor]], what: str) -> N
 
 def _misfit(full_size: int | None, size: int | None, rows: int) -> str:
     return (
-        f"the plate {DATA_PLATE!r} takes {size} of {full_size} data, but the programs were called with {rows} rows, which "
-        f"are neither. Called with all the data, of which the program takes some, write `with pyro.plate("
-        f"{DATA_PLATE!r}, len(x), subsample_size=...) as index`; called with the data that are taken, "
-        f"`pyro.plate({DATA_PLATE!r}, {full_size}, subsample_size=len(x))`"
+        f"the plate {DATA_PLATE!r} takes {size} of {full_size} data, but the programs were called with "
+        f"{rows} rows, which are neither. Called with all the data, of which the program takes some, write "
+        f"`with pyro.plate({DATA_PLATE!r}, len(x), subsample_size=...) as index`; called with the data that "
+        f"are taken, `pyro.plate({DATA_PLATE!r}, {full_size}, subsample_size=len(x))`"
     )
 
 
 def _fixed(full_size: int | None, size: int | None) -> str:
     return (
-        f"the plate {DATA_PLATE!r} always takes the same {size} of {full_size} data, by subsample=..., so that the others "
-        f"cannot be seen: let it draw them, `pyro.plate({DATA_PLATE!r}, len(x), subsample_size={size})`"
+        f"the plate {DATA_PLATE!r} always takes the same {size} of {full_size} data, by subsample=..., so "
+        f"that the others cannot be seen: let it draw them, `pyro.plate({DATA_PLATE!r}, len(x), "
+        f"subsample_size={size})`"
     )

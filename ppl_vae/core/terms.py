@@ -1,4 +1,6 @@
-"""The terms of one site: its log-density in a log-weight, with scale and mask, and that of its draw, without them."""
+"""The terms of one site: its log-density in a log-weight, with scale and mask, and that of its draw,
+without them.
+"""
 
 from __future__ import annotations
 
@@ -150,9 +152,9 @@ def refuse_partly_reparameterised(site: Site) -> None:
     own = getattr(type(fn), "score_parts", Distribution.score_parts)
     if own is not Distribution.score_parts and getattr(fn, "has_rsample", False):
         raise PairError(
-            f"site {site['name']!r}: draws of {type(fn).__name__} are reparameterised in part, and a gradient needs "
-            f"the score function's for the rest, which only pyro.infer.Trace_ELBO adds: use that, or another "
-            f"distribution in the guide"
+            f"site {site['name']!r}: draws of {type(fn).__name__} are reparameterised in part, and a "
+            "gradient needs the score function's for the rest, which only pyro.infer.Trace_ELBO adds: use "
+            f"that, or another distribution in the guide"
         )
 
 
@@ -183,7 +185,9 @@ def _outside_data(values: Tensor, num_particles: int) -> Tensor:
 
 
 def _check_fits(values: Tensor, site: Site) -> None:
-    """Raise PairError for a scale or mask that is wider than the site: the sum would count the site several times."""
+    """Raise PairError for a scale or mask that is wider than the site:
+    the sum would count the site several times.
+    """
     batch_shape = site["fn"].batch_shape
     wider = len(values.shape) > len(batch_shape) or any(
         size not in (1, own) for size, own in zip(reversed(values.shape), reversed(batch_shape))
@@ -194,6 +198,7 @@ def _check_fits(values: Tensor, site: Site) -> None:
         }
         told = " and ".join(f"a {name} of shape {shape}" for name, shape in shapes.items())
         raise PairError(
-            f"site {site['name']!r}: {told} does not fit the site's batch shape {list(batch_shape)}. Its last dim is the "
-            f"plate 'data'; a dim to the left of it must belong to a plate that is open around the site"
+            f"site {site['name']!r}: {told} does not fit the site's batch shape {list(batch_shape)}. Its "
+            "last dim is the plate 'data'; a dim to the left of it must belong to a plate that is open "
+            "around the site"
         )

@@ -1,4 +1,6 @@
-"""One batch given by hand, made of what a data set would have given: numbers of the programs' types, all finite."""
+"""One batch given by hand, made of what a data set would have given: numbers of the programs' types,
+all finite.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from ppl_vae.data.foreign import to_array
 def to_batch(
     items: Sequence[Any], dtypes: Sequence[torch.dtype], names: Sequence[str] = ()
 ) -> tuple[Tensor, ...]:
-    """The tensors that programs are called with, the first as `Split` makes it: uint8 is divided by 255, bits are not.
+    """The tensors that programs are called with, the first as `Split` makes it: uint8 is divided by 255,
+    bits are not.
 
     Args:
         items: Tensors or arrays, each (n, ...).
@@ -25,8 +28,8 @@ def to_batch(
         names: what the errors call them.
 
     Raises:
-        DataError: no array, complex, NaN or infinite (the row is named), a number that is not whole where whole
-            ones belong, such as a label, or bytes that may or may not be pixels.
+        DataError: no array, complex, NaN or infinite (the row is named), a number that is not whole where
+            whole ones belong, such as a label, or bytes that may or may not be pixels.
     """
     tensors = []
     for number, item in enumerate(items):

@@ -138,7 +138,8 @@ def to_labels(labels: Any, length: int, what: str) -> Tensor:
         y = y[:, 0]
     if y.ndim != 1:
         raise DataError(
-            f"{what}: labels have shape {tuple(y.shape)}; give one number per row; one-hot rows are numbered by y.argmax(1)"
+            f"{what}: labels have shape {tuple(y.shape)}; give one number per row; one-hot rows are numbered "
+            "by y.argmax(1)"
         )
     if len(y) != length:
         raise DataError(f"{what}: {len(y)} labels for {length} rows; give one label per row")

@@ -179,8 +179,8 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         ) from error
     if odd := [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]:
         raise DataError(
-            f"{path}: {', '.join(map(repr, odd))} in it are no arrays; write it anew with numpy.savez, with arrays "
-            f"of numbers only"
+            f"{path}: {', '.join(map(repr, odd))} in it are no arrays; write it anew with numpy.savez, with "
+            f"arrays of numbers only"
         )
     return arrays
 
@@ -190,8 +190,8 @@ def _check_size(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
     unpacked, packed = sum(member.file_size for member in members), path.stat().st_size
     if unpacked > UNPACKED and unpacked > RATIO * packed:
         raise DataError(
-            f"{path} has {packed:,} bytes and would unpack to {unpacked:,}, as a file made to fill the memory does; "
-            f"if it is yours, write it anew with numpy.savez, uncompressed"
+            f"{path} has {packed:,} bytes and would unpack to {unpacked:,}, as a file made to fill the "
+            f"memory does; if it is yours, write it anew with numpy.savez, uncompressed"
         )
 
 

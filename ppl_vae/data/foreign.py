@@ -83,25 +83,34 @@ def _advice(data: Any) -> str:
         return f"a {kind} of {names} is no array: give its entries, x = d[{first!r}], and class labels as y"
     if isinstance(data, torch.utils.data.DataLoader):
         return (
-            f"a {kind} gives batches and is no array: give its rows, x = torch.cat([batch[0] for batch in loader]), "
-            f"and class labels likewise, y = torch.cat([batch[1] for batch in loader])"
+            f"a {kind} gives batches and is no array: give its rows, x = torch.cat([batch[0] for batch in "
+            f"loader]), and class labels likewise, y = torch.cat([batch[1] for batch in loader])"
         )
     if isinstance(data, torch.utils.data.TensorDataset):
         return f"a {kind} is no array: give its tensors, data.from_tensors(*dataset.tensors)"
     if isinstance(data, torch.utils.data.Dataset):
         return (
-            f"a torch Dataset ({kind}) is no array: stack its rows, x = torch.stack([row[0] for row in dataset]), "
-            f"and class labels likewise, y = torch.tensor([row[1] for row in dataset])"
+            f"a torch Dataset ({kind}) is no array: stack its rows, x = torch.stack([row[0] for row in "
+            f"dataset]), and class labels likewise, y = torch.tensor([row[1] for row in dataset])"
         )
     if hasattr(data, "toarray") and hasattr(data, "nnz"):
         return f"a sparse matrix ({kind}) is no array: give x.toarray()"
     if module == "anndata":
-        return "an AnnData is no array: give its counts, adata.X, as an array: adata.X.toarray() where they are sparse"
+        return (
+            "an AnnData is no array: give its counts, adata.X, as an array: adata.X.toarray() where they "
+            "are sparse"
+        )
     if module == "PIL":
-        return f"one picture ({kind}) is no data set: stack them, numpy.stack([numpy.asarray(p) for p in pictures])"
+        return (
+            f"one picture ({kind}) is no data set: stack them, numpy.stack([numpy.asarray(p) for p in "
+            "pictures])"
+        )
     if isinstance(data, Iterator):
         return f"a {kind} is used up by reading: give x = torch.stack(list(rows))"
-    return f"an object of type {kind} is no array of numbers: give a numpy array or a Tensor, (N, D) or (N, C, H, W)"
+    return (
+        f"an object of type {kind} is no array of numbers: give a numpy array or a Tensor, (N, D) or (N, C, "
+        "H, W)"
+    )
 
 
 def _several(data: tuple[Any, ...] | list[Any]) -> str:
@@ -112,10 +121,10 @@ def _several(data: tuple[Any, ...] | list[Any]) -> str:
             return _advice(entry)
     entries = ", ".join(_named(entry) for entry in data[:4]) + (", ..." if len(data) > 4 else "")
     return (
-        f"a {kind} of {len(data)} ({entries}) may be rows or things of different meaning, so it is not stacked. "
-        f"Class labels go beside the data: data.Split.from_tensor(x, y, labels=True), or data.from_tensors(x, y, "
-        f"labels=True). Rows become one tensor by torch.stack(rows), and several tensors of a datum by torch.cat, to "
-        f"be taken apart in the programs"
+        f"a {kind} of {len(data)} ({entries}) may be rows or things of different meaning, so it is not "
+        "stacked. Class labels go beside the data: data.Split.from_tensor(x, y, labels=True), or "
+        "data.from_tensors(x, y, labels=True). Rows become one tensor by torch.stack(rows), and several "
+        f"tensors of a datum by torch.cat, to be taken apart in the programs"
     )
 
 

@@ -162,7 +162,7 @@ def _header(path: Path) -> tuple[tuple[int, int], int]:
 def _unreadable(path: Path, error: Exception) -> DataError:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return DataError(
-            f"{path} would unpack to more than {Image.MAX_IMAGE_PIXELS:,} pixels, as a file made to fill the memory "
-            f"does; remove it, or save it smaller"
+            f"{path} would unpack to more than {Image.MAX_IMAGE_PIXELS:,} pixels, as a file made to fill the "
+            f"memory does; remove it, or save it smaller"
         )
     return DataError(f"{path} cannot be read as an image ({error}); replace or remove it")

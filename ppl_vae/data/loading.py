@@ -82,8 +82,8 @@ def load(
     """
     if not isinstance(name_or_path, str | os.PathLike):
         raise DataError(
-            f"data.load takes the name of a data set or a path, not an object of type {type(name_or_path).__name__}: "
-            f"for an array of yours write data.from_tensors(x)"
+            "data.load takes the name of a data set or a path, not an object of type "
+            f"{type(name_or_path).__name__}: for an array of yours write data.from_tensors(x)"
         )
     size = None if image_size is None else height_and_width(image_size)
     key = str(name_or_path).lower().replace("-", "_")

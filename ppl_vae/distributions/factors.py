@@ -1,4 +1,6 @@
-"""The single dimensions of a distribution: where it factorises over them, and where their marginals are known."""
+"""The single dimensions of a distribution: where it factorises over them,
+and where their marginals are known.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Local: the posterior of each datum as free parameters of the guide's own family, and back to a distribution."""
+"""Local: the posterior of each datum as free parameters of the guide's own family,
+and back to a distribution.
+"""
 
 from __future__ import annotations
 
@@ -125,8 +127,8 @@ def _leaf_parameters(fn: Any) -> dict[str, Tensor]:
     }
     if not found or not all(isinstance(value, Tensor) for value in found.values()):
         raise PairError(
-            f"{type(fn).__name__}: its parameters are unknown, since it names none in arg_constraints; use one "
-            f"of the guides in ppl_vae.guides, or a distribution of torch's"
+            f"{type(fn).__name__}: its parameters are unknown, since it names none in arg_constraints; use "
+            f"one of the guides in ppl_vae.guides, or a distribution of torch's"
         )
     return found
 

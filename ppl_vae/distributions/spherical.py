@@ -1,4 +1,6 @@
-"""Distributions on the unit sphere: the uniform one, and the power spherical with a direction and a concentration."""
+"""Distributions on the unit sphere: the uniform one,
+and the power spherical with a direction and a concentration.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,8 @@ class PowerSpherical(TorchDistribution):
     r"""A distribution on the unit sphere of R^d around a direction, like von Mises-Fisher but easily drawn.
 
     .. math:: q(z) = C (1 + \mu^\top z)^\kappa, \qquad
-        \log C = -(\alpha + \beta) \log 2 - \beta \log \pi - \log \Gamma(\alpha) + \log \Gamma(\alpha + \beta), \qquad
+        \log C = -(\alpha + \beta) \log 2 - \beta \log \pi - \log \Gamma(\alpha)
+        + \log \Gamma(\alpha + \beta), \qquad
         \beta = \tfrac{d - 1}{2}, \ \alpha = \beta + \kappa
 
     Draws are exact and reparameterised; the KL to `UniformSphere` is in closed form. As in Pyro's

@@ -16,7 +16,8 @@ from ppl_vae.estimators.score_function import without_each
 class CUBO(Estimator):
     r"""The chi upper bound, which the guide descends while the model ascends the importance-weighted bound.
 
-    .. math:: \mathcal{U}_i = \frac{1}{n} \log \mathbb{E}_q[w^n] \approx \frac{1}{n} \log \frac{1}{K} \sum_k w_{ki}^n
+    .. math:: \mathcal{U}_i = \frac{1}{n} \log \mathbb{E}_q[w^n]
+        \approx \frac{1}{n} \log \frac{1}{K} \sum_k w_{ki}^n
         \ge \log p(x_i), \qquad n \ge 1
 
     An upper bound as K -> infinity; the estimate lies below it at finite K, and equals

@@ -14,7 +14,8 @@ from ppl_vae.estimators.facts import Facts
 class ELBO(Estimator):
     r"""The evidence lower bound, every term estimated at the particles.
 
-    .. math:: \mathcal{L}_i = \frac{1}{K} \sum_k \log w_{ki}, \qquad w_{ki} = \frac{p(x_i, z_{ki})}{q(z_{ki} \mid x_i)}
+    .. math:: \mathcal{L}_i = \frac{1}{K} \sum_k \log w_{ki}, \qquad
+        w_{ki} = \frac{p(x_i, z_{ki})}{q(z_{ki} \mid x_i)}
 
     A lower bound for every K. Unbiased gradients: pathwise for reparameterised sites, the score
     function's for the others (each particle rewarded with its own log-weight). With the same
@@ -47,7 +48,9 @@ class ELBO(Estimator):
         return reward.mean(0)
 
     def _own_score(self, particles: Particles, site: str) -> Tensor | float:
-        """What takes the gradient of -log q out of the reward: its expectation is zero, its variance is not."""
+        """What takes the gradient of -log q out of the reward: its expectation is zero,
+        its variance is not.
+        """
         if site not in particles.non_reparameterised:
             return 0.0
         term = particles.log_guide[site]  # with the scale and the mask that it has in the reward
@@ -73,7 +76,8 @@ class ELBO(Estimator):
 class MeanFieldELBO(ELBO):
     r"""The evidence lower bound with KL(q || p) in closed form for every site that has one.
 
-    .. math:: \mathcal{L}_i = \frac{1}{K} \sum_k \log p(x_i \mid z_{ki}) - \sum_s \mathrm{KL}\bigl(q(z^s \mid x_i) \,\|\, p(z^s)\bigr)
+    .. math:: \mathcal{L}_i = \frac{1}{K} \sum_k \log p(x_i \mid z_{ki})
+        - \sum_s \mathrm{KL}\bigl(q(z^s \mid x_i) \,\|\, p(z^s)\bigr)
 
     Sites without a closed form in `torch.distributions.kl` keep the sampled term. Right when no
     parent of a site in the model is a descendant of it in the guide, which holds when both programs

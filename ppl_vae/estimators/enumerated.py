@@ -72,8 +72,9 @@ class EnumeratedELBO(MeanFieldELBO):
         drawn = sorted(particles.non_reparameterised - set(sizes))
         if drawn:
             raise PairError(
-                f"EnumeratedELBO sums over finite sites, and {drawn} of the guide are neither that, with {MOST_VALUES} "
-                f"values at most, nor reparameterised. Use estimators.VIMCO, estimators.NVIL or pyro.infer.TraceEnum_ELBO"
+                f"EnumeratedELBO sums over finite sites, and {drawn} of the guide are neither that, with "
+                f"{MOST_VALUES} values at most, nor reparameterised. Use estimators.VIMCO, estimators.NVIL "
+                "or pyro.infer.TraceEnum_ELBO"
             )
         return self._averaged(particles, sizes)
 
@@ -131,7 +132,9 @@ def finite_sites(guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 
 def values_of(fn: Any) -> Tensor | None:
-    """All values of a finite distribution, (E, *1 for each batch dim, *event); None where they are too many."""
+    """All values of a finite distribution, (E, *1 for each batch dim, *event);
+    None where they are too many.
+    """
     if getattr(fn, "has_enumerate_support", False):
         values: Tensor = fn.enumerate_support(expand=False)
         return values

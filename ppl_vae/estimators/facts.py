@@ -51,7 +51,8 @@ class Facts:
             raise ValueError(f"Facts: paper must be an arXiv number such as '1312.6114', got {self.paper!r}")
         if self.unbiased_guide and self.guide_follows != "the bound":
             raise ValueError(
-                f"Facts: a guide that follows {self.guide_follows!r} is not unbiased for the bound: say unbiased_guide=False"
+                f"Facts: a guide that follows {self.guide_follows!r} is not unbiased for the bound: say "
+                "unbiased_guide=False"
             )
 
     @property

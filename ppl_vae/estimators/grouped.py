@@ -1,4 +1,6 @@
-"""Grouped bounds: M groups of K particles, between the ELBO of M K draws and their importance-weighted bound."""
+"""Grouped bounds: M groups of K particles, between the ELBO of M K draws and their importance-weighted
+bound.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,8 @@ class PIWAE(Estimator):
 class CIWAE(Estimator):
     r"""A convex combination of the ELBO and the importance-weighted bound of the same K particles.
 
-    .. math:: \mathcal{L}_i = \beta \frac{1}{K} \sum_k \log w_{ki} + (1 - \beta) \log \frac{1}{K} \sum_k w_{ki}
+    .. math:: \mathcal{L}_i = \beta \frac{1}{K} \sum_k \log w_{ki}
+        + (1 - \beta) \log \frac{1}{K} \sum_k w_{ki}
 
     A lower bound, and unbiased gradients.
 

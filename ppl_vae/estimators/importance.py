@@ -35,8 +35,9 @@ class Renyi(Estimator):
 
     alpha = 0 is the IWAE's bound and alpha -> 1 the ELBO; alpha = -inf is VR-max, the largest
     log-weight, and alpha = inf the smallest. A lower bound in expectation for alpha >= 0; an upper
-    bound as K -> infinity for alpha < 0, with the Monte Carlo estimate below that. Unbiased gradients of the estimate's expectation. With the same random numbers, an
-    enclosing plate and no subsampling it equals `pyro.infer.RenyiELBO`.
+    bound as K -> infinity for alpha < 0, with the Monte Carlo estimate below that. Unbiased gradients of the
+    estimate's expectation. With the same random numbers, an enclosing plate and no subsampling it equals
+    `pyro.infer.RenyiELBO`.
 
     Args:
         alpha: the order, any number, -inf and inf too.

@@ -1,4 +1,6 @@
-"""Pathwise gradients: the guide's parameters move the bound through the draws alone, not through the density."""
+"""Pathwise gradients: the guide's parameters move the bound through the draws alone,
+not through the density.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ class STL(Estimator):
     r"""Sticking the landing: the importance-weighted bound, the guide's score left out of its gradient.
 
     .. math:: \mathcal{L}_i = \log \frac{1}{K} \sum_k w_{ki}, \qquad
-        \nabla_\phi := \sum_k \tilde w_{ki} \frac{\partial \log w_{ki}}{\partial z_{ki}} \nabla_\phi z_{ki}, \qquad
+        \nabla_\phi := \sum_k \tilde w_{ki} \frac{\partial \log w_{ki}}{\partial z_{ki}} \nabla_\phi z_{ki},
+        \qquad
         \tilde w_{ki} = \frac{w_{ki}}{\sum_j w_{ji}}
 
     A lower bound. What is left out has expectation zero for K = 1, which is the ELBO: there the
@@ -96,8 +99,8 @@ class DReG(Estimator):
 
     def surrogate(self, particles: SeparateParticles) -> Tensor:  # type: ignore[override]
         weight = particles.log_weight.detach().softmax(0)
-        # what a draw does through log w, less what the reparameterised score takes off: that has the density's
-        # own scale and mask, so both are one only where there are none
+        # what a draw does through log w, less what the reparameterised score takes off: that has the
+        # density's own scale and mask, so both are one only where there are none
         scored = (weight - weight.square()) * (1 - 2 * self.alpha)
         if not particles.has_factors:
             guide = ((1 - self.alpha) * weight - scored) * particles.path_term

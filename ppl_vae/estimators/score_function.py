@@ -81,7 +81,8 @@ class ScoreFunction(ELBO):
 class NVIL(ELBO):
     r"""The evidence lower bound with a learned baseline C(x) for its score function.
 
-    .. math:: \nabla_\phi := \frac{1}{K} \sum_k \frac{\log w_{ki} - C(x_i) - c}{\max(1, \sigma)} \, \nabla_\phi \log q(z_{ki} \mid x_i)
+    .. math:: \nabla_\phi := \frac{1}{K} \sum_k
+        \frac{\log w_{ki} - C(x_i) - c}{\max(1, \sigma)} \, \nabla_\phi \log q(z_{ki} \mid x_i)
 
     A lower bound. C is trained along, to the least squares of what it leaves; c is a moving average,
     as is sigma, the standard deviation, with `normalise` (else it is 1). Unbiased gradients without

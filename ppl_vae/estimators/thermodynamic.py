@@ -1,4 +1,6 @@
-"""The thermodynamic variational objective: the evidence as an integral over a path from guide to posterior."""
+"""The thermodynamic variational objective: the evidence as an integral over a path from guide to
+posterior.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ class TVO(Estimator):
         return (beta.diff(dim=0) * _moments(particles.log_weight, beta[:-1])).sum(0)
 
     def upper_bound(self, particles: Particles) -> Tensor:
-        """(B,) nats: the sum at the right ends, above log p(x) as K -> infinity and above the bound always."""
+        """(B,) nats: the sum at the right ends, above log p(x) as K -> infinity and above the bound
+        always.
+        """
         beta = self.betas(particles)
         return (beta.diff(dim=0) * _moments(particles.log_weight, beta[1:])).sum(0)
 

@@ -94,8 +94,9 @@ def _dream(
         places = [place for place, value in enumerate(args) if _is_same(value, observed)]
         if len(places) != 1:
             raise PairError(
-                f"sleep-phi hands the guide dreamed data in the place of the observed, but site {name!r} does "
-                f"not observe one of the batch's tensors as it is. Use insomnia=1.0, which is wake-phi alone"
+                f"sleep-phi hands the guide dreamed data in the place of the observed, but site {name!r} "
+                "does not observe one of the batch's tensors as it is. Use insomnia=1.0, which is wake-phi "
+                "alone"
             )
         dreamed[places[0]] = dream.nodes[name]["value"]
     replayed = poutine.trace(poutine.replay(guide, trace=dream)).get_trace(*dreamed, **kwargs)

@@ -65,7 +65,8 @@ def active_units(
 ) -> ActiveUnits:
     r"""The latent units whose posterior mean varies over the data.
 
-    .. math:: A_u = \mathrm{Var}_x\bigl(\mathbb{E}_{q(z \mid x)}[z_u]\bigr), \qquad u \text{ is active when } A_u > \text{threshold}
+    .. math:: A_u = \mathrm{Var}_x\bigl(\mathbb{E}_{q(z \mid x)}[z_u]\bigr), \qquad
+        u \text{ is active when } A_u > \text{threshold}
 
     The posterior mean is that of the guide's distribution where it has one, averaged over the draws of
     the sites that it depends on, else the mean of the draws. What the averages over K draws add to the

@@ -1,4 +1,6 @@
-"""The aggregate posterior of a data set: the guide's draws, and their density under the guide of every datum."""
+"""The aggregate posterior of a data set: the guide's draws,
+and their density under the guide of every datum.
+"""
 
 from __future__ import annotations
 
@@ -129,7 +131,8 @@ class Refusals:
 def log_aggregate(guides: list[Any], z: Tensor, num_data: int, bar: Any) -> tuple[Tensor, Tensor | None]:
     r"""The log-density of draws under the aggregate posterior, and under its marginals.
 
-    .. math:: \log q(z) = \log \frac1N \sum_n q(z \mid x_n), \qquad \log q_j(z_j) = \log \frac1N \sum_n q_j(z_j \mid x_n)
+    .. math:: \log q(z) = \log \frac1N \sum_n q(z \mid x_n), \qquad
+        \log q_j(z_j) = \log \frac1N \sum_n q_j(z_j \mid x_n)
 
     Args:
         guides: q(z | x) of the data, in batches of batch shape (B,).

@@ -61,7 +61,8 @@ def bounds(
 ) -> Bounds:
     r"""The evidence lower bound over a data set, its reconstruction term and the KL of each latent site.
 
-    .. math:: \mathcal{L}_i = \mathbb{E}_q[\log p(x_i \mid z)] - \sum_s \mathrm{KL}\bigl(q(z^s \mid x_i) \,\|\, p(z^s)\bigr)
+    .. math:: \mathcal{L}_i = \mathbb{E}_q[\log p(x_i \mid z)]
+        - \sum_s \mathrm{KL}\bigl(q(z^s \mid x_i) \,\|\, p(z^s)\bigr)
 
     A site's KL is in closed form where Pyro has one and where the guide draws, before the site, all
     that the model draws before it; else it is the mean of log q - log p over the particles. KL

@@ -1,4 +1,6 @@
-"""What inference loses: the gap between evidence and ELBO, split into the family's part and the encoder's part."""
+"""What inference loses: the gap between evidence and ELBO,
+split into the family's part and the encoder's part.
+"""
 
 from __future__ import annotations
 

@@ -62,7 +62,8 @@ class LogLikelihood:
 
     @property
     def is_lower_bound(self) -> bool:
-        """Whether `value` is no more than a lower bound: k-hat is too high for over a tenth of the data, or unknown.
+        """Whether `value` is no more than a lower bound: k-hat is too high for over a tenth of the data,
+        or unknown.
 
         Then more particles, or a better guide, would raise it by more than any error that is known.
         """
@@ -117,12 +118,13 @@ def log_likelihood(
 ) -> LogLikelihood:
     r"""The log-likelihood of each datum by importance sampling with the guide as proposal.
 
-    .. math:: \log p(x_i) \approx \log \frac{1}{K} \sum_k w_{ki}, \qquad w_{ki} = \frac{p(x_i, z_{ki})}{q(z_{ki} \mid x_i)}
+    .. math:: \log p(x_i) \approx \log \frac{1}{K} \sum_k w_{ki}, \qquad
+        w_{ki} = \frac{p(x_i, z_{ki})}{q(z_{ki} \mid x_i)}
 
     Low in expectation, and rising to log p(x_i) with K; where k-hat says that it is still far from there, the
-    result says that it is a lower bound and withholds the Monte Carlo error. A batch's particles come in chunks of which
-    only the log-weights are kept, so the memory does not grow with K but for those (batch_size, K)
-    numbers. The `data` plate's scale does not enter; masks and a user's own scale do.
+    result says that it is a lower bound and withholds the Monte Carlo error. A batch's particles come in
+    chunks of which only the log-weights are kept, so the memory does not grow with K but for those
+    (batch_size, K) numbers. The `data` plate's scale does not enter; masks and a user's own scale do.
 
     Args:
         pair: model and guide; their modules are in eval mode meanwhile.
@@ -202,7 +204,8 @@ def log_weights(batch: Batch, compute: LogWeights) -> Tensor:
 def from_log_weight(log_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     r"""Log-likelihood, its Monte Carlo standard error and the effective sample size, each (B,), float64.
 
-    .. math:: \mathrm{Var}\bigl(\log \tfrac{1}{K} \textstyle\sum_k w_k\bigr) \approx \frac{1}{K (K - 1)} \sum_k \Bigl(\frac{w_k}{\bar w} - 1\Bigr)^2
+    .. math:: \mathrm{Var}\bigl(\log \tfrac{1}{K} \textstyle\sum_k w_k\bigr) \approx
+        \frac{1}{K (K - 1)} \sum_k \Bigl(\frac{w_k}{\bar w} - 1\Bigr)^2
 
     Args:
         log_weight: (B, K).

@@ -28,7 +28,9 @@ def log_density(points: Tensor, centres: Tensor, width: float) -> Tensor:
 
 
 def best_width(draws: Tensor, others: Tensor) -> float:
-    """The kernel width on `draws`, (M, d) of variance about 1, under which `others`, (L, d), are likeliest."""
+    """The kernel width on `draws`, (M, d) of variance about 1, under which `others`, (L, d),
+    are likeliest.
+    """
     others = others[:_JUDGES]
     scores = torch.zeros(len(_WIDTHS), dtype=draws.dtype)
     constant = torch.tensor([draws.shape[1] * math.log(width) for width in _WIDTHS])

@@ -1,4 +1,6 @@
-"""The log-weights of an evaluation, chunk by chunk: from a captured function where that repays its compilation."""
+"""The log-weights of an evaluation, chunk by chunk:
+from a captured function where that repays its compilation.
+"""
 
 from __future__ import annotations
 

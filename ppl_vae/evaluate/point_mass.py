@@ -30,15 +30,15 @@ def refuse_point_mass(particles: Particles, what: str) -> None:
             if site in model and _is_point(model[site]["fn"]):
                 continue
             raise PairError(
-                f"{what}: the guide puts site {site!r} in one point, so it has no density, and neither a lower "
-                f"bound on log p(x) nor importance weights exist. How well it reconstructs is what fit logs as "
-                f"'reconstruction', and evaluate.active_units holds; for a bound use a guide with a density, "
-                f"such as guides.MeanField"
+                f"{what}: the guide puts site {site!r} in one point, so it has no density, and neither a "
+                "lower bound on log p(x) nor importance weights exist. How well it reconstructs is what fit "
+                "logs as 'reconstruction', and evaluate.active_units holds; for a bound use a guide with a "
+                f"density, such as guides.MeanField"
             )
         if site in model and is_improper(model[site]["fn"]):
             raise PairError(
-                f"{what}: the model has no prior over site {site!r}, so there is no p(x): use a model with one, "
-                f"such as models.VAE"
+                f"{what}: the model has no prior over site {site!r}, so there is no p(x): use a model with "
+                f"one, such as models.VAE"
             )
 
 

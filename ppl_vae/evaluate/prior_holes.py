@@ -197,8 +197,8 @@ def _check_vector(site: str, mean: Tensor, drawn: Tensor, size: int) -> None:
         vector = value.dim() == 2 and len(value) % size == 0 and value.shape[1] >= 2
         if not (vector and value.is_floating_point()):
             raise ValueError(
-                f"site {site!r}: holes are seen in two dimensions of one real vector for each datum, (n, d) with "
-                f"d >= 2, but its draws are {tuple(value.shape)} of type {value.dtype}"
+                f"site {site!r}: holes are seen in two dimensions of one real vector for each datum, (n, d) "
+                f"with d >= 2, but its draws are {tuple(value.shape)} of type {value.dtype}"
             )
 
 

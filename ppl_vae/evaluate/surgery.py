@@ -1,4 +1,6 @@
-"""ELBO surgery: the KL term split at the aggregate posterior, into information and a distance from the prior."""
+"""ELBO surgery: the KL term split at the aggregate posterior,
+into information and a distance from the prior.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +109,8 @@ def elbo_surgery(
     r"""The KL term of each latent site, split at the aggregate posterior of a data set.
 
     .. math:: \frac1N \sum_n \mathrm{KL}\bigl(q(z \mid x_n) \,\|\, p(z)\bigr)
-        = \underbrace{I(x; z)}_{\text{information}} + \underbrace{\mathrm{KL}\bigl(q(z) \,\|\, p(z)\bigr)}_{\text{marginal KL}},
+        = \underbrace{I(x; z)}_{\text{information}}
+        + \underbrace{\mathrm{KL}\bigl(q(z) \,\|\, p(z)\bigr)}_{\text{marginal KL}},
         \qquad q(z) = \frac1N \sum_n q(z \mid x_n)
 
     .. math:: \mathrm{KL}\bigl(q(z) \,\|\, p(z)\bigr)

@@ -30,7 +30,8 @@ def moments_of(particles: Particles, site: str) -> tuple[Tensor, Tensor]:
 
 
 def prior_covariance(particles: Particles, site: str) -> Tensor | None:
-    r"""(d, d): the covariance of the prior over a batch, by the law of total covariance; None where it is not known.
+    r"""(d, d): the covariance of the prior over a batch, by the law of total covariance;
+    None where it is not known.
 
     .. math:: \mathbb{E}_x[\mathrm{Cov}(z)] + \mathrm{Cov}_x(\mathbb{E}[z])
 
@@ -85,8 +86,8 @@ def refuse(treatment: str, site: str, particles: Particles, *, vector: bool) -> 
     earlier = in_guide[: in_guide.index(site) + 1]
     if missing := [name for name in earlier if name in particles.non_reparameterised]:
         raise PairError(
-            f"{treatment}: its gradient runs through the draws of site {site!r}, but those of {missing} carry "
-            f"no pathwise gradient. Use a weight, kl.Beta or a warm-up, or a guide whose draws are "
+            f"{treatment}: its gradient runs through the draws of site {site!r}, but those of {missing} "
+            f"carry no pathwise gradient. Use a weight, kl.Beta or a warm-up, or a guide whose draws are "
             f"reparameterised"
         )
     node = particles.guide_trace.nodes[site]
@@ -102,8 +103,8 @@ def refuse(treatment: str, site: str, particles: Particles, *, vector: bool) -> 
     shape = tuple(node["fn"].event_shape)
     if len(shape) != 1:
         raise PairError(
-            f"{treatment}: site {site!r} has event shape {list(shape)}, and its dimensions must be one vector, "
-            f"[d]: put .to_event(1) on its distribution, or use kl.MMD"
+            f"{treatment}: site {site!r} has event shape {list(shape)}, and its dimensions must be one "
+            f"vector, [d]: put .to_event(1) on its distribution, or use kl.MMD"
         )
     if factors(node["fn"]) is None:
         raise PairError(

@@ -18,7 +18,8 @@ from ppl_vae.kl.treatment import Penalty, check_number
 class DIP:
     r"""A penalty on the covariance of the aggregate posterior where it differs from the prior's.
 
-    .. math:: \mathrm{ELBO} - \lambda_{od} \sum_{j \ne k} (C_{jk} - P_{jk})^2 - \lambda_d \sum_j (C_{jj} - P_{jj})^2
+    .. math:: \mathrm{ELBO} - \lambda_{od} \sum_{j \ne k} (C_{jk} - P_{jk})^2
+        - \lambda_d \sum_j (C_{jj} - P_{jj})^2
 
     .. math:: C^{\mathrm{I}} = \mathrm{Cov}_x\bigl(\mathbb{E}[z \mid x]\bigr), \qquad
         C^{\mathrm{II}} = C^{\mathrm{I}} + \mathbb{E}_x[\mathrm{Cov}(z \mid x)]
@@ -93,7 +94,8 @@ def _check_prior(site: str, example: Particles) -> None:
     moments = node["fn"].mean, node["fn"].variance
     if earlier and any(bool((each != each.flatten(0, -2)[0]).any()) for each in moments):
         raise PairError(
-            f"DIP: the prior of site {site!r} depends on {earlier}, so its own covariance is not known: {other}"
+            f"DIP: the prior of site {site!r} depends on {earlier}, so its own covariance is not known: "
+            f"{other}"
         )
 
 

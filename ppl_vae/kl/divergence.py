@@ -45,9 +45,9 @@ def refuse_unknown_gradient(treatment: str, site: str, particles: Particles) -> 
     missing = sorted(particles.non_reparameterised - ({site} if exact else set()))
     if missing:
         raise PairError(
-            f"{treatment}: the KL term of site {site!r} depends on draws of {missing}, which carry no pathwise "
-            f"gradient, and as a penalty it would lose the score function's. Use a weight, kl.Beta or a "
-            f"warm-up, or a guide whose draws are reparameterised"
+            f"{treatment}: the KL term of site {site!r} depends on draws of {missing}, which carry no "
+            "pathwise gradient, and as a penalty it would lose the score function's. Use a weight, kl.Beta "
+            f"or a warm-up, or a guide whose draws are reparameterised"
         )
 
 
@@ -55,8 +55,8 @@ def refuse_outside_data(treatment: str, site: str, particles: Particles) -> None
     """Raise PairError for a site outside the `data` plate."""
     if site in particles.global_sites:
         raise PairError(
-            f"{treatment}: site {site!r} is outside the plate 'data', so its KL is not a mean over data. Name "
-            f"the sites that are inside, kl={{site: {treatment}(...)}}, for which this pair has "
+            f"{treatment}: site {site!r} is outside the plate 'data', so its KL is not a mean over data. "
+            f"Name the sites that are inside, kl={{site: {treatment}(...)}}, for which this pair has "
             f"{list(particles.latent_sites)}; a global site takes a weight, kl.Beta"
         )
 

@@ -82,7 +82,8 @@ class MMD:
         guide_shape, prior_shape = (list(d.shape) for d in (draws_of(example, site), penalty.prior(example)))
         if guide_shape != prior_shape:
             raise PairError(
-                f"MMD: the guide's draws of site {site!r} have shape {guide_shape} and the prior's {prior_shape}"
+                f"MMD: the guide's draws of site {site!r} have shape {guide_shape} and the prior's "
+                f"{prior_shape}"
             )
         return penalty
 

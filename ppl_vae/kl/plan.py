@@ -114,8 +114,8 @@ def _in_epochs(weight: Any, steps_per_epoch: float) -> KLWeight:
         if isinstance(weight, bool) or not isinstance(weight, numbers.Real):
             made = " (make an object of it)" if isinstance(weight, type) else ""
             raise ValueError(
-                f"kl must be a weight, a treatment such as kl.LinearWarmup(epochs=10), or these by latent site, "
-                f"got {weight!r}{made}"
+                "kl must be a weight, a treatment such as kl.LinearWarmup(epochs=10), or these by latent "
+                f"site, got {weight!r}{made}"
             )
         return Beta(float(weight))
     return weight.in_epochs(steps_per_epoch) if isinstance(weight, InSteps) else weight

@@ -78,7 +78,8 @@ class CosineWarmup:
 
 @dataclass(frozen=True)
 class SigmoidWarmup:
-    r"""A weight that rises along a logistic curve, stretched so that it begins at `start` and ends at `weight`.
+    r"""A weight that rises along a logistic curve, stretched so that it begins at `start` and ends at
+    `weight`.
 
     .. math:: \beta(t) = \mathrm{start} + (\mathrm{weight} - \mathrm{start})
         \tfrac12 \left(1 + \frac{\tanh\bigl(s (\tau - \tfrac12) / 2\bigr)}{\tanh(s / 4)}\right),

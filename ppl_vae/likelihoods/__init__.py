@@ -12,8 +12,8 @@ A likelihood is a module with one meaning, `likelihood(raw) -> p(x | z)`:
 | `Categorical` | 0, ..., num_classes - 1 | num_classes: logits |
 | `DiscretisedLogisticMixture` | 0, 1/255, ..., 1 | 3 times num_mixtures |
 
-What every one of them offers, and a user's own class needs, is the Protocol `Likelihood`. Half-precision outputs
-are widened to float32 first; a mean outside the support is clamped into it.
+What every one of them offers, and a user's own class needs, is the Protocol `Likelihood`. Half-precision
+outputs are widened to float32 first; a mean outside the support is clamped into it.
 
 To score single pixels (to mask some of them, say), take the distribution apart:
 `d.base_dist.mask(observed).to_event(likelihood.event_dim)`.

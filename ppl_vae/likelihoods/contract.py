@@ -12,7 +12,8 @@ from ppl_vae.nets.contracts import HasInitialBias
 
 @runtime_checkable
 class Likelihood(HasInitialBias, Protocol):
-    """From a decoder's raw output to a Pyro distribution over the data; a user's own class needs these four alone.
+    """From a decoder's raw output to a Pyro distribution over the data;
+    a user's own class needs these four alone.
 
     A model calls it. The other three prepare a training: the decoder is built with `raw_shape`, starts at
     `initial_bias`, and the data are held against `check`.
@@ -21,8 +22,8 @@ class Likelihood(HasInitialBias, Protocol):
     def __call__(self, raw: Tensor, /) -> dist.Distribution:
         """p(x | z), with `event_dim` event dims (3 for images `(C, H, W)`, 1 for vectors) and any batch dims.
 
-        So data `(B, ...)` meet raw outputs `(K, B, ...)`. Its `log_prob` is in nats per datum, in float32 or wider,
-        whatever the raw output is.
+        So data `(B, ...)` meet raw outputs `(K, B, ...)`. Its `log_prob` is in nats per datum, in float32 or
+        wider, whatever the raw output is.
         """
         ...
 

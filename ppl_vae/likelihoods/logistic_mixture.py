@@ -150,9 +150,9 @@ class DiscretisedLogisticMixture(nn.Module):
     with top = levels - 1 and a, s counted in levels. The first level also takes everything below it and the
     last everything above, so the probabilities of the levels sum to 1.
 
-    Raw layout: `(3 * num_mixtures * C, H, W)`: mixture logits for all components, then raw locations, then raw
-    scales. In the data's units the location is (1 + raw) / 2, so that raw -1 ... 1 covers the data as in the
-    paper, and the scale positive_scale(raw) / 2, which is 1/2 at raw 0. Support: multiples of
+    Raw layout: `(3 * num_mixtures * C, H, W)`: mixture logits for all components, then raw locations, then
+    raw scales. In the data's units the location is (1 + raw) / 2, so that raw -1 ... 1 covers the data as in
+    the paper, and the scale positive_scale(raw) / 2, which is 1/2 at raw 0. Support: multiples of
     1 / (levels - 1) in [0, 1], as floats. The mean is exact and costs `levels` passes.
 
     Unlike the paper's, the colours of one pixel are independent given z.
@@ -167,8 +167,8 @@ class DiscretisedLogisticMixture(nn.Module):
         event_dim: number of dims of one datum: 3 for images, 1 for vectors.
 
     Raises:
-        ValueError: for a bad option; from `check`, and from `log_prob` when validation is on, for data off the
-            levels.
+        ValueError: for a bad option; from `check`, and from `log_prob` when validation is on, for data off
+            the levels.
 
     >>> likelihood = DiscretisedLogisticMixture(num_mixtures=5)
     >>> likelihood.raw_shape((3, 32, 32))
@@ -213,7 +213,9 @@ class DiscretisedLogisticMixture(nn.Module):
         return stacked_shape(type(self).__name__, shape, 3 * self.num_mixtures, self.event_dim)
 
     def initial_bias(self, mean: Tensor) -> Tensor:
-        """Equal components of scale 1/2, placed so that their mean is the data mean, clamped to [0.001, 0.999]."""
+        """Equal components of scale 1/2, placed so that their mean is the data mean, clamped to [0.001,
+        0.999].
+        """
 
         def mean_at(raw_loc: Tensor) -> Tensor:
             loc = (1 + raw_loc.unsqueeze(-1)) / 2

@@ -1,8 +1,8 @@
 """What a pair's programs ask of their nets: Protocols, which a module fulfils without a base class.
 
 The constructors of models, guides and priors are annotated with `nn.Module` all the same: from those
-annotations the command line and a run's config make objects, and would refuse a class of a user's whose methods
-are not annotated letter by letter as a Protocol's.
+annotations the command line and a run's config make objects, and would refuse a class of a user's whose
+methods are not annotated letter by letter as a Protocol's.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class LocScaleEncoder(Protocol):
     """An encoder: from x to the location and the scale of a latent variable.
 
     Shapes: `(*batch, *event)` to two tensors `(*batch, latent_dim)`, the scale positive, for any number of
-    leading dims. A guide calls it with `(B, *event)`: it never meets the particles. What has a trunk and a head
-    that a guide can put its own beside is an `Encoder`.
+    leading dims. A guide calls it with `(B, *event)`: it never meets the particles. What has a trunk and a
+    head that a guide can put its own beside is an `Encoder`.
     """
 
     def __call__(self, x: Tensor, /) -> tuple[Tensor, Tensor]: ...
@@ -26,9 +26,9 @@ class LocScaleEncoder(Protocol):
 class Decoder(Protocol):
     """A decoder: from z to the raw output, of which a likelihood makes a distribution over x.
 
-    Shapes: `(*batch, latent_dim)` to `(*batch, *likelihood.raw_shape(event))`, unconstrained, for any number of
-    leading dims: `(B, ...)` and `(K, B, ...)`. One that has `latent_dim` (`HasLatentDim`) is held against its
-    model's; one that has `output_bias` (`HasOutputBias`) can start at the mean of the data.
+    Shapes: `(*batch, latent_dim)` to `(*batch, *likelihood.raw_shape(event))`, unconstrained, for any number
+    of leading dims: `(B, ...)` and `(K, B, ...)`. One that has `latent_dim` (`HasLatentDim`) is held against
+    its model's; one that has `output_bias` (`HasOutputBias`) can start at the mean of the data.
     """
 
     def __call__(self, z: Tensor, /) -> Tensor: ...
@@ -42,7 +42,9 @@ class HasLatentDim(Protocol):
 
 
 class HasOutputBias(Protocol):
-    """A decoder that shows the bias of its last layer: one per output, `(prod(shape),)`, or one per channel."""
+    """A decoder that shows the bias of its last layer: one per output, `(prod(shape),)`,
+    or one per channel.
+    """
 
     @property
     def output_bias(self) -> Tensor: ...

@@ -19,6 +19,6 @@ def require_labels(y: Tensor, num_classes: int) -> None:
         return
     found = ", ".join(f"{value:g}" for value in y[~valid].unique()[:3].tolist())
     raise ValueError(
-        f"labels y must be whole numbers in 0 ... {num_classes - 1}, found {found}: build the programs with more "
-        f"classes, leave those data out, or use models.SemiSupervisedVAE where labels are missing"
+        f"labels y must be whole numbers in 0 ... {num_classes - 1}, found {found}: build the programs with "
+        f"more classes, leave those data out, or use models.SemiSupervisedVAE where labels are missing"
     )

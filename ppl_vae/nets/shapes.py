@@ -13,7 +13,8 @@ def check_event(x: Tensor, shape: tuple[int, ...]) -> None:
     if x.shape[-len(shape) :] != shape:
         wanted = ", ".join(map(str, shape))
         raise ValueError(
-            f"this net expects input of shape (*batch, {wanted}), got {tuple(x.shape)}: {_event_fix(x, shape)}"
+            f"this net expects input of shape (*batch, {wanted}), got {tuple(x.shape)}: "
+            f"{_event_fix(x, shape)}"
         )
 
 
@@ -25,7 +26,10 @@ def _event_fix(x: Tensor, shape: tuple[int, ...]) -> str:
             return f"{data}, that of the channels: x.unsqueeze(1)" + _rebuilt((1, *event), shape)
         return f"{data}: reshape the data, or build the net for their shape"
     event = tuple(x.shape[max(0, x.dim() - len(shape)) :])
-    return f"data of shape {event} are not of shape {tuple(shape)}: reshape the input or build the net for its shape"
+    return (
+        f"data of shape {event} are not of shape {tuple(shape)}: reshape the input or build the net for its "
+        "shape"
+    )
 
 
 def _rebuilt(event: tuple[int, ...], shape: tuple[int, ...]) -> str:
@@ -79,8 +83,8 @@ def _image_fix(shape: tuple[int, ...]) -> str:
     down, right = side - shape[1], side - shape[2]
     padding = (right // 2, right - right // 2, down // 2, down - down // 2)
     return (
-        f"pad or crop the images, torch.nn.functional.pad(x, {padding}) makes {(shape[0], side, side)} of them, or use "
-        f"an MLP"
+        f"pad or crop the images, torch.nn.functional.pad(x, {padding}) makes {(shape[0], side, side)} of "
+        f"them, or use an MLP"
     )
 
 

@@ -81,7 +81,8 @@ def by_label(
     pictures = _pictures(means_of(draws))
     if len(pictures) != len(labels) * columns:
         raise ValueError(
-            f"{len(labels)} labels with {columns} columns need {len(labels) * columns} images, got {len(pictures)}"
+            f"{len(labels)} labels with {columns} columns need {len(labels) * columns} images, got "
+            f"{len(pictures)}"
         )
     ax = _grid(pictures.unflatten(0, (len(labels), columns)), ax, row_labels=[str(label) for label in labels])
     ax.set_ylabel("label")
@@ -121,7 +122,8 @@ def _pictures(values: Tensor | np.ndarray) -> Tensor:
     if tensor.dim() != 4 or tensor.shape[1] not in (1, 3) or not len(tensor):
         shape = tuple(torch.as_tensor(values).shape)
         raise ValueError(
-            f"images must be (N, H, W) or (N, C, H, W) with C = 1 or 3, got shape {shape}: x.reshape(-1, 1, 8, 8) makes images of 64 numbers each"
+            f"images must be (N, H, W) or (N, C, H, W) with C = 1 or 3, got shape {shape}: x.reshape(-1, 1, "
+            "8, 8) makes images of 64 numbers each"
         )
     low, high = tensor[tensor.isfinite()].aminmax() if bool(tensor.isfinite().any()) else (0.0, 1.0)
     if low < -0.5 or high > 1.5:

@@ -1,4 +1,6 @@
-"""Pictures of data that are vectors: the cloud that they make, their reconstructions, and walks in latent space."""
+"""Pictures of data that are vectors: the cloud that they make, their reconstructions,
+and walks in latent space.
+"""
 
 from __future__ import annotations
 
@@ -140,7 +142,9 @@ def vector_traversal(draws: Traversal, datum: int = 0, ax: Axes | None = None) -
 
 
 def _heat(ax: Axes, values: np.ndarray) -> None:
-    """Rows of numbers in colours: around zero where there are both signs, else from the least to the greatest."""
+    """Rows of numbers in colours: around zero where there are both signs,
+    else from the least to the greatest.
+    """
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     style: dict[str, Any] = {"cmap": "viridis", "vmin": low, "vmax": high}
     if low < 0 < high:
@@ -153,7 +157,9 @@ def _heat(ax: Axes, values: np.ndarray) -> None:
 
 
 def _plane(data: np.ndarray) -> tuple[Any, list[str]]:
-    """A map from (n, D) to the plane, and the axes' names: the data's own, or their first two principal axes."""
+    """A map from (n, D) to the plane, and the axes' names: the data's own,
+    or their first two principal axes.
+    """
     if data.shape[1] == 2:
         return (lambda rows: rows), ["x[0]", "x[1]"]
     mean = data.mean(0)

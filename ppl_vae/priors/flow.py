@@ -19,7 +19,8 @@ class Flow(nn.Module):
     .. math:: \log p(z) = \log \mathcal{N}(f(z); 0, I) + \log \lvert \det \partial f / \partial z \rvert
 
     It starts at f(z) = z. A density costs one pass of each transform's net, a draw one pass for each
-    dimension: the way round that training wants. The splines bend space within [-5, 5] and leave it alone outside.
+    dimension: the way round that training wants. The splines bend space within [-5, 5] and leave it alone
+        outside.
 
     Args:
         latent_dim: the number of latent dimensions.

@@ -50,7 +50,8 @@ class Gamma(FixedPrior):
 
 
 class Exponential(FixedPrior):
-    r"""Independent exponential latents, z_j ~ Exp(rate); the guides are `guides.Exponential` and `guides.Gamma`.
+    r"""Independent exponential latents, z_j ~ Exp(rate);
+    the guides are `guides.Exponential` and `guides.Gamma`.
 
     Args:
         latent_dim: the number of latent dimensions.

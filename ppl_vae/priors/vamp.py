@@ -21,7 +21,8 @@ _NOISE = 0.01
 class VampPrior(nn.Module):
     r"""A mixture of the variational posterior at C pseudo-inputs u, which are learned.
 
-    .. math:: p(z) = \frac1C \sum_c q(z \mid u_c), \qquad q(z \mid u) = \mathcal{N}\bigl(\mathrm{loc}(u), \mathrm{diag}\,\mathrm{scale}(u)^2\bigr)
+    .. math:: p(z) = \frac1C \sum_c q(z \mid u_c), \qquad
+        q(z \mid u) = \mathcal{N}\bigl(\mathrm{loc}(u), \mathrm{diag}\,\mathrm{scale}(u)^2\bigr)
 
     The encoder is the guide's own module, given to both: it learns from both, a run's folder keeps
     it once, and loading shares it again. Under `guides.MeanField` the components are the guide's
@@ -29,7 +30,8 @@ class VampPrior(nn.Module):
     Each run of the model encodes C data more. The batch norm of an encoder averages over them too.
 
     Args:
-        encoder: a `nets.ShapedEncoder`: maps x to (loc, scale), and has `latent_dim` and the data's event shape as `shape`.
+        encoder: a `nets.ShapedEncoder`: maps x to (loc, scale), and has `latent_dim` and the data's event
+            shape as `shape`.
         num_components: C; the paper's is 500.
         bounded: keep the pseudo-inputs in (0, 1) like images, by a sigmoid; False for data on the real line.
 
@@ -53,8 +55,8 @@ class VampPrior(nn.Module):
             shape, _ = self.encoder.shape, self.encoder.latent_dim
         except AttributeError as error:
             raise ValueError(
-                f"VampPrior: the encoder does not say what it was built for, {error}: set encoder.latent_dim, and "
-                f"encoder.shape to the event shape of the data"
+                f"VampPrior: the encoder does not say what it was built for, {error}: set "
+                f"encoder.latent_dim, and encoder.shape to the event shape of the data"
             ) from error
         self.num_components = positive_size("num_components", num_components)
         self.bounded = bounded
@@ -93,8 +95,8 @@ class VampPrior(nn.Module):
             low, high = x.aminmax()
             if self.bounded and (low < 0 or high > 1):
                 raise ValueError(
-                    f"VampPrior: the pseudo-inputs are kept in [0, 1], but the data go from {float(low):g} to "
-                    f"{float(high):g}: give bounded=False"
+                    f"VampPrior: the pseudo-inputs are kept in [0, 1], but the data go from {float(low):g} "
+                    f"to {float(high):g}: give bounded=False"
                 )
             raw = x.clamp(_EDGE, 1 - _EDGE).logit() if self.bounded else x
             self.raw.copy_(raw + _NOISE * torch.randn(raw.shape).to(raw))

@@ -16,7 +16,8 @@ Batch = Tensor | Sequence[Tensor]
 
 
 def as_tensors(pair: Pair, batch: Batch) -> tuple[Tensor, ...]:
-    """A batch as tensors on the pair's device, of the types that its programs take, with a data dim of one length.
+    """A batch as tensors on the pair's device, of the types that its programs take,
+    with a data dim of one length.
 
     Raises:
         ValueError: for what is no batch; for a NaN or an infinity, naming the datum.
@@ -41,8 +42,8 @@ def converted(pair: Pair, batch: Any) -> tuple[Tensor, ...]:
     """Tensors and arrays as a data set would give them (`data.batch.to_batch`), whatever their number."""
     if isinstance(batch, Split | DataSet):
         raise ValueError(
-            f"a batch is a tensor, or the tensors that the programs take, got {batch!r}: take some of its rows, "
-            f"{'data.test' if isinstance(batch, DataSet) else 'split'}[:100].tensors()"
+            f"a batch is a tensor, or the tensors that the programs take, got {batch!r}: take some of its "
+            f"rows, {'data.test' if isinstance(batch, DataSet) else 'split'}[:100].tensors()"
         )
     items = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
     if len(items) == 1 and isinstance(items[0], Split | DataSet):

@@ -97,8 +97,8 @@ def require_choice(pair: Pair, inputs: Inputs | None) -> None:
     if missing:
         first = missing[0][0]
         raise ValueError(
-            f"the model takes {[name for name, _ in missing]}, which is data of no site, so a value must be chosen: "
-            f"inputs={{{first!r}: ...}}, one for all or one for each, or like= a batch that has it"
+            f"the model takes {[name for name, _ in missing]}, which is data of no site, so a value must be "
+            f"chosen: inputs={{{first!r}: ...}}, one for all or one for each, or like= a batch that has it"
         )
 
 
@@ -106,8 +106,9 @@ def _reads_its_data(name: str, reading: Reading) -> str:
     site = reading.data_of[0]
     by_name = "" if name in reading.data_of or " " in name else f", or inputs={{{name!r}: ...}}"
     return (
-        f"the model reads the values of its argument {name!r} outside obs= of site {site!r}: {reading.in_words()}. Zeros in "
-        f"their place would be invented: pass like=, a batch whose rows stand there while the sites are drawn{by_name}"
+        f"the model reads the values of its argument {name!r} outside obs= of site {site!r}: "
+        f"{reading.in_words()}. Zeros in their place would be invented: pass like=, a batch whose rows stand "
+        f"there while the sites are drawn{by_name}"
     )
 
 

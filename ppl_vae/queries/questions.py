@@ -56,7 +56,8 @@ def sample(
     Raises:
         ValueError: when n < 1, when the pair has not seen data and `like` is missing, when a site in
             `given` is not observed, for unknown or misshapen `inputs`, for an argument that the
-            model reads the values of and that is in neither `inputs` nor `like`, and for a model without a prior.
+            model reads the values of and that is in neither `inputs` nor `like`, and for a model without a
+            prior.
     """
     require_pair(pair)
     check_count("n", n)
@@ -206,7 +207,9 @@ def read(
     lead: tuple[int, ...] = (),
     plate_dim: int | None = None,
 ) -> Draws:
-    """What a run of the unconditioned model drew; the observed sites `held` are those that it did not draw."""
+    """What a run of the unconditioned model drew; the observed sites `held` are those that it did not
+    draw.
+    """
     not_drawn = held(given, inputs)
     observed = [
         name

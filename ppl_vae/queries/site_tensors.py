@@ -52,7 +52,8 @@ def common_shape(chosen: Mapping[str, Tensor], sites: Mapping[str, Site]) -> tup
         extra = value.shape[: value.dim() - len(core)]
         if len(extra) and len(lead) and extra != lead:
             raise ValueError(
-                f"latent site {name!r}: its leading dims {tuple(extra)} differ from another site's {tuple(lead)}"
+                f"latent site {name!r}: its leading dims {tuple(extra)} differ from another site's "
+                f"{tuple(lead)}"
             )
         lead = extra if len(extra) else lead
     return lead, n

@@ -1,4 +1,6 @@
-"""Runs on disk: files that are written whole or not at all, checked, owned by one process, and loaded back."""
+"""Runs on disk: files that are written whole or not at all, checked, owned by one process,
+and loaded back.
+"""
 
 from ppl_vae.runs.atomic import atomic_write
 from ppl_vae.runs.folder import CHECKPOINT, CONFIG, METRICS, WEIGHTS, RunFolder

@@ -1,4 +1,6 @@
-"""What a pair computes, in a few numbers: by them one that only looks alike is told from the pair that was trained."""
+"""What a pair computes, in a few numbers: by them one that only looks alike is told from the pair that was
+trained.
+"""
 
 from __future__ import annotations
 

@@ -86,8 +86,8 @@ def _check_members(path: Path) -> None:
         raise RunError(f"{path} is truncated or damaged ({error}): start the run afresh") from error
     if wrong is not None:
         raise RunError(
-            f"{path} is damaged: its part {wrong} does not have the checksum that it names. Restore it from a "
-            f"copy, or start the run afresh; the run's weights file is apart from it"
+            f"{path} is damaged: its part {wrong} does not have the checksum that it names. Restore it from "
+            f"a copy, or start the run afresh; the run's weights file is apart from it"
         )
 
 

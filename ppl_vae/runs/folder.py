@@ -1,4 +1,6 @@
-"""A run's folder: its configuration, weights, checkpoint and metrics, every write atomic and every read checked."""
+"""A run's folder: its configuration, weights, checkpoint and metrics,
+every write atomic and every read checked.
+"""
 
 from __future__ import annotations
 
@@ -132,8 +134,8 @@ class RunFolder:
             raise RunError(f"{path} is no run's configuration: ppl_vae: {config['ppl_vae']!r} is no version")
         if here is not None and written > here:
             raise RunError(
-                f"{path} was written by ppl_vae {config['ppl_vae']} and this is {written_version()}: upgrade with "
-                f"pip install -U ppl_vae"
+                f"{path} was written by ppl_vae {config['ppl_vae']} and this is {written_version()}: upgrade "
+                f"with pip install -U ppl_vae"
             )
         return config
 
@@ -167,9 +169,9 @@ class RunFolder:
         sealed = is_sealed(self._existing(CONFIG).read_text(encoding="utf-8"))
         if known is not None and sealed and known != digest_of_run(config):
             raise RunError(
-                f"{self.path}: {WEIGHTS} and {CONFIG} are of two runs: the pair, the data or the options of one are "
-                f"not those of the other. Restore one of the two files from a copy, or resume the run, whose "
-                f"checkpoint writes the weights again"
+                f"{self.path}: {WEIGHTS} and {CONFIG} are of two runs: the pair, the data or the options of "
+                "one are not those of the other. Restore one of the two files from a copy, or resume the "
+                f"run, whose checkpoint writes the weights again"
             )
 
     def save_checkpoint(self, state: Mapping[str, Any], name: str = CHECKPOINT) -> None:
@@ -191,8 +193,8 @@ class RunFolder:
     def save_results(self, pair: nn.Module, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write weights and metrics; the weights' file has the checksum of the metrics, which stay plain CSV.
 
-        It has that of the table before too, so that a kill between the two writes leaves both readable, and that
-        of the configuration which was written with them.
+        It has that of the table before too, so that a kill between the two writes leaves both readable, and
+        that of the configuration which was written with them.
         """
         text = table_text(rows)
         known = [_digest(text)]
@@ -233,9 +235,9 @@ class RunFolder:
         known = read_notes(self._place(WEIGHTS)).get(name) if self.has(WEIGHTS) else None
         if known is not None and _digest(text) not in known.split():
             raise RunError(
-                f"{path} does not have the checksum that {WEIGHTS} names: it is damaged, or was edited by hand. "
-                f"Restore it from a copy, or resume the run, which writes it again; pandas.read_csv reads it as "
-                f"it stands"
+                f"{path} does not have the checksum that {WEIGHTS} names: it is damaged, or was edited by "
+                "hand. Restore it from a copy, or resume the run, which writes it again; pandas.read_csv "
+                f"reads it as it stands"
             )
         return table
 

@@ -1,4 +1,6 @@
-"""What a run is of: the pair, the data and the options that decide what is computed; by it a resume is refused."""
+"""What a run is of: the pair, the data and the options that decide what is computed;
+by it a resume is refused.
+"""
 
 from __future__ import annotations
 

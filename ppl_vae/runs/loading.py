@@ -54,14 +54,16 @@ def pair_config(pair: Pair, example: Sequence[Tensor] = ()) -> dict[str, Any]:
 
 
 def why_not_rebuildable(config: Mapping[str, Any]) -> str | None:
-    """Why the pair of a `pair_config` cannot be built from its run's folder, and both ways out; None where it can."""
+    """Why the pair of a `pair_config` cannot be built from its run's folder, and both ways out;
+    None where it can.
+    """
     trees = config["pair"]
     if trees.get("rebuildable") is not False:
         return None
     return (
         f"this pair cannot be rebuilt from a run's folder: {trees['why']}. Either store each argument of a "
-        f"constructor, unmodified, under an attribute of its own name, in classes that can be imported; or keep "
-        f"the code that builds the pair and load the weights into it, pv.load(path, pair=...)"
+        "constructor, unmodified, under an attribute of its own name, in classes that can be imported; or "
+        f"keep the code that builds the pair and load the weights into it, pv.load(path, pair=...)"
     )
 
 
@@ -146,8 +148,9 @@ def _check_same(pair: Pair, rebuilt: Pair) -> None:
     differing = [" = ".join(names) for names in {**ours, **theirs} if ours.get(names) != theirs.get(names)]
     if differing:
         raise ConfigError(
-            f"rebuilt from its constructor arguments, the pair has other tensors ({shortened(differing)}): keep "
-            f"each argument unmodified, make layers in the constructor, and share modules, not parameters"
+            f"rebuilt from its constructor arguments, the pair has other tensors ({shortened(differing)}): "
+            "keep each argument unmodified, make layers in the constructor, and share modules, not "
+            "parameters"
         )
 
 
@@ -170,9 +173,9 @@ def _check_alike(pair: Pair, rebuilt: Pair, example: Sequence[Tensor]) -> None:
     if found is None or (differing := unlike(wanted, found)):
         told = "it does not run" if found is None else shortened(differing)
         raise ConfigError(
-            f"rebuilt from its constructor arguments and with the same weights, the pair computes something else "
-            f"({told}): an argument is not kept as it was given, or what the programs compute hangs on more than "
-            f"their arguments and weights"
+            "rebuilt from its constructor arguments and with the same weights, the pair computes something "
+            f"else ({told}): an argument is not kept as it was given, or what the programs compute hangs on "
+            f"more than their arguments and weights"
         )
 
 
@@ -185,6 +188,7 @@ def _datum_spec(config: Mapping[str, Any]) -> tuple[tuple[torch.Size, torch.dtyp
             spec.append((torch.Size(shape), getattr(torch, dtype)))
     except (TypeError, ValueError, AttributeError):
         raise ConfigError(
-            f"datum: expected a list of [shape, dtype], such as [[[1, 8, 8], float32]], got {config['datum']!r:.80}"
+            "datum: expected a list of [shape, dtype], such as [[[1, 8, 8], float32]], got "
+            f"{config['datum']!r:.80}"
         ) from None
     return tuple(spec)

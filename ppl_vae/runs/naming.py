@@ -1,4 +1,6 @@
-"""Values in words that mean the same in another process: functions by their import path, objects by their parts."""
+"""Values in words that mean the same in another process: functions by their import path,
+objects by their parts.
+"""
 
 from __future__ import annotations
 
@@ -73,8 +75,8 @@ def warn_of_local(functions: Mapping[str, Any], lost: str, stacklevel: int) -> N
     for name, function in functions.items():
         if is_local(function):
             warnings.warn(
-                f"{name}={text_of(function)}: a lambda, or a function inside of another, cannot be recognised in another "
-                f"process, so {lost}. Define it at the top level of a file",
+                f"{name}={text_of(function)}: a lambda, or a function inside of another, cannot be "
+                f"recognised in another process, so {lost}. Define it at the top level of a file",
                 UserWarning,
                 stacklevel=stacklevel,
             )
@@ -162,7 +164,9 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
 
 
 def differences(old: Any, new: Any, where: str) -> list[str]:
-    """What is another in two descriptions: `where was ..., is ...`; keys that one of them lacks are left alone."""
+    """What is another in two descriptions: `where was ..., is ...`;
+    keys that one of them lacks are left alone.
+    """
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         shared = [key for key in old if key in new]
         if "class" in shared and old["class"] != new["class"]:

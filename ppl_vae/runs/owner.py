@@ -122,9 +122,9 @@ class Owner:
             _held[_key(self.path)] = self
         if not same:
             self._notes.append(
-                f"the folder {old} was removed, renamed or replaced while the run wrote to it: everything that "
-                f"the run has is written anew to {self.path}, and goes on there. What was written before is "
-                f"wherever that folder is now"
+                f"the folder {old} was removed, renamed or replaced while the run wrote to it: everything "
+                f"that the run has is written anew to {self.path}, and goes on there. What was written "
+                f"before is wherever that folder is now"
             )
 
 
@@ -135,7 +135,8 @@ def _enter(path: Path) -> Owner:
         if owner is not None and owner.process == os.getpid():
             if owner.thread != threading.get_ident():
                 raise RunError(
-                    f"{path} is being written by another thread of this process: give each run a run_dir of its own"
+                    f"{path} is being written by another thread of this process: give each run a run_dir of "
+                    "its own"
                 )
             owner.depth += 1
             return owner

@@ -22,7 +22,9 @@ _BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 
 
 class YamlError(ValueError):
-    """A text that is no YAML of plain values, or that would take more time and memory than a file of options may."""
+    """A text that is no YAML of plain values, or that would take more time and memory than a file of options
+    may.
+    """
 
 
 class NotYaml(YamlError):
@@ -130,12 +132,13 @@ def _check_number(event: Any) -> None:
         return  # in quotes, or with a tag
     if _BASE_60.fullmatch(text):
         raise YamlError(
-            f"YAML reads {text} in base 60, as it does times of day: write the number out, or put text in quotes"
+            f"YAML reads {text} in base 60, as it does times of day: write the number out, or put text in "
+            "quotes"
         )
     if _OCTAL.fullmatch(text) and (digits := text.replace("_", "")) and int(digits, 8) != int(digits):
         raise YamlError(
-            f"YAML reads {text} as {int(digits, 8)}, in base 8: write {int(digits)} or {int(digits, 8)}, or put text "
-            f"in quotes"
+            f"YAML reads {text} as {int(digits, 8)}, in base 8: write {int(digits)} or {int(digits, 8)}, or "
+            f"put text in quotes"
         )
 
 

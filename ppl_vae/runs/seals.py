@@ -36,14 +36,16 @@ def sealed_text(text: str) -> str:
 
 
 def problem_of(text: str) -> str | None:
-    """What is wrong with a text that is not what its first line says, and how an edit of one's own is accepted."""
+    """What is wrong with a text that is not what its first line says,
+    and how an edit of one's own is accepted.
+    """
     first, _, rest = text.removeprefix("\ufeff").partition("\n")
     found = _LINE.fullmatch(first.rstrip("\r"))
     if found is None or found[1] in (_digest(rest), _digest(rest.replace("\r\n", "\n"))):
         return None
     return (
-        "it does not have the checksum that its first line names: it is damaged, or was edited by hand. If the edit "
-        "is your own, delete that line; else restore the file from a copy"
+        "it does not have the checksum that its first line names: it is damaged, or was edited by hand. If "
+        "the edit is your own, delete that line; else restore the file from a copy"
     )
 
 
@@ -53,7 +55,9 @@ def is_sealed(text: str) -> bool:
 
 
 def digest_of_run(config: Mapping[str, Any]) -> str:
-    """SHA-256 of what a run's configuration says of pair, data and options, but for what a resume may change."""
+    """SHA-256 of what a run's configuration says of pair, data and options,
+    but for what a resume may change.
+    """
     data, options = config.get("data"), config.get("fit")
     parts = {
         "pair": config.get("pair"),
@@ -79,8 +83,8 @@ def check_json(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
     kept = {name: value for name, value in values.items() if name != KEY}
     if KEY in values and values[KEY] != _digest(_canonical(kept)):
         raise RunError(
-            f"{path} does not have the checksum that it names: it is damaged, or was edited by hand. If the edit "
-            f"is your own, delete the key {KEY}; else restore the file from a copy"
+            f"{path} does not have the checksum that it names: it is damaged, or was edited by hand. If the "
+            f"edit is your own, delete the key {KEY}; else restore the file from a copy"
         )
     return kept
 

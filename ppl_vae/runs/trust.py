@@ -133,8 +133,8 @@ def _said(kinds: Mapping[type, tuple[str, ...]]) -> str:
     if kinds is MODULES:
         return "a configuration names classes of ppl_vae or torch.nn.modules that are torch.nn.Modules"
     return (
-        "a file of options names modules of ppl_vae or torch.nn, estimators of ppl_vae or Pyro, torch.optim's "
-        "optimizers and treatments of ppl_vae.kl"
+        "a file of options names modules of ppl_vae or torch.nn, estimators of ppl_vae or Pyro, "
+        "torch.optim's optimizers and treatments of ppl_vae.kl"
     )
 
 
@@ -145,6 +145,6 @@ def _untrusted(path: str, at: str) -> UntrustedError:
             f"{at}{path.rstrip('.')} is refused: it is no module of ppl_vae or torch.nn.modules"
         )
     return UntrustedError(
-        f"{at}{path.rstrip('.')} is not part of ppl_vae, and to import it runs its code: pass trust=({top!r},) "
-        f"if you trust its author"
+        f"{at}{path.rstrip('.')} is not part of ppl_vae, and to import it runs its code: pass "
+        f"trust=({top!r},) if you trust its author"
     )

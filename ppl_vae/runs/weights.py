@@ -95,8 +95,8 @@ def check_finite(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -
             wrong.append(f"{name}: {int(odd.sum())} of {value.numel()}")
     if wrong:
         raise RunError(
-            f"{where} has weights that are NaN or infinite ({shortened(wrong)}): it is damaged, or its training "
-            f"had diverged. Restore it from a copy, or train again"
+            f"{where} has weights that are NaN or infinite ({shortened(wrong)}): it is damaged, or its "
+            f"training had diverged. Restore it from a copy, or train again"
         )
 
 
@@ -108,8 +108,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise RunError(f"{path} is truncated or not a safetensors file: {error}") from error
     if KEY in notes and notes[KEY] != digest_of_tensors(tensors):
         raise RunError(
-            f"{path} is damaged: its tensors do not have the checksum that it names. Restore it from a copy, or "
-            f"resume the run, whose checkpoint writes it again"
+            f"{path} is damaged: its tensors do not have the checksum that it names. Restore it from a copy, "
+            f"or resume the run, whose checkpoint writes it again"
         )
     return tensors
 

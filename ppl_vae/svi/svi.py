@@ -30,34 +30,35 @@ class SVI(PyroSVI):
     is what Pyro's step does, so the mathematics is that of the loss that is given.
 
     What a captured step promises. Inside the programs only these may change from step to step: tensors
-    (parameters, buffers, arguments, and any other tensor that is changed in place); the other arguments, and the
-    numbers that are attributes of a model or guide that is a module, each value of which has a graph of its own;
-    learning rates, schedulers' too. Any other value of Python's (a global, an entry of a dictionary, what an
-    iterator gives next) is inside the graph, and must stay what it was. To find out whether it did, the programs
-    run twice when a graph is made, with other random numbers, and again after 1, 2, 4, 8, ... and then about every
-    thousand captured steps, in at most 2 % of the time. Where they do not do the same, a `CaptureError` names the
-    line, the old and the new value and the steps, and the parameters and the optimizer are back to where both
-    agreed. `verify()` does so at once: call it before you rely on the last steps.
+    (parameters, buffers, arguments, and any other tensor that is changed in place); the other arguments, and
+    the numbers that are attributes of a model or guide that is a module, each value of which has a graph of
+    its own; learning rates, schedulers' too. Any other value of Python's (a global, an entry of a dictionary,
+    what an iterator gives next) is inside the graph, and must stay what it was. To find out whether it did,
+    the programs run twice when a graph is made, with other random numbers, and again after 1, 2, 4, 8, ...
+    and then about every thousand captured steps, in at most 2 % of the time. Where they do not do the same, a
+    `CaptureError` names the line, the old and the new value and the steps, and the parameters and the
+    optimizer are back to where both agreed. `verify()` does so at once: call it before you rely on the last
+    steps.
 
     A step runs as Pyro's own where a graph has no place for it: the first of each shape, which makes the
     parameters and their optimizers; under `torch.no_grad`, autocast or handlers from outside; and after
     the store was loaded or cleared.
 
-    A captured step differs from Pyro's in this: its random numbers follow torch's seed, but are others; values
-    are not validated; `grad` is neither read nor filled; what programs do besides (leave something in an
-    attribute, print) they do when they are recorded, and not at each step.
+    A captured step differs from Pyro's in this: its random numbers follow torch's seed, but are others;
+    values are not validated; `grad` is neither read nor filled; what programs do besides (leave something in
+    an attribute, print) they do when they are recorded, and not at each step.
 
     Args:
         model: a Pyro program.
         guide: the approximate posterior, a Pyro program.
-        optim: of `pyro.optim`. Captured are Adam, AdamW, Adamax, SGD and ClippedAdam, with schedulers, options
-            for each parameter, and clipping.
+        optim: of `pyro.optim`. Captured are Adam, AdamW, Adamax, SGD and ClippedAdam, with schedulers,
+            options for each parameter, and clipping.
         loss: of `pyro.infer`, of `ppl_vae.estimators`, or a function as Pyro takes it.
         loss_and_grads: as of Pyro's.
         capture: True captures each shape after its first step, which takes 10 to 40 s of compiling, and what
-            cannot be captured is an error. "auto" captures a shape that has come a thousand times, and where it
-            cannot be captured, or no longer, goes on as Pyro's own after one warning. False, the default, never
-            captures.
+            cannot be captured is an error. "auto" captures a shape that has come a thousand times, and where
+            it cannot be captured, or no longer, goes on as Pyro's own after one warning. False, the default,
+            never captures.
 
     Raises:
         CaptureError: from the calls, with `capture=True`: names the site or the line, and the reason.
@@ -138,8 +139,8 @@ class SVI(PyroSVI):
         """
         if not _can_be_traced("step"):
             raise RuntimeError(
-                "SVI.verify() compares under what captured steps run under: call it outside of handlers, no_grad "
-                "and autocast"
+                "SVI.verify() compares under what captured steps run under: call it outside of handlers, "
+                "no_grad and autocast"
             )
         for captured in self._captured.values():
             if captured is not None:

@@ -175,8 +175,8 @@ class _Check:
     def moves(self, name: str, oracle: Oracle) -> None:
         if not self._expected.loss(self.estimator, oracle)[1][is_guide(oracle)].any():
             raise self.fail(
-                f"the guide's gradient on the {name} pair is zero though the guide is not exact: its draws are not "
-                f"treated. Say which sites it needs, Facts(needs='reparameterised')"
+                f"the guide's gradient on the {name} pair is zero though the guide is not exact: its draws "
+                f"are not treated. Say which sites it needs, Facts(needs='reparameterised')"
             )
 
     def subsampled(self, name: str, oracle: Oracle) -> None:

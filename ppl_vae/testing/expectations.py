@@ -1,4 +1,6 @@
-"""Expectations of an estimator on an oracle: its bound and gradients, enumerated or averaged over many draws."""
+"""Expectations of an estimator on an oracle: its bound and gradients,
+enumerated or averaged over many draws.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,9 @@ from ppl_vae.queries.inputs import names_of
 
 
 def model_inputs(pair: Pair, batch: Sequence[Tensor]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The arguments that are inputs, and a note on each that is data and whose values the model reads elsewhere too."""
+    """The arguments that are inputs, and a note on each that is data and whose values the model reads
+    elsewhere too.
+    """
     names = names_of(pair.model, len(batch)) or tuple(f"number {number}" for number in range(len(batch)))
     inputs, notes = [], []
     for reading in readings(pair.model, batch, pair.device):
@@ -21,8 +23,8 @@ def model_inputs(pair: Pair, batch: Sequence[Tensor]) -> tuple[tuple[str, ...], 
             inputs.append(name)
         elif reading.matters:
             notes.append(
-                f"the model reads the values of {name!r} outside obs= of site {reading.data_of[0]!r}: {reading.in_words()}. "
-                f"Training and evaluation are as sound as without; what is drawn from the model, pv.sample and pv.decode, "
-                f"needs like=, a batch of data"
+                f"the model reads the values of {name!r} outside obs= of site {reading.data_of[0]!r}: "
+                f"{reading.in_words()}. Training and evaluation are as sound as without; what is drawn from "
+                f"the model, pv.sample and pv.decode, needs like=, a batch of data"
             )
     return tuple(inputs), tuple(notes)

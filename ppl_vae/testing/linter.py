@@ -36,8 +36,8 @@ def check_estimator_for(pair: Pair, batch: Tensor | Sequence[Tensor], estimator:
             reparameterised under an estimator that needs it to be; `RenyiELBO(alpha=0)` with a
             discrete guide, and under subsampling, with global latents or without a plate; latents
             outside the `data` plate under a bound per datum; a scale or mask on one program only, or
-            sites in another order, under `TraceMeanField_ELBO`; `poutine.scale` on a latent site under an importance-weighted bound;
-            an enumerated site under anything but `TraceEnum_ELBO`.
+            sites in another order, under `TraceMeanField_ELBO`; `poutine.scale` on a latent site under an
+            importance-weighted bound; an enumerated site under anything but `TraceEnum_ELBO`.
     """
     sites = read_sites(pair, batch)
     reasons = list(_reasons(sites, estimator))
@@ -78,7 +78,8 @@ def _reasons(sites: Sites, estimator: PyroELBO) -> Iterator[str]:
     if sites.enumerated and not isinstance(estimator, sums_over):
         yield (
             f"sites {list(sites.enumerated)} are marked for enumeration, and only pyro.infer.TraceEnum_ELBO "
-            f"and estimators.EnumeratedELBO sum over their values. Use one, or take the mark off (infer={{'enumerate': ...}}, config_enumerate)"
+            "and estimators.EnumeratedELBO sum over their values. Use one, or take the mark off "
+            f"(infer={{'enumerate': ...}}, config_enumerate)"
         )
 
 
@@ -113,8 +114,8 @@ def _renyi(sites: Sites, estimator: Any) -> Iterator[str]:
         )
     if sites.subsampling != 1.0:
         yield (
-            f"the plate 'data' is subsampled, and Pyro puts the factor N/B = {sites.subsampling:g} inside the "
-            f"log-mean-exp: what comes out is not a bound"
+            f"the plate 'data' is subsampled, and Pyro puts the factor N/B = {sites.subsampling:g} inside "
+            f"the log-mean-exp: what comes out is not a bound"
         )
     outside = [name for name in sites.outside_data if name not in sites.without_plate]
     if sites.without_plate or outside:
@@ -128,20 +129,21 @@ def _renyi(sites: Sites, estimator: Any) -> Iterator[str]:
 def _mean_field(sites: Sites, _: Any) -> Iterator[str]:
     if sites.only_in_guide:
         yield (
-            f"the guide has the pyro.deterministic sites {list(sites.only_in_guide)}, and it takes each of the guide's "
-            f"sites to be the model's too: take them out, or use estimators.MeanFieldELBO"
+            f"the guide has the pyro.deterministic sites {list(sites.only_in_guide)}, and it takes each of "
+            f"the guide's sites to be the model's too: take them out, or use estimators.MeanFieldELBO"
         )
     if sites.discrete:
         yield f"sites {list(sites.discrete)} of the guide are not reparameterised, which it takes for granted"
     if sites.out_of_order:
         yield (
-            f"the guide draws the sites {list(sites.out_of_order)} in another order than the model, and its closed "
-            f"form of the KL takes the order to be the same"
+            f"the guide draws the sites {list(sites.out_of_order)} in another order than the model, and its "
+            f"closed form of the KL takes the order to be the same"
         )
     if sites.scaled_in_one:
         yield (
-            f"sites {list(sites.scaled_in_one)} have a scale or mask in one program that they do not have in the "
-            f"other, and it takes the guide's alone: put the same poutine.scale or mask around both programs"
+            f"sites {list(sites.scaled_in_one)} have a scale or mask in one program that they do not have in "
+            "the other, and it takes the guide's alone: put the same poutine.scale or mask around both "
+            "programs"
         )
 
 
@@ -171,8 +173,9 @@ def _scale_as_beta(sites: Sites) -> Iterator[str]:
         listed = ", ".join(f"{name!r} by {scale}" for name, scale in sites.scaled.items())
         yield (
             f"poutine.scale on latent sites ({listed}) enters the weights, which is not the bound with that "
-            f"beta on its KL term. Weigh the KL term with fit(..., kl=kl.Beta({next(iter(sites.scaled.values()))})) "
-            f"under estimators.ELBO or estimators.MeanFieldELBO instead"
+            "beta on its KL term. Weigh the KL term with fit(..., "
+            f"kl=kl.Beta({next(iter(sites.scaled.values()))})) under estimators.ELBO or "
+            "estimators.MeanFieldELBO instead"
         )
 
 

@@ -50,7 +50,9 @@ class PairReport:
     """The guide's sites whose gradient is a score function's."""
     num_parameters: int
     inputs: tuple[str, ...] = ()
-    """The model's arguments whose values it reads and which are data of no site, such as the label of a class."""
+    """The model's arguments whose values it reads and which are data of no site,
+    such as the label of a class.
+    """
     notes: tuple[str, ...] = ()
     """What is no breach of the contract and should be known."""
 
@@ -115,8 +117,8 @@ def _check_batch(batch: Sequence[Tensor]) -> None:
     """Two data or more, as Tensors."""
     if others := [type(each).__name__ for each in batch if not isinstance(each, Tensor)]:
         raise PairError(
-            f"check_pair takes the tensors that the programs take, got {others}: check_pair(pair, x), or of a data set "
-            f"check_pair(pair, *data.train.take(8).tensors())"
+            f"check_pair takes the tensors that the programs take, got {others}: check_pair(pair, x), or of "
+            f"a data set check_pair(pair, *data.train.take(8).tensors())"
         )
     if not batch or any(tensor.dim() == 0 or len(tensor) < 2 for tensor in batch):
         shapes = [tuple(tensor.shape) for tensor in batch]
@@ -130,8 +132,8 @@ def _check_untouched(batch: Sequence[Tensor], before: Sequence[Tensor]) -> None:
         if not torch.equal(tensor, was) and not bool(was.isnan().any()):
             tensor.copy_(was)
             raise PairError(
-                f"a program changes its batch in place (tensor {number}), so whoever runs next sees other data: write "
-                f"x = x - 1 and not x -= 1, x.clamp(0) and not x.clamp_(0)"
+                f"a program changes its batch in place (tensor {number}), so whoever runs next sees other "
+                f"data: write x = x - 1 and not x -= 1, x.clamp(0) and not x.clamp_(0)"
             )
 
 
@@ -157,8 +159,8 @@ def _run(pair: Pair, batch: Sequence[Tensor]) -> Particles:
     check_sites_match(alone, prune_subsample_sites(guide_trace))
     if observed := observed_names(guide_trace):
         raise PairError(
-            f"the guide observes {observed}, whose density would be taken off the bound: data are observed in the model "
-            f"alone, and the guide looks at them as its arguments"
+            f"the guide observes {observed}, whose density would be taken off the bound: data are observed "
+            f"in the model alone, and the guide looks at them as its arguments"
             + (
                 ""
                 if observed_names(alone)
@@ -176,8 +178,8 @@ def _check_plates(particles: Particles, allow_global: bool, autoguide: bool) -> 
     traces = (particles.model_trace, particles.guide_trace)
     if not particles.log_likelihood:
         raise PairError(
-            f"{without_data_plate('the model observes nothing', particles.model_trace)}; there give the data to their "
-            f"site, pyro.sample('x', ..., obs=x)"
+            f"{without_data_plate('the model observes nothing', particles.model_trace)}; there give the data "
+            f"to their site, pyro.sample('x', ..., obs=x)"
         )
     if particles.global_sites and not allow_global:
         raise PairError(
@@ -212,8 +214,8 @@ def _check_finite(particles: Particles) -> None:
             if not bool(term.isfinite().all()):
                 bad = int((~term.isfinite().all(0)).nonzero()[0])
                 raise PairError(
-                    f"site {name!r}: the {role} of datum {bad} is {term[0, bad].item()}. Check that the value "
-                    f"is inside the distribution's support and that no scale is zero"
+                    f"site {name!r}: the {role} of datum {bad} is {term[0, bad].item()}. Check that the "
+                    f"value is inside the distribution's support and that no scale is zero"
                 )
 
 

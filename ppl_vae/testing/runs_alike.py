@@ -52,7 +52,9 @@ def check_leading_dims(pair: Pair, batch: Sequence[Tensor]) -> None:
 
 
 def check_repeats(pair: Pair, batch: Sequence[Tensor]) -> None:
-    """The same data and latents have the same density twice; else the checks that compare runs would mislead."""
+    """The same data and latents have the same density twice;
+    else the checks that compare runs would mislead.
+    """
     values = _values(drawing.draw(pair.model, pair.guide, tuple(batch)))
     runs = []
     for _ in range(2):
@@ -63,10 +65,10 @@ def check_repeats(pair: Pair, batch: Sequence[Tensor]) -> None:
             _compare(
                 term,
                 first[name],
-                f"site {name!r}: its log-density is another one in the next run, with the same data and latents. "
-                f"The program keeps something in Python that changes with each run, such as a counter: keep the "
-                f"weight of the KL term out of the programs (fit(kl=LinearWarmup(...))), or what changes in a "
-                f"0-d buffer that the training sets; check=False trains it as it is",
+                f"site {name!r}: its log-density is another one in the next run, with the same data and "
+                "latents. The program keeps something in Python that changes with each run, such as a "
+                "counter: keep the weight of the KL term out of the programs (fit(kl=LinearWarmup(...))), "
+                f"or what changes in a 0-d buffer that the training sets; check=False trains it as it is",
             )
 
 
@@ -108,8 +110,8 @@ def check_independence(pair: Pair, batch: Sequence[Tensor]) -> None:
         lambda: _replayed(pair, fewer, values),
         NOT_AMORTISED
         if is_autoguide(pair.guide)
-        else "A program must take any number of data: its plate is `pyro.plate('data', len(x), dim=-1)`, and no "
-        "parameter or buffer has a row for each datum",
+        else "A program must take any number of data: its plate is `pyro.plate('data', len(x), dim=-1)`, and "
+        "no parameter or buffer has a row for each datum",
     )
     for whole_terms, part_terms in (
         (full.log_likelihood, part.log_likelihood),

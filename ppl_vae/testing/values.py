@@ -1,4 +1,6 @@
-"""The values of a pair's sites: sizes and kinds that agree in both programs, inside the supports, and finite."""
+"""The values of a pair's sites: sizes and kinds that agree in both programs, inside the supports,
+and finite.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from ppl_vae.core.sites import PairError, Site, is_bookkeeping, latent_names
 
 
 def check_latents_alike(model_trace: Trace, guide_trace: Trace) -> None:
-    """Raise PairError unless each latent has one event shape, and is discrete or continuous, in both programs.
+    """Raise PairError unless each latent has one event shape, and is discrete or continuous,
+    in both programs.
 
     Args:
         model_trace: of the model alone, before it is replayed on the guide's draws.
@@ -41,8 +44,8 @@ def check_latents_alike(model_trace: Trace, guide_trace: Trace) -> None:
             kinds = ["discrete" if each else "continuous" for each in discrete]
             raise PairError(
                 f"site {name!r}: the model's {innermost_name(model)} is {kinds[0]} and the guide's "
-                f"{innermost_name(guide)} is {kinds[1]}, so their densities cannot be held against each other. Give the "
-                f"guide a distribution whose values are {in_words(model.support)}"
+                f"{innermost_name(guide)} is {kinds[1]}, so their densities cannot be held against each "
+                f"other. Give the guide a distribution whose values are {in_words(model.support)}"
             )
 
 
@@ -53,7 +56,9 @@ def _same_event(model: Any, guide: Any) -> str:
 
 
 def check_values(trace: Trace, guide_trace: Trace) -> None:
-    """Raise PairError for a value that is not finite, outside its distribution's support, or without a density."""
+    """Raise PairError for a value that is not finite, outside its distribution's support,
+    or without a density.
+    """
     for name, site in prune_subsample_sites(trace).nodes.items():
         if site["type"] != "sample":
             continue
@@ -70,10 +75,10 @@ def check_values(trace: Trace, guide_trace: Trace) -> None:
             site["fn"].log_prob(value, *site["args"], **site["kwargs"])
         except Exception as error:
             raise PairError(
-                f"site {name!r}: log_prob of a value of shape {list(getattr(value, 'shape', []))} fails: {short(error)}. "
-                f"The distribution has batch shape {list(site['fn'].batch_shape)} and event shape "
-                f"{list(site['fn'].event_shape)}: the {'data' if site['is_observed'] else 'value'} must fit its shape "
-                f"and its support"
+                f"site {name!r}: log_prob of a value of shape {list(getattr(value, 'shape', []))} fails: "
+                f"{short(error)}. The distribution has batch shape {list(site['fn'].batch_shape)} and event "
+                f"shape {list(site['fn'].event_shape)}: the {'data' if site['is_observed'] else 'value'} "
+                f"must fit its shape and its support"
             ) from error
 
 
@@ -91,9 +96,9 @@ def _check_mask(site: Site) -> None:
         if isinstance(factor, Tensor) and not _fits(factor.shape, batch_shape):
             raise PairError(
                 f"site {site['name']!r}: its {what} has shape {list(factor.shape)}, and its batch shape is "
-                f"{list(batch_shape)}: poutine.{what} acts on whole events. For the entries of an event give the "
-                f"{what} to the distribution within it, dist.Normal(loc, scale).mask(m).to_event(1), or make a plate of "
-                f"that dim"
+                f"{list(batch_shape)}: poutine.{what} acts on whole events. For the entries of an event give "
+                f"the {what} to the distribution within it, dist.Normal(loc, scale).mask(m).to_event(1), or "
+                f"make a plate of that dim"
             )
 
 
@@ -109,13 +114,14 @@ def _fix(site: Site, guide_trace: Trace, fault: str) -> list[str]:
     if not site["is_observed"]:
         drawn = guide_trace.nodes[name]["fn"]
         return [
-            f"The guide draws it from {innermost_name(drawn)}, whose values are {in_words(drawn.support)}: give the "
-            f"guide a distribution over {support}, such as the prior's own family"
+            f"The guide draws it from {innermost_name(drawn)}, whose values are {in_words(drawn.support)}: "
+            f"give the guide a distribution over {support}, such as the prior's own family"
         ]
     if are_bytes_over_255(site["value"]):
         return [COUNTS_IN_BYTES]
     if fault.startswith("likelihoods."):
         return []  # it says itself what to do
     return [
-        f"Bring the data there, or give the model a likelihood for them: its support must hold them ({support})"
+        "Bring the data there, or give the model a likelihood for them: its support must hold them "
+        f"({support})"
     ]

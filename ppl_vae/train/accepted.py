@@ -33,7 +33,8 @@ def check_objective(objective: Any, estimator: Any) -> None:
     for site, penalty in objective.penalties.items():
         if type(penalty).learn is not Penalty.learn:
             raise CaptureError(
-                f"kl treatment {type(penalty).__name__} of site {site!r} has a training of its own after each step"
+                f"kl treatment {type(penalty).__name__} of site {site!r} has a training of its own after "
+                "each step"
             )
 
 

@@ -1,4 +1,6 @@
-"""CapturedStep: a whole gradient step as one compiled graph, from the index of the batch to the new weights."""
+"""CapturedStep: a whole gradient step as one compiled graph,
+from the index of the batch to the new weights.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,8 @@ class _Graph(NamedTuple):
 
 
 class CapturedStep:
-    r"""A gradient step that is traced once for each shape of its batch, compiled, and then run without Python.
+    r"""A gradient step that is traced once for each shape of its batch, compiled,
+    and then run without Python.
 
     Inside the graph are the batch (with `on`: its rows by index, and their binarisation), the guide,
     the model on its draws, the bound, the gradient, its clipping, the optimizer's update and the sums of the
@@ -68,9 +71,10 @@ class CapturedStep:
         clip_norm: the largest norm of the pair's gradient; None does not clip.
         check_finite: leave parameters and optimizer as they are where the loss is not finite.
         backend: "inductor", or "graph", which does not compile.
-        same_noise: the random numbers of the eager step; else those of `capture.noise` on a CPU and Inductor's
-            own on a GPU, which are faster and follow torch's seed too.
-        matmul_precision: "bf16" rounds the factors of matrix products and convolutions, see `capture.rounding`.
+        same_noise: the random numbers of the eager step; else those of `capture.noise` on a CPU and
+            Inductor's own on a GPU, which are faster and follow torch's seed too.
+        matmul_precision: "bf16" rounds the factors of matrix products and convolutions, see
+            `capture.rounding`.
 
     Raises:
         CaptureError: from the calls, for what cannot be captured; nothing has changed then.
@@ -117,7 +121,9 @@ class CapturedStep:
         return self._run(_Batch(batch, tuple, key))
 
     def on(self, split: Split, index: Tensor) -> Tensor:
-        """The same on `split.batch(index)`, which is made inside the graph for rows that lie on the device."""
+        """The same on `split.batch(index)`, which is made inside the graph for rows that lie on the
+        device.
+        """
         if not isinstance(split.rows, ResidentRows):
             return self(*split.batch(index))
         rows = split.rows.tensor

@@ -25,8 +25,8 @@ def fit(pair: Pair, estimator: PyroELBO, data: Data, options: FitOptions) -> Run
 
     One thread at a time: a `fit`, an evaluation or a question in another thread waits until this one has
     ended, and both come to what they would have come to one after the other (`pv.ONE_THREAD` is the lock, for
-    what a thread does with Pyro or torch's random numbers by itself, such as building a pair). Trainings side by
-    side are processes, as in `compare(..., n_jobs=2)`.
+    what a thread does with Pyro or torch's random numbers by itself, such as building a pair). Trainings side
+    by side are processes, as in `compare(..., n_jobs=2)`.
 
     Args:
         pair: the pair; it is moved to `device`.

@@ -1,4 +1,6 @@
-"""with_keywords: a function of `FitOptions` that takes them as keywords, with their types, defaults and help."""
+"""with_keywords: a function of `FitOptions` that takes them as keywords, with their types,
+defaults and help.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,12 @@ def with_keywords(
     [Callable[[Pair, PyroELBO, Data, FitOptions], Result]],
     Callable[Concatenate[Pair, PyroELBO, Data, Keywords], Result],
 ]:
-    """A function of (pair, estimator, data, options) as one that takes the options as keywords, and shows them.
+    """A function of (pair, estimator, data, options) as one that takes the options as keywords,
+    and shows them.
 
     Args:
-        options: `FitOptions`, whose fields become the keywords, and whose arguments' help joins the docstring.
+        options: `FitOptions`, whose fields become the keywords, and whose arguments' help joins the
+            docstring.
     """
 
     def decorate(function: Any) -> Any:

@@ -51,7 +51,9 @@ class WeightsAndBiases:
 
 
 class MLflow:
-    """An MLflow run called after the run's folder, at MLflow's own tracking address; within yours, if one is open."""
+    """An MLflow run called after the run's folder, at MLflow's own tracking address; within yours,
+    if one is open.
+    """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self._mlflow = _import("mlflow", needs="mlflow")

@@ -42,7 +42,8 @@ def check_optimizer(
         raise ValueError(f"optimizer {name} sets lr={preset['lr']!r} itself: give fit learning_rate instead")
     if weight_decay is not None and "weight_decay" in preset:
         raise ValueError(
-            f"weight_decay={weight_decay!r}, and optimizer {name} sets {preset['weight_decay']!r} itself: give one"
+            f"weight_decay={weight_decay!r}, and optimizer {name} sets {preset['weight_decay']!r} itself: "
+            "give one"
         )
     for option, given in (("lr", True), ("weight_decay", weight_decay is not None)):
         if given and not _takes(optimizer, option):
@@ -148,6 +149,7 @@ def make_schedule(schedule: str | Schedule) -> Schedule:
             ) from error
         if not fits:
             raise ValueError(
-                f"schedule({fraction}) must be a finite number >= 0, the learning rate's factor there, got {factor!r}"
+                f"schedule({fraction}) must be a finite number >= 0, the learning rate's factor there, got "
+                f"{factor!r}"
             )
     return schedule

@@ -1,4 +1,6 @@
-"""FitOptions: every option of `fit`, with its type, default, check and help, written here and nowhere else."""
+"""FitOptions: every option of `fit`, with its type, default, check and help,
+written here and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -123,9 +125,9 @@ class FitOptions:
         resume: continue from the folder's checkpoint, where there is one.
         checkpoint_every: epochs between checkpoints.
         capture: True runs the step as one compiled graph, see `ppl_vae.capture`: less time a step, after half
-            a minute to compile it. "auto" does so for trainings of 20,000 steps and more, which gain by it, and
-            warns where it cannot be done; True makes that an error; False never does. A smaller last batch
-            of an epoch runs as written. Captured or not, the training is the same but for rounding.
+            a minute to compile it. "auto" does so for trainings of 20,000 steps and more, which gain by it,
+            and warns where it cannot be done; True makes that an error; False never does. A smaller last
+            batch of an epoch runs as written. Captured or not, the training is the same but for rounding.
         matmul_precision: "bf16" rounds the factors of a captured step's matrix products and convolutions to
             bfloat16, on a CPU; sums, log-probabilities and all else are float32. It takes less time only on
             a processor that has such products (AVX512-BF16, AMX), and needs `capture=True`.
@@ -245,8 +247,8 @@ def check_beside(options: FitOptions, estimator: Any, data: Any) -> None:
     if not isinstance(data, DataSet) or data.valid is None or not len(data.valid):
         for name in sorted({"patience", "validate_every"} & chosen):
             raise ValueError(
-                f"{name}={getattr(options, name)!r} does nothing without validation data: give a DataSet with a "
-                f"valid part, such as data.from_tensors(x), or leave {name} out"
+                f"{name}={getattr(options, name)!r} does nothing without validation data: give a DataSet "
+                f"with a valid part, such as data.from_tensors(x), or leave {name} out"
             )
     _check_fabric(options.fabric, options.device if "device" in chosen else None)
 
@@ -259,8 +261,8 @@ def _check_fabric(fabric: Any, device: Any) -> None:
     plugin: Any = getattr(getattr(fabric, "strategy", None), "precision", None)
     if getattr(plugin, "precision", "32-true") not in ("32-true", 32, "32"):
         raise ValueError(
-            f"the fabric's own precision, {plugin.precision!r}, would reach the log-probabilities: make it with "
-            f"precision='32-true', and give fit precision='bf16'"
+            f"the fabric's own precision, {plugin.precision!r}, would reach the log-probabilities: make it "
+            f"with precision='32-true', and give fit precision='bf16'"
         )
 
 

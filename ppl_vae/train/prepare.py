@@ -1,4 +1,6 @@
-"""prepare: the first part of `fit`. Everything is checked and made, and nothing has been trained or written."""
+"""prepare: the first part of `fit`. Everything is checked and made,
+and nothing has been trained or written.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,9 @@ class Prepared:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Inside, the random numbers are the run's own, its folder is written by no other process, and it is resumed."""
+        """Inside, the random numbers are the run's own, its folder is written by no other process,
+        and it is resumed.
+        """
         own = self.options.seed + self.fabric.global_rank
         with ExitStack() as stack:
             stack.enter_context(random_numbers(own, self.fabric.device))
@@ -221,7 +225,9 @@ def _training(
 
 
 def _describe(prepared: Prepared, data: Data) -> None:
-    """Say what the run is of, and before the first step what its folder will not do once the training has ended."""
+    """Say what the run is of, and before the first step what its folder will not do once the training has
+    ended.
+    """
     options, training = prepared.options, prepared.training
     trees = pair_config(prepared.pair, prepared.example)
     training.folder, training.example = prepared.folder, prepared.example

@@ -192,14 +192,14 @@ class Training:
             listed = "; ".join(f"{n} was {saved.get(n)!r}, is {self.settings.get(n)!r}" for n in different)
             local = any(LOCAL in str(saved.get(n)) or " at 0x" in str(saved.get(n)) for n in different)
             why = (
-                " (a lambda, or a function inside of another, cannot be recognised later: define it at the top "
-                "level of a file)"
+                " (a lambda, or a function inside of another, cannot be recognised later: define it at the "
+                "top level of a file)"
                 if local
                 else ""
             )
             raise RunError(
-                f"{self.folder.path} was trained (to epoch {epoch}) with other settings: {listed}{why}. Resume "
-                f"with the same ones, or start in another folder"
+                f"{self.folder.path} was trained (to epoch {epoch}) with other settings: {listed}{why}. "
+                f"Resume with the same ones, or start in another folder"
             )
 
     def _check_identity(self, state: Mapping[str, Any], epoch: int) -> None:
@@ -211,8 +211,9 @@ class Training:
             saved = {"pair": {"tree": trees}} if rebuildable else {}
         if others := changes(saved or {}, self.identity):
             raise RunError(
-                f"{self.folder.path} was trained (to epoch {epoch}) with other settings, on other data or with another pair: "
-                f"{shortened(others)}. Resume with the same ones, or start in another folder"
+                f"{self.folder.path} was trained (to epoch {epoch}) with other settings, on other data or "
+                f"with another pair: {shortened(others)}. Resume with the same ones, or start in another "
+                "folder"
             )
 
     def _check_behaviour(self, saved: Mapping[str, Any] | None, epoch: int) -> None:
@@ -223,9 +224,9 @@ class Training:
             now = signature(self.pair, self.example, self.net_dtype)
         if differing := changed(saved, now):
             raise RunError(
-                f"{self.folder.path} was trained (to epoch {epoch}) with another pair, though its weights have the "
-                f"same shapes: with the run's weights and on the first data, site {shortened(differing)}. Resume "
-                f"with the pair as it was, or start in another folder"
+                f"{self.folder.path} was trained (to epoch {epoch}) with another pair, though its weights "
+                "have the same shapes: with the run's weights and on the first data, site "
+                f"{shortened(differing)}. Resume with the pair as it was, or start in another folder"
             )
 
 

@@ -142,13 +142,15 @@ class Step:
         warnings.warn(f"the step runs as written, since it cannot be captured: {error}", stacklevel=4)
 
     def verify(self, at_once: bool = True) -> None:
-        """Hold the captured step against the programs, as they are now; where they differ, the parameters go back.
+        """Hold the captured step against the programs, as they are now; where they differ,
+        the parameters go back.
 
         Args:
             at_once: or only if that takes no more than its share of the time.
 
         Raises:
-            CaptureError: with `capture=True`; with "auto" the steps run as written from here on, after a warning.
+            CaptureError: with `capture=True`; with "auto" the steps run as written from here on, after a
+                warning.
         """
         try:
             if self.captured is not None:

@@ -1,4 +1,6 @@
-"""Everything that a captured step of `fit` reads and changes, found anew where it stands, in one fixed order."""
+"""Everything that a captured step of `fit` reads and changes, found anew where it stands,
+in one fixed order.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""zuko's masked autoregressive transforms as flow guides want them: in either order, at first the identity."""
+"""zuko's masked autoregressive transforms as flow guides want them: in either order,
+at first the identity.
+"""
 
 from __future__ import annotations
 

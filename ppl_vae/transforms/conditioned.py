@@ -14,7 +14,8 @@ from ppl_vae.nets.scale import at_least_float32
 class Conditioned(Transform):
     r"""A transform of vectors whose parameters are a function of a context, one context a datum.
 
-    .. math:: y = f(x; c), \qquad \log q(y) = \log q(x) - \log \left| \det \frac{\partial f}{\partial x} \right|
+    .. math:: y = f(x; c), \qquad \log q(y)
+        = \log q(x) - \log \left| \det \frac{\partial f}{\partial x} \right|
 
     y and the log-determinant come of one evaluation and are remembered, so that the density of a draw
     costs nothing more and needs no inverse; the density elsewhere goes through the inverse of f.

@@ -1,4 +1,6 @@
-"""The Sylvester transform, with parameters by datum and an inverse, and the orthogonal matrices that it takes."""
+"""The Sylvester transform, with parameters by datum and an inverse,
+and the orthogonal matrices that it takes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""All contact with zuko: imported when needed, without its change to a global of torch, its flows as Pyro distributions."""
+"""All contact with zuko: imported when needed, without its change to a global of torch,
+its flows as Pyro distributions.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def zuko_flows() -> Any:
 
 
 def flow_distribution(flow: Any) -> Any:
-    """A flow of zuko as a Pyro distribution over vectors, with the `sample` and `support` that Pyro's wrapper lacks."""
+    """A flow of zuko as a Pyro distribution over vectors,
+    with the `sample` and `support` that Pyro's wrapper lacks.
+    """
     return _wrapper()(flow)
 
 

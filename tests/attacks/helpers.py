@@ -1,4 +1,6 @@
-"""What the attacks share: how long they are, a pair that is quickly trained, children to kill, and the verdict."""
+"""What the attacks share: how long they are, a pair that is quickly trained, children to kill,
+and the verdict.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,9 @@ class Ended:
 
 
 def forked(action: Callable[[], Any], kill_after: float | None = None, timeout: float = 120.0) -> Ended:
-    """Run an action in a child, killed after some seconds where they are given; it takes `timeout` at most."""
+    """Run an action in a child, killed after some seconds where they are given;
+    it takes `timeout` at most.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -130,7 +134,9 @@ def _wait(child: int, timeout: float) -> int:
 
 
 def verdict(error: BaseException) -> str:
-    """Empty for a clear error: of one of the kinds meant for users, with words, and raised by our own code."""
+    """Empty for a clear error: of one of the kinds meant for users, with words,
+    and raised by our own code.
+    """
     if not isinstance(error, CLEAR):
         return f"{type(error).__name__} is not for users: {error}"
     if len(str(error)) < 10:

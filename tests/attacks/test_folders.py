@@ -1,4 +1,6 @@
-"""Hostile folders: pipes, links, folders and endless files in place of a run's or a data set's, and strange names."""
+"""Hostile folders: pipes, links, folders and endless files in place of a run's or a data set's,
+and strange names.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,9 @@ MEMORY = 16 * 2**30  # of addresses: what is endless must not be read
 
 FILES = ("config.yaml", "weights.safetensors", "checkpoint.pt", "metrics.csv", ".lock", ".owner.json")
 NAMES = (
-    "a b", "ü-名前-🙂", "-dash", "new\nline", "tab\t", "x" * 300, "per%cent", "[glob]*?", "'quote\"", "a" * 255,
-    "\udcff\udcfe", "~", "trailing/", "../up", "a/b/c/d", "$HOME", ".hidden", ".run.tmp-1", "con:", "back\\slash",
+    "a b", "ü-名前-🙂", "-dash", "new\nline", "tab\t", "x" * 300, "per%cent", "[glob]*?", "'quote\"",
+    "a" * 255, "\udcff\udcfe", "~", "trailing/", "../up", "a/b/c/d", "$HOME", ".hidden", ".run.tmp-1", "con:",
+    "back\\slash",
 )  # fmt: skip
 
 

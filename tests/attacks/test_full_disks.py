@@ -1,4 +1,6 @@
-"""A disk that is full, or fails, at any write: one clear error, nothing lost, and the run goes on from there."""
+"""A disk that is full, or fails, at any write: one clear error, nothing lost,
+and the run goes on from there.
+"""
 
 from __future__ import annotations
 

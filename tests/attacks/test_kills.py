@@ -1,4 +1,6 @@
-"""A training that is killed at any write, or at any moment, goes on from its last checkpoint to the same end."""
+"""A training that is killed at any write, or at any moment,
+goes on from its last checkpoint to the same end.
+"""
 
 from __future__ import annotations
 

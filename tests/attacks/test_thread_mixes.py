@@ -1,4 +1,6 @@
-"""Random mixtures of trainings, evaluations and questions in threads: each comes to what it comes to alone."""
+"""Random mixtures of trainings, evaluations and questions in threads:
+each comes to what it comes to alone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Programs from elsewhere under Pyro's SVI, ours, and ours captured: the same numbers step for step, or refused."""
+"""Programs from elsewhere under Pyro's SVI, ours, and ours captured: the same numbers step for step,
+or refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Programs as people write them who read Pyro's tutorials: functions, globals, loops, autoguides, enumeration.
+"""Programs as people write them who read Pyro's tutorials: functions, globals, loops, autoguides,
+enumeration.
 
 Each is a function without arguments that gives (model, guide, loss, the batches' arguments).
 """

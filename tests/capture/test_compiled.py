@@ -1,7 +1,8 @@
-"""Compiled steps equal eager ones in number: pairs and estimators through Inductor, on the same random numbers.
+"""Compiled steps equal eager ones in number: pairs and estimators through Inductor,
+on the same random numbers.
 
-Each takes some seconds to compile, so that the tests hold each pair and each kind of estimator once. The whole
-grid, in both precisions, takes a quarter of an hour:
+Each takes some seconds to compile, so that the tests hold each pair and each kind of estimator once. The
+whole grid, in both precisions, takes a quarter of an hour:
 
     PPL_VAE_COMPILE_GRID=1 python -m pytest tests/capture/test_compiled.py
 """

@@ -1,4 +1,6 @@
-"""What tensors and random numbers do past torch's operators is refused by name; what has a graph of its own runs."""
+"""What tensors and random numbers do past torch's operators is refused by name;
+what has a graph of its own runs.
+"""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ def folder(tmp_path_factory):
     (home / "latin.yaml").write_bytes("data: caf\xe9.npy\n".encode("latin-1"))
     (home / "list.yaml").write_text("- data\n")
     pair = pv.Pair(models.LinearGaussian(2, 4), guides.MeanField(nets.MLPEncoder((4,), 2, hidden=(4,))))
-    pv.fit(pair, estimators.ELBO(), data.load(home / "rows.npy"), epochs=1, progress=False, run_dir=home / "run",
-           device="cpu")  # fmt: skip
+    pv.fit(pair, estimators.ELBO(), data.load(home / "rows.npy"), epochs=1, progress=False,
+           run_dir=home / "run", device="cpu")  # fmt: skip
     return home
 
 

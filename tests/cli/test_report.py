@@ -1,4 +1,6 @@
-"""The command line's whole report, evaluation, pictures and inference data, over every pair of the zoo and of oddities."""
+"""The command line's whole report, evaluation, pictures and inference data,
+over every pair of the zoo and of oddities.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def drawn(monkeypatch):
 
 @pytest.fixture
 def rendered(monkeypatch):
-    """The pictures by name, rendered in a small size: layout happens while drawing, and so do its warnings."""
+    """The pictures by name, rendered in a small size: layout happens while drawing,
+    and so do its warnings.
+    """
     found = {}
 
     def keep(axes, path):
@@ -87,7 +91,9 @@ def test_every_pair_of_the_zoo(case, tmp_path, drawn):
 
 
 class Odd(nn.Module):
-    """A model of latents and data of choice: sites by name, each with its prior, and the shape of the data."""
+    """A model of latents and data of choice: sites by name, each with its prior,
+    and the shape of the data.
+    """
 
     def __init__(self, priors, shape, label=""):
         super().__init__()

@@ -100,13 +100,16 @@ STRANGE = {
     "an argument of ours": {"model": spec("ppl_vae.models.VAE", decoder=spec("canary.Model"))},
     "deep inside": {"model": spec("torch.nn.Sequential", args=[LINEAR, spec("canary.Model")])},
     "text that is YAML": {"model": "{class_path: canary.Model}"},
-    "text that YAML's own reader refuses": {"model": "{class_path: canary.Model, init_args: {day: 2001-99-99}}"},
+    "text that YAML's own reader refuses":
+        {"model": "{class_path: canary.Model, init_args: {day: 2001-99-99}}"},
     "such text on two lines": {"model": "class_path: canary.Model\ninit_args: {day: 2001-99-99}"},
-    "such text with its dot in code": {"model": '{class_path: "canary\\x2eModel", init_args: {day: 2001-99-99}}'},
+    "such text with its dot in code":
+        {"model": '{class_path: "canary\\x2eModel", init_args: {day: 2001-99-99}}'},
     "text in text": {"model": "class_path: '{class_path: canary.Model}'"},
     "text among the arguments": {"model": spec("ppl_vae.models.VAE", decoder="{class_path: canary.Model}")},
     "spaces around": {"model": " canary.Model "},
-    "a function for an argument": {"model": spec("torch.nn.TransformerEncoderLayer", activation="canary.rate")},
+    "a function for an argument":
+        {"model": spec("torch.nn.TransformerEncoderLayer", activation="canary.rate")},
     "the system": {"model": "os.system"},
     "the system, called": {"model": spec("os.system", command="touch ran")},
     "a process": {"kl": {"z": spec("subprocess.Popen", args="touch ran", shell=True)}},
@@ -213,8 +216,9 @@ def test_what_the_words_name_is_trusted(folder, capsys):
 
 
 @pytest.mark.parametrize(
-    "trust", [["--trust", "canary"], ["--trust=canary"], ["--trust", "canary", "other"], ["--trust", "other,canary"],
-              ["--trust", "[other, canary]"], ["--trust", "other", "--trust", "canary"]],
+    "trust", [["--trust", "canary"], ["--trust=canary"], ["--trust", "canary", "other"],
+              ["--trust", "other,canary"], ["--trust", "[other, canary]"],
+              ["--trust", "other", "--trust", "canary"]],
 )  # fmt: skip
 def test_trust_as_the_help_writes_it(trust, folder, capsys):
     (folder / "strange.yaml").write_text("data: rows.npy\nmodel: {class_path: canary.Model}\n")

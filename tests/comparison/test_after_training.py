@@ -345,8 +345,8 @@ def test_mistakes(change, error, message):
 def test_the_linter_is_asked_before_anything_is_trained(tmp_path):
     with pytest.raises(PairError, match="not reparameterised"):
         comparison.after_training(
-            lambda seed: Pair(BernoulliModel(), BernoulliGuide()), [DReG(num_particles=3)], torch.randn(20, 1),
-            judge_on=torch.randn(5, 1), run_dir=tmp_path, **QUICK,
+            lambda seed: Pair(BernoulliModel(), BernoulliGuide()), [DReG(num_particles=3)],
+            torch.randn(20, 1), judge_on=torch.randn(5, 1), run_dir=tmp_path, **QUICK,
         )  # fmt: skip
     assert not list(tmp_path.iterdir())
 

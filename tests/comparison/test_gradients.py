@@ -36,8 +36,8 @@ def single(sampler, run, seed=5):
 
 
 PATHWISE = [
-    estimators.ELBO(3), MeanFieldELBO(2), IWAE(4), Renyi(0.5, 3), STL(3), DReG(4, alpha=0.3), PIWAE(2, 3), MIWAE(2, 2),
-    CIWAE(0.4, 3), TVO(3),
+    estimators.ELBO(3), MeanFieldELBO(2), IWAE(4), Renyi(0.5, 3), STL(3), DReG(4, alpha=0.3), PIWAE(2, 3),
+    MIWAE(2, 2), CIWAE(0.4, 3), TVO(3),
 ]  # fmt: skip
 CASES = [
     *[(make_pair, (4, 5), each) for each in PATHWISE],

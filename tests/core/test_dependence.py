@@ -33,7 +33,8 @@ def named(function, *names, size=5):
     """The same with named arguments."""
     made = {}
     exec(
-        f"class Named(Program):\n    def forward(self, {', '.join(names)}): return self.function(self, {', '.join(names)})",
+        f"class Named(Program):\n    def forward(self, {', '.join(names)}): return self.function(self, "
+        f"{', '.join(names)})",
         {"Program": Program},
         made,
     )

@@ -1,4 +1,6 @@
-"""Sites that the model marks for enumeration: summed where the guide has them, refused by their name where not."""
+"""Sites that the model marks for enumeration: summed where the guide has them,
+refused by their name where not.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Subsampling inside the programs: the same numbers as on the data taken, times N/B, and every row where all are asked for."""
+"""Subsampling inside the programs: the same numbers as on the data taken, times N/B,
+and every row where all are asked for.
+"""
 
 from __future__ import annotations
 

@@ -191,7 +191,8 @@ def test_compare_runs_with_joblibs_threads(tmp_path):
         with joblib.parallel_config(backend="threading"):
             return comparison.after_training(
                 make_pair, [estimators.ELBO(), estimators.IWAE(2)], X, judge_on=X[:20], judge_particles=10,
-                epochs=2, seeds=[0, 1], run_dir=tmp_path / folder, n_jobs=n_jobs, progress=False, device="cpu",
+                epochs=2, seeds=[0, 1], run_dir=tmp_path / folder, n_jobs=n_jobs, progress=False,
+                device="cpu",
             )  # fmt: skip
 
     serial, threaded = run("serial", 1), run("threads", 3)

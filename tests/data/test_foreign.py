@@ -38,7 +38,10 @@ class OnlyX(Dataset):
 
 
 REFUSED = {
-    "tuple of x and y": ((X, Y), r"a tuple of 2 \(Tensor of shape \(20, 3\), Tensor of shape \(20,\)\).*Split.from_tensor\(x, y"),
+    "tuple of x and y": (
+        (X, Y),
+        r"a tuple of 2 \(Tensor of shape \(20, 3\), Tensor of shape \(20,\)\).*Split.from_tensor\(x, y"
+    ),
     "tuple of two x": ((X, X), r"is not stacked.*torch.stack\(rows\)"),
     "tuple of arrays": ((X.numpy(), X.numpy()), r"ndarray of shape \(20, 3\).*is not stacked"),
     "tuple of lists": (([1.0, 2.0], [0.0, 1.0]), "a tuple of 2.*is not stacked"),
@@ -49,7 +52,9 @@ REFUSED = {
     "Dataset": (Rows(), r"a torch Dataset \(Rows\).*torch.stack\(\[row\[0\] for row in dataset\]\)"),
     "Dataset of x": (OnlyX(), r"a torch Dataset \(OnlyX\)"),
     "TensorDataset": (TensorDataset(X), r"from_tensors\(\*dataset.tensors\)"),
-    "DataLoader": (DataLoader(Rows()), r"a DataLoader gives batches.*torch.cat\(\[batch\[0\] for batch in loader\]\)"),
+    "DataLoader": (
+        DataLoader(Rows()), r"a DataLoader gives batches.*torch.cat\(\[batch\[0\] for batch in loader\]\)"
+    ),
     "scipy.sparse": (scipy.sparse.csr_matrix(X.numpy()), r"a sparse matrix \(csr_matrix\).*x.toarray\(\)"),
     "scipy.sparse array": (scipy.sparse.coo_array(X.numpy()), r"x.toarray\(\)"),
     "sparse Tensor": (X.to_sparse(), r"sparse Tensor.*x.to_dense\(\)"),

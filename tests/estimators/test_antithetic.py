@@ -39,7 +39,9 @@ def test_draws_are_opposite_and_have_the_guides_odds(num_pairs):
 
 
 def test_disarm_is_arm_averaged_over_the_noise():
-    """Both have the same mean (the contract checks it); DisARM's variance is lower, and both beat the plain one."""
+    """Both have the same mean (the contract checks it); DisARM's variance is lower,
+    and both beat the plain one.
+    """
     oracle = oracles.bernoulli(0.4)
     variances = [sampled(e, oracle).var(0).sum() for e in (DisARM(), ARM(), estimators.ELBO(2))]
     assert variances[0] < 0.8 * variances[1]

@@ -104,7 +104,9 @@ def test_a_closed_form_kl_lowers_the_variance():
 
 
 def test_pathwise_and_score_function_gradients_of_a_quadratic():
-    """d/d(mu, sigma^2) of E[|z - a|^2 / 2], z ~ N(mu, sigma^2), is (mu - a, 1/2), so sigma^2/2 is its spread."""
+    """d/d(mu, sigma^2) of E[|z - a|^2 / 2], z ~ N(mu, sigma^2), is (mu - a, 1/2),
+    so sigma^2/2 is its spread.
+    """
     loc, log_scale, target, draws = torch.tensor(1.3), torch.tensor(-0.4), 0.2, 200_000
 
     class Model(torch.nn.Module):

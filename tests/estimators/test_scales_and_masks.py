@@ -170,7 +170,8 @@ def test_the_value_and_the_gradient_of_a_draw_are_pyros(treatment, kind):
 
 
 def test_the_tvos_guide_follows_its_limit_under_a_scale():
-    # sixteen particles that are spread as a guide with the odds 1/4 draws them: self-normalised weights are exact
+    # sixteen particles that are spread as a guide with the odds 1/4 draws them: self-normalised weights are
+    # exact
     values = {"a": (torch.arange(16) < 4).double(), "e": (torch.arange(16) % 4 < 1).double()}
     for treatment in TREATMENTS:
         pair = make_pair("flat", treatment)

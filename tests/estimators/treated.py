@@ -19,7 +19,9 @@ from ppl_vae import Pair
 X = torch.tensor([0.7, -1.1], dtype=torch.float64)
 MASK = torch.tensor([True, False])
 SITES = {"discrete": "ac", "continuous": "bd", "mixed": "abc", "flat": "ae", "three": "abe", "apart": "ag"}
-"""By kind of pair: a and e are bits, c two bits in an inner plate, b and d normal; g a bit that looks at no other."""
+"""By kind of pair: a and e are bits, c two bits in an inner plate, b and d normal;
+g a bit that looks at no other.
+"""
 NODES = 8
 
 EVERY = ("model", "guide")
@@ -128,7 +130,8 @@ class Given(Messenger):
 def configurations(kind, num_particles, average_noise=True):
     """Every draw: by site (K, 1 or 2, R) values, and the weights (R,) of the noise among them.
 
-    A gradient through the draws is right at each noise; only what rests on an average over it needs `average_noise`.
+    A gradient through the draws is right at each noise; only what rests on an average over it needs
+    `average_noise`.
     """
     nodes, node_weights = np.polynomial.hermite_e.hermegauss(NODES)
     node_weights = node_weights / node_weights.sum()

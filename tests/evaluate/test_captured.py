@@ -188,7 +188,9 @@ def test_a_count_decides(monkeypatch):
 
 
 def test_auto_counts_the_work_and_not_the_size_of_a_datum(monkeypatch):
-    """Ten million draws under a spline flow prior took a quarter of an hour, since MNIST's pixels alone were counted."""
+    """Ten million draws under a spline flow prior took a quarter of an hour,
+    since MNIST's pixels alone were counted.
+    """
     shape, cpu = (1, 28, 28), torch.device("cpu")
     monkeypatch.setattr(worth, "can_compile", lambda device: True)
 

@@ -1,4 +1,6 @@
-"""The semi-amortised guide: better than where it starts, a function of x, with gradients through its steps."""
+"""The semi-amortised guide: better than where it starts, a function of x,
+with gradients through its steps.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Factor analysis: its exact evidence and posterior against scikit-learn, dense normals and an exact guide."""
+"""Factor analysis: its exact evidence and posterior against scikit-learn,
+dense normals and an exact guide.
+"""
 
 from __future__ import annotations
 

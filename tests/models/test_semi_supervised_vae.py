@@ -55,7 +55,9 @@ def make(alpha=0.7):
 
 
 def by_hand(pair, x, y, noise, closed_form=False):
-    """The objective of each datum, (B,), with the label summed over by a loop; noise is (C, B, latent_dim)."""
+    """The objective of each datum, (B,), with the label summed over by a loop; noise is (C, B,
+    latent_dim).
+    """
     model, guide = pair.model, pair.guide
     log_q = guide.classifier(x).log_softmax(-1)
     features, objectives = guide.features(x), []

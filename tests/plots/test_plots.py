@@ -188,7 +188,8 @@ def hole_result(count: int = 300) -> Holes:
     return Holes(
         site="z", dims=(1, 4), share=0.5, standard_error=0.01, num_data=count // 3, level=0.01,
         codes=codes, datum=torch.arange(count) % (count // 3), draws=draws, in_hole=draws[:, 0] < 0,
-        grid=(axis, axis), log_prior=-(x**2 + y**2) / 18, log_aggregate=-((x - 3) ** 2 + y**2) / 2, threshold=-4.6,
+        grid=(axis, axis), log_prior=-(x**2 + y**2) / 18, log_aggregate=-((x - 3) ** 2 + y**2) / 2,
+        threshold=-4.6,
     )  # fmt: skip
 
 

@@ -1,4 +1,6 @@
-"""Queries against the linear-Gaussian oracle, and on pairs with several sites, plates and discrete latents."""
+"""Queries against the linear-Gaussian oracle, and on pairs with several sites,
+plates and discrete latents.
+"""
 
 from __future__ import annotations
 

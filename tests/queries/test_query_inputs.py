@@ -1,4 +1,6 @@
-"""Inputs of questions: chosen by name, held where a site observes them, and asked for where they are missing."""
+"""Inputs of questions: chosen by name, held where a site observes them,
+and asked for where they are missing.
+"""
 
 from __future__ import annotations
 

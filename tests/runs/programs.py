@@ -1,4 +1,6 @@
-"""What the tests of runs share: a small pair, a quick training, and programs that a folder does not tell apart."""
+"""What the tests of runs share: a small pair, a quick training,
+and programs that a folder does not tell apart.
+"""
 
 from __future__ import annotations
 

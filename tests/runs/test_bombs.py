@@ -30,7 +30,9 @@ YAML = {
     "brackets without end": ("[" * 2000, "deeper than 100"),
     "braces without end": ("{a: " * 600, "deeper than 100"),
     "dashes without end": ("- " * 1000, "deeper than 100"),
-    "depth by anchors": ("".join(f"a{n}: &a{n} [*a{n - 1}]\n" if n else "a0: &a0 []\n" for n in range(150)), "deeper"),
+    "depth by anchors": (
+        "".join(f"a{n}: &a{n} [*a{n - 1}]\n" if n else "a0: &a0 []\n" for n in range(150)), "deeper"
+    ),
     "no UTF-8": (b"data: \xff\xfe", "is not UTF-8"),
     "too large": ("#" * (2**20 + 1), "larger than"),
     "no date": ("a: 2001-99-99", "no YAML of plain values"),

@@ -1,4 +1,6 @@
-"""One flipped bit in a file of a run is noticed, wherever it falls; old files without checksums load as before."""
+"""One flipped bit in a file of a run is noticed, wherever it falls;
+old files without checksums load as before.
+"""
 
 from __future__ import annotations
 

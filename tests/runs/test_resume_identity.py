@@ -1,4 +1,6 @@
-"""A resume continues the run that the folder holds, and refuses another pair, other data and other options."""
+"""A resume continues the run that the folder holds, and refuses another pair,
+other data and other options.
+"""
 
 from __future__ import annotations
 

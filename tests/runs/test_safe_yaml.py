@@ -1,4 +1,6 @@
-"""YAML that says one thing to people and another to its reader is refused, in files and on the command line."""
+"""YAML that says one thing to people and another to its reader is refused,
+in files and on the command line.
+"""
 
 import pytest
 import yaml
@@ -34,10 +36,13 @@ def test_a_key_that_stands_twice_is_refused(text):
 
 
 def test_what_is_meant_is_read():
-    text = "a: 0x10\nb: 1_000\nc: '010'\nd: '1:30'\ne: 07\nf: 0\ng: 0.5\nh: {a: 1, b: 2}\ni: [a, a, a]\nj: 00\nk: 09"
+    text = (
+        "a: 0x10\nb: 1_000\nc: '010'\nd: '1:30'\ne: 07\nf: 0\ng: 0.5\nh: {a: 1, b: 2}\n"
+        "i: [a, a, a]\nj: 00\nk: 09"
+    )
     assert load_yaml(text) == {
-        "a": 16, "b": 1000, "c": "010", "d": "1:30", "e": 7, "f": 0, "g": 0.5, "h": {"a": 1, "b": 2}, "i": ["a"] * 3,
-        "j": 0, "k": "09",
+        "a": 16, "b": 1000, "c": "010", "d": "1:30", "e": 7, "f": 0, "g": 0.5, "h": {"a": 1, "b": 2},
+        "i": ["a"] * 3, "j": 0, "k": "09",
     }  # fmt: skip
     assert load_yaml("a: &x {n: 1}\nb: {<<: *x, m: 2}")["b"] == {"n": 1, "m": 2}
     values = {"names": ["010", "1:30", "0x10", "2001-01-01"], "n": 8}

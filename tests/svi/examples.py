@@ -116,7 +116,9 @@ def train_conditional_vae(SVI, epochs=4, **options):
 
 
 def train_flow_guide(SVI, epochs=4, **options):
-    """Points on a ring about a centre that is learned; the guide is two flows, one of which sees the datum."""
+    """Points on a ring about a centre that is learned; the guide is two flows,
+    one of which sees the datum.
+    """
     angle = 6.28 * torch.rand(24)
     data = torch.stack([angle.cos(), angle.sin()], -1) + 0.1 * torch.randn(24, 2)
     encoder = nn.Linear(2, 3)

@@ -64,8 +64,8 @@ def test_a_log_of_an_evaluation_has_a_line_now_and_then(clock, capsys):
 def test_a_log_of_a_comparison_names_what_is_done(clock, capsys):
     x = torch.randn(20, 5)
     comparison.after_training(
-        lambda seed: make_pair(), [estimators.ELBO()], x, judge_on=x, epochs=1, seeds=range(8), judge_particles=2,
-        device="cpu",
+        lambda seed: make_pair(), [estimators.ELBO()], x, judge_on=x, epochs=1, seeds=range(8),
+        judge_particles=2, device="cpu",
     )  # fmt: skip
     lines = capsys.readouterr().err.splitlines()
     assert lines

@@ -178,8 +178,8 @@ def test_what_means_the_same_is_taken(tmp_path):
     )
     second = train(data.from_tensors(X), device="cpu", epochs=2, patience=5, run_dir=tmp_path, seed=0)
     assert first.history["train_bound"].tolist() == second.history["train_bound"].tolist()
-    train(data.from_tensors(X), device=torch.device("cpu", 0), epochs=np.int64(3), patience=np.int64(5), run_dir=tmp_path,
-          resume=True)  # fmt: skip
+    train(data.from_tensors(X), device=torch.device("cpu", 0), epochs=np.int64(3), patience=np.int64(5),
+          run_dir=tmp_path, resume=True)  # fmt: skip
 
 
 def test_groups_keep_the_ratio_of_their_learning_rates():

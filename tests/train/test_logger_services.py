@@ -1,4 +1,6 @@
-"""Loggers against Weights & Biases and MLflow themselves, on this machine alone; skipped where they are not installed."""
+"""Loggers against Weights & Biases and MLflow themselves, on this machine alone;
+skipped where they are not installed.
+"""
 
 from __future__ import annotations
 

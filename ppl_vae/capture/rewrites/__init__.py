@@ -1,7 +1,7 @@
 """What is put in place of operations of a captured graph: one ordered list, one rewrite a file.
 
-A rewrite replaces operators while a graph is made, or changes the finished graph. `REWRITES` is the order in which they
-are applied; a new one is a file beside these and a line there.
+A rewrite replaces operators while a graph is made, or changes the finished graph. `REWRITES` is the order in
+which they are applied; a new one is a file beside these and a line there.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ REWRITES = (
 
 
 def operators(setting: Setting) -> Operators:
-    """What `make_fx` puts in place of operators while it makes a graph; a later rewrite goes before an earlier one."""
+    """What `make_fx` puts in place of operators while it makes a graph;
+    a later rewrite goes before an earlier one.
+    """
     table: Operators = {}
     for each in REWRITES:
         if each.operators is not None and each.applies(setting):

@@ -72,7 +72,9 @@ def has_products() -> bool:
 
 
 def in_bfloat16(run: Callable[..., Any]) -> Callable[..., Sequence[Tensor]]:
-    """`run` with oneDNN free to round the factors of float32 products itself, which sends ATen's products to it."""
+    """`run` with oneDNN free to round the factors of float32 products itself,
+    which sends ATen's products to it.
+    """
 
     def rounding(*inputs: Tensor) -> Sequence[Tensor]:
         with _onednn_rounds():

@@ -1,4 +1,6 @@
-"""Which of two matrix products was the faster: remembered, so that the same training rounds the same way again."""
+"""Which of two matrix products was the faster: remembered,
+so that the same training rounds the same way again.
+"""
 
 from __future__ import annotations
 

@@ -53,7 +53,9 @@ def test_convolutions_too_and_nothing_else():
 
 
 def gradients(pair, x, **options):
-    """(loss, gradients) of a captured step: where plain gradient descent moves the parameters, over its rate."""
+    """(loss, gradients) of a captured step: where plain gradient descent moves the parameters,
+    over its rate.
+    """
     before = [p.detach().clone() for p in pair.parameters()]
     still = torch.optim.SGD(pair.parameters(), lr=1.0)
     step = CapturedStep(Objective(pair, estimators.IWAE(3)), still, same_noise=True, **options)
