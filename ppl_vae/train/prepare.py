@@ -249,9 +249,9 @@ def _describe(prepared: Prepared, data: Data) -> None:
         "fit": training.settings,
     }
     if why := why_not_rebuildable(prepared.config):
-        warnings.warn(why, UserWarning, stacklevel=5)
+        warnings.warn(why, UserWarning, stacklevel=7)  # the line that called fit
     functions: Mapping[str, Any] = {"schedule": options.schedule, "optimizer": options.optimizer}
-    warn_of_local(functions, "this run cannot be resumed there", stacklevel=6)
+    warn_of_local(functions, "this run cannot be resumed there", stacklevel=8)
 
 
 def _net_dtype(precision: str, device: torch.device) -> torch.dtype | None:

@@ -52,9 +52,9 @@ def test_files_of_two_runs_are_refused(other, names, runs, tmp_path):
     folder = shutil.copytree(runs / "a", tmp_path / "run")
     for name in names:
         shutil.copy(runs / other / name, folder)
-    with pytest.raises(pv.runs.errors.RunError, match=r"weights.safetensors and config.yaml are of two runs"):
+    with pytest.raises(pv.RunError, match=r"weights.safetensors and config.yaml are of two runs"):
         pv.load(folder)
-    with pytest.raises(pv.runs.errors.RunError, match="are of two runs"):
+    with pytest.raises(pv.RunError, match="are of two runs"):
         pv.load(folder, pair=make_pair())
     whole = train(
         folder, epochs=2, resume=True
