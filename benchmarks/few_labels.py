@@ -30,12 +30,11 @@ from torch.nn import functional
 
 import ppl_vae as pv
 from ppl_vae import data, estimators, guides, likelihoods, models, nets
-from ppl_vae.data.few_labels import few_labels
+from ppl_vae.data import few_labels
 from ppl_vae.data.rows import ResidentRows
 from ppl_vae.estimators.enumerated import EnumeratedELBO
 from ppl_vae.nets.shapes import Flatten, OverImages
-from ppl_vae.queries.class_probabilities import class_probabilities
-from ppl_vae.queries.latent_features import latent_features
+from ppl_vae.queries import class_probabilities, latent_features
 from ppl_vae.runs import atomic_write
 
 SHAPE, CLASSES = (1, 28, 28), 10

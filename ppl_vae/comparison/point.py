@@ -15,6 +15,7 @@ from ppl_vae.comparison.gradients import PARTS, GradientSampler
 from ppl_vae.comparison.moments import Estimate, Moments, snr_floor
 from ppl_vae.comparison.point_result import AtPoint, Cell
 from ppl_vae.comparison.reference import Evidence, References, evidence_of, sample_moments
+from ppl_vae.core.checks import check_count
 from ppl_vae.core.isolation import one_thread, random_numbers
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet, Split, as_split
@@ -98,9 +99,8 @@ def at_point(
     [['IWAE', 1], ['DReG', 1], ['IWAE', 5], ['DReG', 5]]
     """
     reference_draws = 4 * draws if reference_draws is None else reference_draws
-    for name, value, least in (("draws", draws, 10), ("reference_draws", reference_draws or 10, 10)):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    check_count("draws", draws, least=10)
+    check_count("reference_draws", reference_draws or 10, least=10)
     chosen = families(estimators)
     cells = _cells(chosen, _ladder(num_particles))
     batch = _batch(pair, data, num_data, seed)

@@ -9,17 +9,19 @@ from typing import Any
 MAX_SEED = 2**63 - 1
 
 
-def check_count(name: str, value: Any, otherwise: str = "", least: int = 1) -> None:
-    """Raise ValueError unless an option is a whole number from `least` on."""
+def check_count(
+    name: str, value: Any, otherwise: str = "", least: int = 1, error: type[ValueError] = ValueError
+) -> None:
+    """Raise `error` unless an option is a whole number from `least` on."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         said = "a positive whole number" if least == 1 else f"a whole number >= {least}"
-        raise ValueError(f"{name} must be {said}{otherwise and ' '}{otherwise}, got {value!r}")
+        raise error(f"{name} must be {said}{otherwise and ' '}{otherwise}, got {value!r}")
 
 
-def check_seed(name: str, seed: Any) -> None:
-    """Raise ValueError unless a seed is a whole number that torch takes."""
+def check_seed(name: str, seed: Any, error: type[ValueError] = ValueError) -> None:
+    """Raise `error` unless a seed is a whole number that torch takes."""
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= int(seed) <= MAX_SEED:
-        raise ValueError(f"{name} must be a whole number from 0 to 2**63 - 1, got {seed!r}")
+        raise error(f"{name} must be a whole number from 0 to 2**63 - 1, got {seed!r}")
 
 
 def check_real(name: str, value: Any, *, above: bool = False) -> None:

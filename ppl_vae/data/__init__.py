@@ -3,12 +3,14 @@
     digits = data.load("digits")                        # train, valid, test
     for (x,) in digits.train.batches(128): ...          # float32 (B, C, H, W) in [0, 1]
 
-`from_tensors` divides an array of yours; `as_split` lets a function take an array or a `Split`.
+`from_tensors` divides an array of yours; `as_split` lets a function take an array or a `Split`; `few_labels`
+hides most of a split's labels.
 """
 
 from ppl_vae.data.data_error import DataError, MissingDataError
 from ppl_vae.data.dataset import DataSet, from_tensors
 from ppl_vae.data.loading import data_root, load
+from ppl_vae.data.missing_labels import few_labels
 from ppl_vae.data.named import NAMED
 from ppl_vae.data.split import Split, as_split
 
@@ -22,6 +24,7 @@ __all__ = [
     "Split",
     "as_split",
     "data_root",
+    "few_labels",
     "from_tensors",
     "load",
 ]

@@ -150,12 +150,6 @@ def to_labels(labels: Any, length: int, what: str) -> Tensor:
     return whole
 
 
-def check_seed(seed: int) -> None:
-    """Raises DataError unless `seed` is a whole number >= 0."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise DataError(f"seed={seed!r}: give a whole number >= 0")
-
-
 def _first(chunk: Tensor, good: Tensor) -> tuple[int, float]:
     """The row and the value of the first entry of `chunk` that is not `good`."""
     position = int(torch.argmin(good.flatten().to(torch.uint8)))

@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_vae.core.checks import check_seed
 from ppl_vae.data.binarise import fix, generator
 from ppl_vae.data.checks import (
-    check_seed,
     check_unit_interval,
     divisor_of,
     to_labels,
@@ -162,7 +162,7 @@ def assemble(
     labels: bool,
 ) -> DataSet:
     """Divide, binarise and wrap what was loaded."""
-    check_seed(seed)
+    check_seed("seed", seed, DataError)
     if binarise not in ("auto", "dynamic", "fixed", None):
         raise DataError(f"binarise={binarise!r}: give 'dynamic', 'fixed', None or 'auto'")
     if not isinstance(labels, bool):

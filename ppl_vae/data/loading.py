@@ -6,8 +6,8 @@ import difflib
 import os
 from pathlib import Path
 
+from ppl_vae.core.checks import check_count, check_seed
 from ppl_vae.data.binarise import numpy_generator
-from ppl_vae.data.checks import check_seed
 from ppl_vae.data.data_error import DataError, MissingDataError
 from ppl_vae.data.dataset import DRAW, Binarise, DataSet, Loaded, assemble
 from ppl_vae.data.files import read_csv, read_npy, read_npz
@@ -116,10 +116,9 @@ def _named(
 ) -> Loaded:
     known = NAMED[name]
     if isinstance(known, Drawn):
-        check_seed(seed)
+        check_seed("seed", seed, DataError)
         number = known.num_data if num_data is None else num_data
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise DataError(f"num_data={number!r}: give a positive whole number of rows")
+        check_count("num_data", number, error=DataError)
         return known.draw(number, numpy_generator(seed, DRAW), size)
     if num_data is not None:
         drawn = [each for each, kind in NAMED.items() if isinstance(kind, Drawn)]

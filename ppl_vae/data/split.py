@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data.checks import check_seed, divisor_of, rows_per_chunk, to_labels, to_storage
+from ppl_vae.core.checks import check_seed
+from ppl_vae.data.checks import divisor_of, rows_per_chunk, to_labels, to_storage
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.passes import in_chunks, read
 from ppl_vae.data.rows import ResidentRows, Rows
@@ -211,7 +212,7 @@ class Split:
         n = operator.index(n)
         if n < 1:
             raise DataError(f"take({n}): give at least 1 row")
-        check_seed(seed)
+        check_seed("seed", seed, DataError)
         if n >= len(self):
             return self
         if in_order:

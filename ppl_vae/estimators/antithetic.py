@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli
 
 from ppl_vae.core import drawing
+from ppl_vae.core.checks import check_count
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError, Program, data_frame
 from ppl_vae.core.terms import over_inner_plates
@@ -36,8 +37,7 @@ class _Antithetic(ELBO):
     """The ELBO of pairs of opposite draws; `factor` is what an estimator of the family defines."""
 
     def __init__(self, num_pairs: int = 1) -> None:
-        if not isinstance(num_pairs, int) or isinstance(num_pairs, bool) or num_pairs < 1:
-            raise ValueError(f"num_pairs must be a positive whole number, got {num_pairs!r}")
+        check_count("num_pairs", num_pairs)
         super().__init__(2 * num_pairs)
         self.num_pairs = num_pairs
 

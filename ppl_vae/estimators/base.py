@@ -12,6 +12,7 @@ from pyro.infer import ELBO as PyroELBO
 from torch import Tensor, nn
 
 from ppl_vae.core import drawing, separate
+from ppl_vae.core.checks import check_count
 from ppl_vae.core.isolation import one_thread
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError, Program
@@ -57,9 +58,8 @@ class Estimator(PyroELBO):
     """Whether every draw has `num_particles` particles, as a captured step needs."""
 
     def __init__(self, num_particles: int = 1) -> None:
-        if not isinstance(num_particles, int) or isinstance(num_particles, bool) or num_particles < 1:
-            raise ValueError(f"num_particles must be a positive whole number, got {num_particles!r}")
-        super().__init__(num_particles=num_particles, vectorize_particles=True)
+        check_count("num_particles", num_particles)
+        super().__init__(num_particles=int(num_particles), vectorize_particles=True)
         self.auxiliary = nn.Module()
         self._name = f"estimator{next(_numbers)}"
 

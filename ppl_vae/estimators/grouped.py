@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ppl_vae.core.checks import check_count
 from ppl_vae.core.particles import Particles, log_mean_exp
 from ppl_vae.core.separate import SeparateParticles
 from ppl_vae.estimators.base import Estimator
@@ -130,7 +131,6 @@ class CIWAE(Estimator):
 
 
 def _product(num_groups: int, group_size: int) -> int:
-    for name, value in (("num_groups", num_groups), ("group_size", group_size)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+    check_count("num_groups", num_groups)
+    check_count("group_size", group_size)
     return num_groups * group_size

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ppl_vae.core.checks import check_count
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.separate import SeparateParticles
 from ppl_vae.estimators.base import Estimator
@@ -57,8 +58,7 @@ class TVO(Estimator):
         first: float = 0.025,
     ) -> None:
         super().__init__(num_particles)
-        if not isinstance(num_intervals, int) or num_intervals < 1:
-            raise ValueError(f"num_intervals must be a positive whole number, got {num_intervals!r}")
+        check_count("num_intervals", num_intervals)
         if partition not in ("log_uniform", "moments"):
             raise ValueError(f"partition must be 'log_uniform' or 'moments', got {partition!r}")
         if not 0 < first < 1:

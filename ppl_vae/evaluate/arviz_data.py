@@ -12,6 +12,7 @@ from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
+from ppl_vae.core.checks import check_count
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.layout import particle_first
 from ppl_vae.core.pair import Pair
@@ -64,8 +65,7 @@ def inference_data(pair: Pair, x: Any, num_samples: int = 100, *, seed: int | No
     ('chain', 'draw', 'datum', 'z_dim_0')
     """
     check_pair_type(pair)
-    if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:
-        raise ValueError(f"num_samples must be a positive whole number, got {num_samples!r}")
+    check_count("num_samples", num_samples)
     source = to_data(x, pair)
     (batch,) = source.batches(len(source))
     with questioning(pair, seed, pair.device):

@@ -11,6 +11,7 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
+from ppl_vae.core.checks import check_count
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import as_split
 from ppl_vae.data.batch import to_batch
@@ -80,9 +81,8 @@ def plan(
         ValueError: a number that is not a positive whole one.
     """
     for name, value in (("num_particles", num_particles), ("batch_size", batch_size), ("chunk", chunk)):
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        if value is not None and not (is_whole and value > 0):
-            raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+        if value is not None:
+            check_count(name, value)
     rows = max(1, ELEMENTS.get(device.type, ELEMENTS_ELSEWHERE) // max(1, datum_size(data)))
     if batch_size is None:
         batch_size = max(1, rows // min(num_particles, chunk or PARTICLES_IN_CHUNK))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.core.checks import check_count
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import PairError
@@ -144,8 +145,8 @@ def elbo_surgery(
     Sources of Disentanglement, arXiv:1802.04942.
     """
     check_pair_type(pair)
-    if num_draws is not None and not (isinstance(num_draws, int) and num_draws > 0):
-        raise ValueError(f"num_draws must be a positive whole number or None, got {num_draws!r}")
+    if num_draws is not None:
+        check_count("num_draws", num_draws, "or None")
     draws: dict[str, Draws] = {}
     terms: dict[str, list[Tensor]] = {"elbo": [], "reconstruction": []}
     refusals = Refusals()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ppl_vae.core.checks import check_count
 from ppl_vae.kl.treatment import check_epochs, check_weight
 
 
@@ -149,8 +150,7 @@ class CyclicWarmup:
 
     def __post_init__(self) -> None:
         _check(self.epochs, self.weight, self.start)
-        if not isinstance(self.cycles, int) or isinstance(self.cycles, bool) or self.cycles < 1:
-            raise ValueError(f"cycles must be a positive whole number, got {self.cycles!r}")
+        check_count("cycles", self.cycles)
         if not 0 < self.ratio <= 1:
             raise ValueError(f"ratio, the share of a cycle that rises, must be in (0, 1], got {self.ratio!r}")
 

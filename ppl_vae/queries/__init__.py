@@ -7,6 +7,8 @@ r"""Queries: what a trained pair can be asked, each an effect handler on its two
 `decode`                `uncondition` the model and `condition` it on chosen latents
 `interpolate`           `encode` two ends, `decode` the path between them
 `traverse`              `encode`, then `decode` while one latent dimension moves
+`latent_features`       a data set with each datum replaced by what `encode` makes of it
+`class_probabilities`   the guide's q(y | x) at a finite site: the pair as a classifier
 ======================  =====================================================================
 
 Every query runs without gradients and in eval mode (each module's mode is put back), on the pair's
@@ -28,8 +30,21 @@ torch.Size([8, 2, 3])
 
 from __future__ import annotations
 
+from ppl_vae.queries.classes import class_probabilities
 from ppl_vae.queries.draws import Draws, Traversal
+from ppl_vae.queries.features import latent_features
 from ppl_vae.queries.paths import interpolate, traverse
 from ppl_vae.queries.questions import decode, encode, reconstruct, sample
 
-__all__ = ["Draws", "Traversal", "decode", "encode", "interpolate", "reconstruct", "sample", "traverse"]
+__all__ = [
+    "Draws",
+    "Traversal",
+    "class_probabilities",
+    "decode",
+    "encode",
+    "interpolate",
+    "latent_features",
+    "reconstruct",
+    "sample",
+    "traverse",
+]

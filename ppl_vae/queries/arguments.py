@@ -1,4 +1,4 @@
-"""What users pass to queries, checked: batches, sites, counts."""
+"""What users pass to queries, checked: batches and sites."""
 
 from __future__ import annotations
 
@@ -70,10 +70,6 @@ def rows(pair: Pair, n: int, like: Batch | None, given: Sequence[str]) -> tuple[
 
 
 def check_site(name: str, sites: Iterable[str]) -> None:
+    """Raise ValueError unless a latent site is one of these."""
     if name not in sites:
         raise ValueError(f"there is no latent site {name!r}: the latent sites are {list(sites)}")
-
-
-def check_count(what: str, number: int, at_least: int = 1) -> None:
-    if not isinstance(number, int) or isinstance(number, bool) or number < at_least:
-        raise ValueError(f"{what} must be a whole number >= {at_least}, got {number!r}")

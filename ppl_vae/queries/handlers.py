@@ -49,18 +49,22 @@ def run(program: Program, batch: Sequence[Tensor], handler: Messenger | None = N
 
 
 def repeated(program: Program, count: int, plate_dim: int | None) -> Program:
+    """A program that runs `count` times at once, in a plate of its own at `plate_dim`; as it is for None."""
     return program if plate_dim is None else pyro.plate(PARTICLE_PLATE, count, dim=plate_dim)(program)
 
 
 def find_plate_dim(pair: Pair, batch: tuple[Tensor, ...]) -> int:
+    """The first dim, counted from the right, to the left of all plates of both programs."""
     return -(plate_nesting(pair.model, pair.guide, batch, {}) + 1)
 
 
 def centre(pair: Pair, batch: tuple[Tensor, ...]) -> dict[str, Site]:
+    """The guide's latent sites by name, each at its mean, a discrete one at its mode."""
     return latent_sites(run(pair.guide, batch, Centre()))
 
 
 def sample_sites(trace: Trace) -> dict[str, Site]:
+    """A trace's sites by name, but those that Pyro itself makes, for plates and subsampling."""
     return {
         name: site
         for name, site in trace.nodes.items()
@@ -78,6 +82,7 @@ def latent_sites(trace: Trace, given: Sequence[str] = ()) -> dict[str, Site]:
 
 
 def mean_of(site: Site) -> Tensor | None:
+    """The mean of a site's distribution, laid out as its value; None where it has none or does not say."""
     try:
         mean = site["fn"].mean
     except NotImplementedError:
@@ -86,6 +91,7 @@ def mean_of(site: Site) -> Tensor | None:
 
 
 def is_discrete(fn: Any) -> bool:
+    """Whether a distribution's values are discrete; False where it does not say."""
     try:
         return bool(fn.support.is_discrete)
     except NotImplementedError:

@@ -8,10 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ppl_vae.core.checks import check_count
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.core.sites import Site
-from ppl_vae.queries.arguments import Batch, as_tensors, check_count, check_site
+from ppl_vae.queries.arguments import Batch, as_tensors, check_site
 from ppl_vae.queries.draws import Draws, Traversal
 from ppl_vae.queries.handlers import centre, is_discrete
 from ppl_vae.queries.inputs import Inputs
@@ -57,7 +58,7 @@ def interpolate(
     require_pair(pair)
     if method not in ("linear", "spherical"):
         raise ValueError(f"method must be 'linear' or 'spherical', got {method!r}")
-    check_count("steps", steps, at_least=2)
+    check_count("steps", steps, least=2)
     with questioning(pair, seed, pair.device):
         first, second = as_tensors(pair, x0), as_tensors(pair, x1)
         shapes = [[tuple(tensor.shape) for tensor in end] for end in (first, second)]

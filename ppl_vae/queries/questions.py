@@ -10,11 +10,12 @@ from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
+from ppl_vae.core.checks import check_count
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.core.sites import Site, Uncondition, check_sites_match
 from ppl_vae.distributions.improper import is_improper
-from ppl_vae.queries.arguments import Batch, as_tensors, check_count, check_site, rows
+from ppl_vae.queries.arguments import Batch, as_tensors, check_site, rows
 from ppl_vae.queries.draws import Draws
 from ppl_vae.queries.handlers import (
     Centre,

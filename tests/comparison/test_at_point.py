@@ -264,7 +264,7 @@ def test_the_linter_is_asked_first():
     [
         ({"num_particles": []}, "num_particles must be positive"),
         ({"num_particles": [0, 1]}, "num_particles must be positive"),
-        ({"draws": 3}, "draws must be a whole number of at least 10"),
+        ({"draws": 3}, "draws must be a whole number >= 10"),
         ({"reference_draws": 3}, "reference_draws must be"),
     ],
 )

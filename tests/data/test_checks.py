@@ -97,7 +97,7 @@ def test_read_only_and_reversed_arrays_are_copied():
 
 @pytest.mark.parametrize("seed", [-1, 0.5, True, "a"])
 def test_a_bad_seed_is_named(seed):
-    with pytest.raises(DataError, match="seed="):
+    with pytest.raises(DataError, match="seed must be a whole number from 0"):
         from_tensors(torch.rand(20, 2), seed=seed)
 
 

@@ -390,7 +390,7 @@ def test_queries_agree_with_a_handler_by_hand() -> None:
 
 
 LINEAR_MISTAKES: list[tuple[Callable[[Pair, Tensor], Any], str]] = [
-    (lambda p, x: queries.sample(p, 0), "n must be a whole number >= 1, got 0"),
+    (lambda p, x: queries.sample(p, 0), "n must be a positive whole number, got 0"),
     (lambda p, x: queries.sample(p, 2, given=["x"]), "needs the data to hold"),
     (lambda p, x: queries.sample(p, 2, like=x, given=["z"]), r"observed sites \['x'\], got \['z'\]"),
     (lambda p, x: queries.sample(p, 2, like=x, given="x"), r"given=\['x'\]"),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ppl_vae import Pair, evaluate, guides, likelihoods, models, nets, queries
 from ppl_vae.data import Split
-from ppl_vae.queries.class_probabilities import class_probabilities
+from ppl_vae.queries import class_probabilities
 from tests.programs import BernoulliGuide, BernoulliModel
 
 BITS = torch.bernoulli(torch.full((6, 1, 4, 4), 0.5), generator=torch.Generator().manual_seed(0))

@@ -27,6 +27,16 @@ def class_probabilities(pair: Pair, *batch: Tensor, site: str = "y") -> Tensor:
 
     Raises:
         ValueError: for a site that the guide does not have, or whose values are not finite in number.
+
+    >>> import torch
+    >>> from ppl_vae import guides, likelihoods, models, nets
+    >>> likelihood, decoder = likelihoods.Gaussian(event_dim=1), nets.MLPDecoder(2 + 3, shape=(5,))
+    >>> model = models.SemiSupervisedVAE(likelihood, decoder, latent_dim=2, num_classes=3)
+    >>> encoder = nets.MLPEncoder((5 + 3,), latent_dim=2)
+    >>> guide = guides.SemiSupervised(torch.nn.Linear(5, 3), torch.nn.Identity(), encoder, num_classes=3)
+    >>> probabilities = class_probabilities(Pair(model, guide), torch.randn(4, 5))
+    >>> probabilities.shape, bool((probabilities.sum(-1) - 1).abs().max() < 1e-6)
+    (torch.Size([4, 3]), True)
     """
     with questioning(pair, None, pair.device):
         sites = latent_sites(run(pair.guide, converted(pair, batch), Centre()))

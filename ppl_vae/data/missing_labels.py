@@ -1,4 +1,4 @@
-"""Few labels: most of a split's labels hidden, as if nobody had written them down."""
+"""Missing labels: most of a split's labels hidden, as if nobody had written them down."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from ppl_vae.data.checks import check_seed
+from ppl_vae.core.checks import check_seed
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.split import Split
 
@@ -38,7 +38,7 @@ def few_labels(split: Split, per_class: int, *, seed: int = 0, repeat: int = 0) 
     >>> len(small), int((small.y >= 0).sum())
     (52, 18)
     """
-    check_seed(seed)
+    check_seed("seed", seed, DataError)
     if split.y is None:
         raise DataError("few_labels needs labels to keep some of, and the split has none")
     if per_class < 1 or repeat < 0:

@@ -47,6 +47,13 @@ def latent_features(
 
     Raises:
         ValueError: for an unknown site or kind, or no site where there are several.
+
+    >>> from ppl_vae import Pair, data, guides, models, nets
+    >>> rows = data.from_tensors(torch.randn(20, 5), torch.arange(20) % 2)
+    >>> pair = Pair(models.LinearGaussian(2, 5), guides.MeanField(nets.MLPEncoder((5,), latent_dim=2)))
+    >>> features = latent_features(pair, rows)
+    >>> features.shape, len(features.train), [tensor.shape for tensor in features.train.take(3).tensors()]
+    ((2,), 14, [torch.Size([3, 2]), torch.Size([3])])
     """
     if kind not in ("mean", "draw"):
         raise ValueError(f"kind must be 'mean' or 'draw', got {kind!r}")

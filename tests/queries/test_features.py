@@ -7,10 +7,9 @@ import torch
 
 import ppl_vae as pv
 from ppl_vae import data, guides, likelihoods, models, nets
-from ppl_vae.data.few_labels import MISSING, few_labels
+from ppl_vae.data.missing_labels import MISSING, few_labels
 from ppl_vae.estimators.enumerated import EnumeratedELBO
-from ppl_vae.queries.class_probabilities import class_probabilities
-from ppl_vae.queries.latent_features import latent_features
+from ppl_vae.queries import class_probabilities, latent_features
 
 SHAPE = (1, 4, 4)
 
