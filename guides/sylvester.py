@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import pyro
 import pyro.distributions as dist
 import torch
@@ -14,7 +16,31 @@ from ppl_vae.nets import Encoder
 _LIMIT = 0.999
 
 
-class Sylvester(nn.Module):
+class _Orthogonal(nn.Module):
+    """What the variants share: all but how Q is made orthogonal."""
+
+    encoder: Encoder
+    heads: nn.ModuleList
+
+    @abstractmethod
+    def _make(self, parameters: Tensor) -> transforms.Sylvester:
+        """A transform from the parameters of one datum or more, `(*batch, P)`."""
+
+    def posterior(self, x: Tensor) -> dist.TransformedDistribution:
+        """q(z | x), batch shape (*batch,), event shape (latent_dim,)."""
+        features = self.encoder.trunk(x)
+        loc, scale = self.encoder.head(features)
+        flow = [transforms.Conditioned(self._make, head(features)) for head in self.heads]
+        return dist.TransformedDistribution(dist.Normal(loc, scale).to_event(1), flow)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Draw z for each of the len(x) data."""
+        posterior = self.posterior(x)
+        with pyro.plate("data", len(x), dim=-1):
+            return pyro.sample("z", posterior)
+
+
+class Sylvester(_Orthogonal):
     r"""A mean-field posterior through T Sylvester transforms, whose parameters depend on x.
 
     .. math:: z_0 \sim \mathcal{N}(\mathrm{loc}, \mathrm{diag}\,\mathrm{scale}^2), \qquad
@@ -55,21 +81,8 @@ class Sylvester(nn.Module):
         vectors, *rest = _split(parameters, _columns(self.encoder, self.num_columns), latent_dim)
         return transforms.Sylvester(transforms.orthonormal(vectors.mT), *rest)
 
-    def posterior(self, x: Tensor) -> dist.TransformedDistribution:
-        """q(z | x), batch shape (*batch,), event shape (latent_dim,)."""
-        features = self.encoder.trunk(x)
-        loc, scale = self.encoder.head(features)
-        flow = [transforms.Conditioned(self._make, head(features)) for head in self.heads]
-        return dist.TransformedDistribution(dist.Normal(loc, scale).to_event(1), flow)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Draw z for each of the len(x) data."""
-        posterior = self.posterior(x)
-        with pyro.plate("data", len(x), dim=-1):
-            return pyro.sample("z", posterior)
-
-
-class HouseholderSylvester(nn.Module):
+class HouseholderSylvester(_Orthogonal):
     r"""As `Sylvester`, with Q a square matrix: the product of H reflections.
 
     .. math:: Q = \prod_h \Bigl(I - 2 \frac{v_h v_h^\top}{\|v_h\|^2}\Bigr)
@@ -99,19 +112,6 @@ class HouseholderSylvester(nn.Module):
         latent_dim = self.encoder.latent_dim
         vectors, *rest = _split(parameters, latent_dim, latent_dim)
         return transforms.Sylvester(transforms.householder(vectors), *rest)
-
-    def posterior(self, x: Tensor) -> dist.TransformedDistribution:
-        """q(z | x), batch shape (*batch,), event shape (latent_dim,)."""
-        features = self.encoder.trunk(x)
-        loc, scale = self.encoder.head(features)
-        flow = [transforms.Conditioned(self._make, head(features)) for head in self.heads]
-        return dist.TransformedDistribution(dist.Normal(loc, scale).to_event(1), flow)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Draw z for each of the len(x) data."""
-        posterior = self.posterior(x)
-        with pyro.plate("data", len(x), dim=-1):
-            return pyro.sample("z", posterior)
 
 
 def _columns(encoder: Encoder, num_columns: int | None) -> int:

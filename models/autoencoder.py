@@ -8,7 +8,7 @@ import pyro
 from torch import Tensor, nn
 
 from ppl_vae.distributions.improper import Flat
-from ppl_vae.nets.contracts import Decoder, latent_dim_of
+from ppl_vae.nets.contracts import Decoder, require_latent_dim
 
 
 class Autoencoder(nn.Module):
@@ -42,8 +42,7 @@ class Autoencoder(nn.Module):
         self.likelihood = likelihood
         self.decoder: Decoder = decoder
         self.latent_dim = latent_dim
-        if (built_for := latent_dim_of(decoder)) not in (None, latent_dim):
-            raise ValueError(f"latent_dim is {latent_dim} but the decoder was built for {built_for}")
+        require_latent_dim("decoder", decoder, latent_dim)
 
     def forward(self, x: Tensor) -> Any:
         """Take z and draw x for each of the len(x) data."""

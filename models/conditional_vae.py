@@ -9,9 +9,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.nets.contracts import Decoder, latent_dim_of
+from ppl_vae.nets.contracts import Decoder
 from ppl_vae.nets.known_labels import require_labels
-from ppl_vae.nets.labels import beside, one_hot
+from ppl_vae.nets.labels import beside, one_hot, require_place_for_labels
 from ppl_vae.nets.scale import positive_scale
 
 
@@ -62,12 +62,7 @@ class ConditionalVAE(nn.Module):
         self.latent_dim = latent_dim
         self.num_classes = num_classes
         self.conditional_prior = conditional_prior
-        width = latent_dim + num_classes
-        if (built_for := latent_dim_of(decoder)) not in (None, width):
-            raise ValueError(
-                f"latent_dim + num_classes is {latent_dim} + {num_classes} = {width}, but the decoder was "
-                f"built for {built_for}: it takes z and the one-hot y side by side"
-            )
+        require_place_for_labels(decoder, latent_dim, num_classes)
         if conditional_prior:
             self.prior_loc = nn.Parameter(torch.zeros(num_classes, latent_dim))
             self.prior_raw_scale = nn.Parameter(torch.zeros(num_classes, latent_dim))

@@ -10,8 +10,8 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from ppl_vae.nets.contracts import Decoder, latent_dim_of
-from ppl_vae.nets.labels import beside
+from ppl_vae.nets.contracts import Decoder
+from ppl_vae.nets.labels import beside, require_place_for_labels
 
 
 class SemiSupervisedVAE(nn.Module):
@@ -43,12 +43,7 @@ class SemiSupervisedVAE(nn.Module):
         self.decoder: Decoder = decoder
         self.latent_dim = latent_dim
         self.num_classes = num_classes
-        width = latent_dim + num_classes
-        if (built_for := latent_dim_of(decoder)) not in (None, width):
-            raise ValueError(
-                f"latent_dim + num_classes is {latent_dim} + {num_classes} = {width}, but the decoder was "
-                f"built for {built_for}: it takes z and the one-hot y side by side"
-            )
+        require_place_for_labels(decoder, latent_dim, num_classes)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Any:
         """Draw y (), z (latent_dim,) and x for each of the len(x) data;

@@ -9,7 +9,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from ppl_vae.likelihoods.contract import event_dim_of
-from ppl_vae.nets.contracts import Decoder, latent_dim_of
+from ppl_vae.nets.contracts import Decoder, require_latent_dim
 
 if TYPE_CHECKING:  # the priors import more than a model needs
     from ppl_vae.priors import Prior
@@ -42,8 +42,7 @@ class VAE(nn.Module):
         self.latent_dim = latent_dim
         self.prior: Prior | None = prior
         for name, part in (("decoder", decoder), ("prior", prior)):
-            if (built_for := latent_dim_of(part)) not in (None, latent_dim):
-                raise ValueError(f"latent_dim is {latent_dim} but the {name} was built for {built_for}")
+            require_latent_dim(name, part, latent_dim)
 
     def forward(self, x: Tensor) -> Any:
         """Draw z and x for each of the len(x) data."""

@@ -83,6 +83,13 @@ def latent_dim_of(part: object) -> int | None:
         return None
 
 
+def require_latent_dim(name: str, part: object, latent_dim: int) -> None:
+    """Raise ValueError for a part of a model that says it was built for another `latent_dim`."""
+    built_for = latent_dim_of(part)
+    if built_for not in (None, latent_dim):
+        raise ValueError(f"latent_dim is {latent_dim} but the {name} was built for {built_for}")
+
+
 def output_bias_of(decoder: object) -> Tensor | None:
     """The bias of a decoder's last layer; None where it does not show one."""
     try:

@@ -4,46 +4,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from torch import Tensor, nn
+from torch import nn
 
-from ppl_vae.nets.activations import Activation, activation_layer, check_activation, width_factor
+from ppl_vae.nets.activations import Activation, check_activation
 from ppl_vae.nets.encoder import Encoder
-from ppl_vae.nets.initialisation import initialise
+from ppl_vae.nets.images import ImageDecoder, downsample, image_trunk, stage_widths, upsample
 from ppl_vae.nets.mlp import MLP
-from ppl_vae.nets.shapes import (
-    Flatten,
-    OverImages,
-    check_event,
-    image_sides,
-    positive_size,
-    positive_sizes,
-)
-
-
-def stage_widths(sides: tuple[int, ...], channels: int) -> tuple[int, ...]:
-    """Channels after each halving: `channels`, doubled with every further one.
-
-    >>> stage_widths((28, 14, 7), channels=32)
-    (32, 64)
-    """
-    return tuple(channels * 2**stage for stage in range(len(sides) - 1))
-
-
-def downsample(width: int, out: int, activation: str | None = None) -> list[nn.Module]:
-    """Layers that halve the side of an image: a 4 x 4 convolution of stride 2 and its activation."""
-    factor = width_factor(activation) if activation else 1
-    conv = nn.Conv2d(width, factor * out, kernel_size=4, stride=2, padding=1)
-    initialise(conv, activation, parts=factor)
-    return [conv, activation_layer(activation, dim=-3)] if activation else [conv]
-
-
-def upsample(width: int, out: int, activation: str | None = None) -> list[nn.Module]:
-    """Layers that double the side: the transpose of `downsample`. The stride divides the kernel, so every
-    output pixel sees the same number of inputs and no checkerboard arises."""
-    factor = width_factor(activation) if activation else 1
-    conv = nn.ConvTranspose2d(width, factor * out, kernel_size=4, stride=2, padding=1)
-    initialise(conv, activation, parts=factor)
-    return [conv, activation_layer(activation, dim=-3)] if activation else [conv]
+from ppl_vae.nets.shapes import OverImages, image_sides, positive_size, positive_sizes
 
 
 class ConvEncoder(Encoder):
@@ -93,11 +60,8 @@ class ConvEncoder(Encoder):
         layers: list[nn.Module] = []
         for width, out in pairwise((shape[0], *widths)):
             layers += downsample(width, out, activation)
-        flatten = Flatten((widths[-1], sides[-1], sides[-1]))
-        units = positive_size("num_features", num_features)
-        dense = MLP(flatten.num_features, (units,), activation=activation)
-        convolutions = OverImages(nn.Sequential(*layers), shape, channels_last)
-        trunk = nn.Sequential(convolutions, flatten, dense)
+        small = (widths[-1], sides[-1], sides[-1])
+        trunk = image_trunk(layers, shape, small, num_features, activation, channels_last)
         super().__init__(trunk, num_features, latent_dim, min_scale, max_scale)
         self.shape = shape
         self.channels = channels
@@ -105,7 +69,7 @@ class ConvEncoder(Encoder):
         self.channels_last = channels_last
 
 
-class ConvDecoder(nn.Module):
+class ConvDecoder(ImageDecoder):
     r"""A decoder of dense layers and transposed convolutions, the mirror image of `ConvEncoder`.
 
     Shapes: `(*batch, latent_dim)` to `(*batch, *shape)`, unconstrained. `output_bias` has one entry per
@@ -158,13 +122,3 @@ class ConvDecoder(nn.Module):
             MLP(latent_dim, (num_features, first), activation=activation), nn.Unflatten(-1, small)
         )
         self.convolutions = OverImages(nn.Sequential(*layers), small, channels_last)
-
-    @property
-    def output_bias(self) -> nn.Parameter:
-        """The bias of the last layer, `(channels of the output,)`."""
-        return self.convolutions.layers[-1].bias  # type: ignore[index,return-value]
-
-    def forward(self, z: Tensor) -> Tensor:
-        check_event(z, (self.latent_dim,))
-        raw: Tensor = self.convolutions(self.dense(z))
-        return raw

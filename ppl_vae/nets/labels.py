@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ppl_vae.nets.contracts import latent_dim_of
+
 
 def one_hot(y: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
     """Labels `(*batch,)` as indicators `(*batch, num_classes)`; all zeros for a label that is none (-1, NaN).
@@ -29,3 +31,13 @@ def beside(features: Tensor, y: Tensor, num_classes: int) -> Tensor:
     lead = torch.broadcast_shapes(features.shape[:-1], indicators.shape[:-1])
     parts = [part.expand(*lead, part.shape[-1]) for part in (features, indicators)]
     return torch.cat(parts, -1)
+
+
+def require_place_for_labels(decoder: object, latent_dim: int, num_classes: int) -> None:
+    """Raise ValueError for a decoder that was not built for z beside a one-hot label."""
+    width, built_for = latent_dim + num_classes, latent_dim_of(decoder)
+    if built_for not in (None, width):
+        raise ValueError(
+            f"latent_dim + num_classes is {latent_dim} + {num_classes} = {width}, but the decoder was "
+            f"built for {built_for}: it takes z and the one-hot y side by side"
+        )

@@ -8,18 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.nets.activations import Activation, activation_layer, check_activation, width_factor
-from ppl_vae.nets.conv import downsample, stage_widths, upsample
 from ppl_vae.nets.encoder import Encoder
+from ppl_vae.nets.images import ImageDecoder, downsample, image_trunk, stage_widths, upsample
 from ppl_vae.nets.initialisation import initialise
 from ppl_vae.nets.mlp import MLP
-from ppl_vae.nets.shapes import (
-    Flatten,
-    OverImages,
-    check_event,
-    image_sides,
-    positive_size,
-    positive_sizes,
-)
+from ppl_vae.nets.shapes import OverImages, image_sides, positive_size, positive_sizes
 
 
 class ResidualBlock(nn.Module):
@@ -106,11 +99,8 @@ class ResidualEncoder(Encoder):
         for width, out in pairwise((shape[0], *widths)):
             layers += downsample(width, out)
             layers += [ResidualBlock(out, activation, gain) for _ in range(num_blocks)]
-        flatten = Flatten((widths[-1], sides[-1], sides[-1]))
-        units = positive_size("num_features", num_features)
-        dense = MLP(flatten.num_features, (units,), activation=activation)
-        convolutions = OverImages(nn.Sequential(*layers), shape, channels_last)
-        trunk = nn.Sequential(convolutions, flatten, dense)
+        small = (widths[-1], sides[-1], sides[-1])
+        trunk = image_trunk(layers, shape, small, num_features, activation, channels_last)
         super().__init__(trunk, num_features, latent_dim, min_scale, max_scale)
         self.shape = shape
         self.channels = channels
@@ -119,7 +109,7 @@ class ResidualEncoder(Encoder):
         self.channels_last = channels_last
 
 
-class ResidualDecoder(nn.Module):
+class ResidualDecoder(ImageDecoder):
     r"""A decoder of residual blocks between transposed convolutions, the mirror image of `ResidualEncoder`.
 
     Shapes: `(*batch, latent_dim)` to `(*batch, *shape)`, unconstrained. `output_bias` has one entry per
@@ -176,13 +166,3 @@ class ResidualDecoder(nn.Module):
             MLP(latent_dim, (num_features,), first, activation), nn.Unflatten(-1, small)
         )
         self.convolutions = OverImages(nn.Sequential(*layers), small, channels_last)
-
-    @property
-    def output_bias(self) -> nn.Parameter:
-        """The bias of the last layer, `(channels of the output,)`."""
-        return self.convolutions.layers[-1].bias  # type: ignore[index,return-value]
-
-    def forward(self, z: Tensor) -> Tensor:
-        check_event(z, (self.latent_dim,))
-        raw: Tensor = self.convolutions(self.dense(z))
-        return raw

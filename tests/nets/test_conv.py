@@ -8,7 +8,7 @@ from torch import nn
 
 from ppl_vae.nets import ConvDecoder, ConvEncoder, ResidualDecoder, ResidualEncoder
 from ppl_vae.nets.activations import ACTIVATIONS
-from ppl_vae.nets.conv import upsample
+from ppl_vae.nets.images import upsample
 from tests.nets.test_contract import DEVICES
 
 IMAGES = [ConvEncoder, ResidualEncoder, ConvDecoder, ResidualDecoder]
