@@ -1,6 +1,4 @@
-"""Factor analysis: a linear model with a noise of its own for each output,
-whose evidence is known exactly.
-"""
+"""Factor analysis: a linear model with a noise for each output, whose evidence is known exactly."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The semi-supervised VAE (M2): a class label that is latent where it is missing,
-beside a continuous latent.
-"""
+"""The semi-supervised VAE (M2): a label that is latent where it is missing, and a continuous latent."""
 
 from __future__ import annotations
 

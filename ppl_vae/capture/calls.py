@@ -1,6 +1,4 @@
-"""Calls: the arguments of a program, of which a graph reads the tensors and takes all the rest for
-granted.
-"""
+"""Calls: a program's arguments, of which a graph reads the tensors and takes the rest for granted."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Held: a compiled graph with the recording that it was made of,
-so that both can be held against each other.
-"""
+"""Held: a compiled graph and the recording that it was made of, to be held against each other."""
 
 from __future__ import annotations
 

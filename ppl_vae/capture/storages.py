@@ -1,6 +1,4 @@
-"""Storages: the memory of tensors that were there before a run,
-which a program may write to but not exchange.
-"""
+"""Storages: the memory of tensors from before a run, which a program may write to, not exchange."""
 
 from __future__ import annotations
 

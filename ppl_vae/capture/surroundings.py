@@ -1,6 +1,4 @@
-"""What stands around a program while it is recorded: no looks at values,
-and the same parameters afterwards.
-"""
+"""What stands around a program while it is recorded: no looks at values, parameters put back."""
 
 from __future__ import annotations
 

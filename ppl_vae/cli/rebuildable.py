@@ -1,6 +1,4 @@
-"""Whether the run that a command starts could be judged and sampled from afterwards:
-asked before it starts.
-"""
+"""Whether the run that a command starts could be judged afterwards: asked before it starts."""
 
 from __future__ import annotations
 

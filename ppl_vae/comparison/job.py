@@ -1,6 +1,4 @@
-"""Job: one run of a comparison after training: a pair is made, trained and judged,
-or read from its folder.
-"""
+"""Job: one run of a comparison: a pair is made, trained and judged, or read from its folder."""
 
 from __future__ import annotations
 

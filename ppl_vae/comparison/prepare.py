@@ -1,6 +1,4 @@
-"""Before the first run of a comparison: its options, pair and estimators checked,
-and its runs written down as jobs.
-"""
+"""Before a comparison's first run: options, pair and estimators checked, the runs written down as jobs."""
 
 from __future__ import annotations
 

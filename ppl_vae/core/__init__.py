@@ -1,3 +1,1 @@
-"""The core: a pair of Pyro programs, its sites and plates, its particles,
-and what keeps one run from another.
-"""
+"""The core: a pair of Pyro programs, its sites, plates and particles, and what keeps runs apart."""

@@ -1,6 +1,4 @@
-"""Drawing: the guide run K times at once, the model on its draws,
-and the particles read from the two traces.
-"""
+"""Drawing: the guide run K times at once, the model on its draws, and the particles of both traces."""
 
 from __future__ import annotations
 
@@ -131,9 +129,7 @@ def _model_terms(trace: Trace, num_particles: int) -> tuple[dict[str, Tensor], L
 def _guide_terms(
     trace: Trace, num_particles: int
 ) -> tuple[Lazily, dict[str, Tensor], Lazily, Lazily, frozenset[str]]:
-    """The terms inside and outside the `data` plate, those of the draws,
-    and which draws have no pathwise gradient.
-    """
+    """The terms inside and outside the `data` plate, of the draws, and the sites without a path."""
     inside, outside, log_draw, global_log_draw = Lazily(), dict[str, Tensor](), Lazily(), Lazily()
     scored = set()
     for name, site in _random_sites(trace):

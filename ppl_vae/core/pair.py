@@ -1,6 +1,4 @@
-"""Pair: a generative model and its guide, two plain Pyro programs that are trained and questioned
-together.
-"""
+"""Pair: a generative model and its guide, two plain Pyro programs that belong together."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The terms of one site: its log-density in a log-weight, with scale and mask, and that of its draw,
-without them.
-"""
+"""The terms of one site: its log-density in a log-weight, and that of its draw, unscaled, unmasked."""
 
 from __future__ import annotations
 

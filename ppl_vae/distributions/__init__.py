@@ -1,3 +1,1 @@
-"""Densities that no library has: factors of one, improper ones, the sphere,
-a guide's family around a datum.
-"""
+"""Densities that no library has: factors, improper ones, the sphere, a guide's family around a datum."""

@@ -1,6 +1,4 @@
-"""The single dimensions of a distribution: where it factorises over them,
-and where their marginals are known.
-"""
+"""The single dimensions of a distribution: where it factorises, where their marginals are known."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Distributions on the unit sphere: the uniform one,
-and the power spherical with a direction and a concentration.
-"""
+"""Distributions on the unit sphere: the uniform one, and the power spherical around a direction."""
 
 from __future__ import annotations
 

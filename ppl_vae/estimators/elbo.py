@@ -48,9 +48,7 @@ class ELBO(Estimator):
         return reward.mean(0)
 
     def _own_score(self, particles: Particles, site: str) -> Tensor | float:
-        """What takes the gradient of -log q out of the reward: its expectation is zero,
-        its variance is not.
-        """
+        """What takes the gradient of -log q out of the reward: zero in expectation, not in variance."""
         if site not in particles.non_reparameterised:
             return 0.0
         term = particles.log_guide[site]  # with the scale and the mask that it has in the reward

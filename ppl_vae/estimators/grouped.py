@@ -1,6 +1,4 @@
-"""Grouped bounds: M groups of K particles, between the ELBO of M K draws and their importance-weighted
-bound.
-"""
+"""Grouped bounds: M groups of K particles, between the ELBO of M K draws and their IWAE bound."""
 
 from __future__ import annotations
 

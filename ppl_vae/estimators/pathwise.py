@@ -1,6 +1,4 @@
-"""Pathwise gradients: the guide's parameters move the bound through the draws alone,
-not through the density.
-"""
+"""Pathwise gradients: the guide moves the bound through its draws alone, not through the density."""
 
 from __future__ import annotations
 

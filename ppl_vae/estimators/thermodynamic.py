@@ -1,6 +1,4 @@
-"""The thermodynamic variational objective: the evidence as an integral over a path from guide to
-posterior.
-"""
+"""The thermodynamic variational objective: the evidence, integrated from guide to posterior."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The aggregate posterior of a data set: the guide's draws,
-and their density under the guide of every datum.
-"""
+"""The aggregate posterior of a data set: draws, and their density under the guide of every datum."""
 
 from __future__ import annotations
 

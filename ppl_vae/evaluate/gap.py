@@ -1,6 +1,4 @@
-"""What inference loses: the gap between evidence and ELBO,
-split into the family's part and the encoder's part.
-"""
+"""What inference loses: the gap between evidence and ELBO, the family's part and the encoder's."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""ELBO surgery: the KL term split at the aggregate posterior,
-into information and a distance from the prior.
-"""
+"""ELBO surgery: the KL term as information and the aggregate posterior's distance from the prior."""
 
 from __future__ import annotations
 

@@ -79,8 +79,7 @@ def centre_output(decoder: Decoder, likelihood: HasInitialBias, x: Tensor) -> No
         )
     if not isinstance(likelihood, HasInitialBias):
         raise TypeError(
-            f"centre_output: {type(likelihood).__name__} has no method initial_bias(mean), which a "
-            f"likelihood has: pass one"
+            f"centre_output: {type(likelihood).__name__} has no method initial_bias(mean): pass a likelihood"
         )
     if not x.is_floating_point() or len(x) == 0:
         raise ValueError(

@@ -1,6 +1,4 @@
-"""Pictures of data that are vectors: the cloud that they make, their reconstructions,
-and walks in latent space.
-"""
+"""Pictures of data that are vectors: their cloud, reconstructions, and walks in latent space."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The values of a pair's sites: sizes and kinds that agree in both programs, inside the supports,
-and finite.
-"""
+"""The values of a pair's sites: sizes and kinds that agree in both programs, finite, in the supports."""
 
 from __future__ import annotations
 

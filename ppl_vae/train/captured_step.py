@@ -1,6 +1,4 @@
-"""CapturedStep: a whole gradient step as one compiled graph,
-from the index of the batch to the new weights.
-"""
+"""CapturedStep: a whole gradient step as one compiled graph, from a batch's index to new weights."""
 
 from __future__ import annotations
 

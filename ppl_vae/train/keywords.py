@@ -1,6 +1,4 @@
-"""with_keywords: a function of `FitOptions` that takes them as keywords, with their types,
-defaults and help.
-"""
+"""with_keywords: a function of `FitOptions` that takes them as keywords, with types, defaults and help."""
 
 from __future__ import annotations
 

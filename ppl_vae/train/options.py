@@ -1,6 +1,4 @@
-"""FitOptions: every option of `fit`, with its type, default, check and help,
-written here and nowhere else.
-"""
+"""FitOptions: every option of `fit`, with its type, default, check and help, written here alone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""prepare: the first part of `fit`. Everything is checked and made,
-and nothing has been trained or written.
-"""
+"""prepare: the first part of `fit`. Everything is checked and made, nothing trained or written."""
 
 from __future__ import annotations
 

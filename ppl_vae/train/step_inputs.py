@@ -1,6 +1,4 @@
-"""Everything that a captured step of `fit` reads and changes, found anew where it stands,
-in one fixed order.
-"""
+"""Everything that a captured step of `fit` reads and changes, found anew, in one fixed order."""
 
 from __future__ import annotations
 

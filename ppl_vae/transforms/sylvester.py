@@ -1,6 +1,4 @@
-"""The Sylvester transform, with parameters by datum and an inverse,
-and the orthogonal matrices that it takes.
-"""
+"""The Sylvester transform, with parameters by datum and an inverse, and its orthogonal matrices."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Which of two matrix products was the faster: remembered,
-so that the same training rounds the same way again.
-"""
+"""Which of two matrix products was the faster: remembered, so that a training rounds the same again."""
 
 from __future__ import annotations
 
