@@ -30,8 +30,8 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)  ## train a VAE on the bundled digits and judge it, about a minute: see runs/demo-<date>
 	$(ONE_THREAD) $(BIN)/ppl-vae train --config demo.yaml --run_dir runs/demo-$$(date +%Y%m%d-%H%M%S)
 
-test: $(STAMP)  ## run the tests (ARGS=... goes to pytest)
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+test: $(STAMP)  ## run the tests (ARGS=... goes to pytest; ARGS="-m ''" runs the grids too)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 attack: $(STAMP)  ## attack the library at length, about an hour (PPL_VAE_ATTACK=0.2 for a fifth): benchmarks/results/attack.json
 	$(ONE_THREAD) PPL_VAE_ATTACK=$(or $(PPL_VAE_ATTACK),1) $(BIN)/python -m pytest tests/attacks -s -q $(ARGS)

@@ -17,7 +17,7 @@ from ppl_vae.train.objective import Objective
 from ppl_vae.train.step import Step
 from tests.oracle import make_pair
 
-STEPS, BATCH = 20, 8
+STEPS, BATCH = 8, 8
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 

@@ -1,16 +1,15 @@
 """Compiled steps equal eager ones in number: pairs and estimators through Inductor,
 on the same random numbers.
 
-Each takes some seconds to compile, so that the tests hold each pair and each kind of estimator once. The
-whole grid, in both precisions, takes a quarter of an hour:
+Each takes some seconds to compile, so that `make test` holds some pairs, each with another kind of
+estimator. The whole grid, in both precisions, takes a quarter of an hour:
 
-    PPL_VAE_COMPILE_GRID=1 python -m pytest tests/capture/test_compiled.py
+    make test ARGS="-m grid tests/capture/test_compiled.py"
 """
 
 from __future__ import annotations
 
 import functools
-import os
 
 import pytest
 import torch
@@ -104,7 +103,7 @@ def test_compiled_steps_equal_eager_steps(name, estimator):
     check(name, estimator, torch.float32)
 
 
-@pytest.mark.skipif("PPL_VAE_COMPILE_GRID" not in os.environ, reason="set PPL_VAE_COMPILE_GRID=1")
+@pytest.mark.grid
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize(
     ("name", "estimator"),

@@ -144,7 +144,7 @@ def test_what_cannot_be_captured_is_drawn_as_written_after_one_warning(uncompile
 
 def test_at_point_gives_the_same_table(double, uncompiled):
     pair, x = make_pair(perturb=0.1), torch.randn(4, 5)
-    given = [IWAE, DReG, pyro.infer.Trace_ELBO(max_plate_nesting=1)]
+    given = [DReG, pyro.infer.Trace_ELBO(max_plate_nesting=1)]
     tables = [
         comparison.at_point(
             pair,
@@ -158,7 +158,7 @@ def test_at_point_gives_the_same_table(double, uncompiled):
         ).table.drop(columns=["seconds", "memory"], errors="ignore")
         for capture in (False, True)
     ]
-    assert len(uncompiled) > 6
+    assert len(uncompiled) > 3
     columns = tables[0].select_dtypes("number").columns
     first, second = (table[columns].to_numpy() for table in tables)
     assert second == pytest.approx(first, rel=1e-8, abs=1e-10, nan_ok=True)

@@ -97,7 +97,7 @@ def test_sumo_is_unbiased_where_the_iwae_is_not():
         values = torch.stack(
             [
                 SUMO(2, 200).bound(SUMO(2, 200).draw(oracle.pair.model, oracle.pair.guide, x)).mean()
-                for _ in range(1500)
+                for _ in range(750)
             ]
         )
     error = values.std() / math.sqrt(len(values))

@@ -94,7 +94,9 @@ def test_examples_run_with_one_import_changed(name, dtype):
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.grid] * (name != "vae")) for name in EXAMPLES]
+)
 def test_compiled_examples(name):
     torch.set_default_dtype(torch.float64)
     trainings = []

@@ -19,7 +19,16 @@ sys.meta_path.insert(0, Interrupts())
 """
 
 
-@pytest.mark.parametrize("module", ["torch", "pyro", "torch._C", "ppl_vae.svi", "ppl_vae.cli.command_list"])
+MODULES = [
+    "torch",
+    "torch._C",
+    pytest.param("pyro", marks=pytest.mark.grid),
+    pytest.param("ppl_vae.svi", marks=pytest.mark.grid),
+    "ppl_vae.cli.command_list",
+]
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_while_it_imports(module, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(SITE)
     paths = [str(tmp_path), os.getcwd(), os.environ.get("PYTHONPATH", "")]
