@@ -18,13 +18,14 @@ from ppl_vae.core.drawing import draw as draw_particles
 from ppl_vae.estimators import Estimator
 from ppl_vae.testing.oracles import Oracle
 
-_CHUNKS = 40
+# few chunks, since of tensors this small a gradient of many copies takes as long as one of few
+_CHUNKS, _COPIES = 20, 3
 _MOST_CONFIGURATIONS = 4**8
 
 
 @dataclass(frozen=True)
 class Expectations:
-    """How many copies of a batch an average takes, and the seed of its random numbers."""
+    """A sixtieth of the copies of a batch that an averaged gradient takes, and the seed of its random numbers."""
 
     repeats: int
     seed: int
@@ -63,16 +64,18 @@ class Expectations:
     ) -> Tensor:
         """(chunks, parameters): gradients of the mean loss of a datum."""
         torch.manual_seed(self.seed)
-        pair, batch = oracle.pair, tuple(t.repeat(self.repeats, 1) for t in oracle.batch)
+        pair, batch = oracle.pair, tuple(t.repeat(_COPIES * self.repeats, 1) for t in oracle.batch)
         parameters, gradients = list(pair.parameters()), []
+        count = 0
         for chunk in range(_CHUNKS):
             torch.manual_seed(self.seed + chunk)
-            particles = estimator.draw(pair.model, pair.guide, *batch)
             if surrogate is None:
-                loss = estimator.total(particles)
+                loss = estimator.total(estimator.draw(pair.model, pair.guide, *batch))
             else:
+                if not (count and estimator.fixed_size):
+                    count = estimator.draw(pair.model, pair.guide, *batch).num_particles
                 torch.manual_seed(self.seed + chunk)
-                plain = draw_particles(pair.model, pair.guide, batch, num_particles=particles.num_particles)
+                plain = draw_particles(pair.model, pair.guide, batch, num_particles=count)
                 loss = -surrogate(estimator, plain).sum()
             found = torch.autograd.grad(loss, parameters, allow_unused=True)
             gradients.append(_filled(found, parameters) / len(batch[0]))

@@ -262,7 +262,7 @@ def test_at_the_command_line(mistake, capsys):
 
 
 def test_in_a_process_of_its_own(folder):
-    (mistake,) = [mistake for mistake in AT_THE_COMMAND_LINE if mistake.name == "no such class"]
+    (mistake,) = [mistake for mistake in AT_THE_COMMAND_LINE if mistake.name == "no run to evaluate"]
     done = subprocess.run(
         [sys.executable, "-m", "ppl_vae.cli", *mistake.done.split()],
         capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"},

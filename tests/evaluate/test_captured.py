@@ -102,8 +102,9 @@ def test_in_float32_too(uncompiled):
 
 
 @needs_compiler
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)], ids=str
+    "dtype", [pytest.param(torch.float32, marks=pytest.mark.grid), torch.float64], ids=str
 )
 def test_compiled(dtype):
     pair, x = vae(dtype), images(dtype=dtype)
