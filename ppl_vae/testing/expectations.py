@@ -25,7 +25,7 @@ _MOST_CONFIGURATIONS = 4**8
 
 @dataclass(frozen=True)
 class Expectations:
-    """A sixtieth of the copies of a batch that an averaged gradient takes, and the seed of its random numbers."""
+    """A sixtieth of the copies of a batch that an averaged gradient takes, and the seed of its draws."""
 
     repeats: int
     seed: int
