@@ -150,7 +150,7 @@ def test_headers_that_no_array_has(header, suffix, tmp_path):
         ("rows.npy", {"image_size": 8}, "image_size is for"),
         ("rows.npy", {"num_data": 8}, "is not drawn"),
         ("pinwheel", {"image_size": 8}, "image_size"),
-        ("digits", {"seed": 0.5}, "seed=0.5"),
+        ("digits", {"seed": 0.5}, "seed must be a whole number"),
         ("digits", {"labels": "no"}, "labels"),
         ("digits", {"image_size": True}, "image_size"),
         ("digits", {"valid_fraction": "0.1"}, "valid_fraction"),
