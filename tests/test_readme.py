@@ -1,6 +1,6 @@
-"""README and CONTRIBUTING: their programs run, their commands parse, their table and links are true.
+"""README, CONTRIBUTING and docs: their programs run, their commands work, their table and links are true.
 
-`python -m tests.test_readme` writes the table of README.md anew.
+`python -m tests.test_readme` writes the table of docs/parts.md anew.
 """
 
 from __future__ import annotations
@@ -40,6 +40,13 @@ from ppl_vae.estimators import Estimator
 
 ROOT = Path(__file__).parents[1]
 README, CONTRIBUTING, CHANGELOG = (ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG"))
+PARTS, COMMAND_LINE, SPEED = (ROOT / f"docs/{name}.md" for name in ("parts", "command-line", "speed"))
+PAGES = [
+    README,
+    CONTRIBUTING,
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs/guides").glob("*.md")),
+]
 BEGIN, END = "<!-- table: ", "<!-- end of table -->"
 
 Lines = Iterator[tuple[str, str]]
@@ -100,7 +107,7 @@ def table() -> str:
 
 
 def with_table(text: str) -> str:
-    """README's text with a fresh table between its two marks."""
+    """A page's text with a fresh table between its two marks."""
     before, _, rest = text.partition(BEGIN)
     mark, _, rest = rest.partition("\n")
     _, _, after = rest.partition(END)
@@ -115,11 +122,35 @@ def blocks(path: Path, language: str) -> list[tuple[int, str]]:
 
 
 def test_table_is_what_there_is():
+    text = PARTS.read_text(encoding="utf-8")
+    assert with_table(text) == text, "the table is stale: run `python -m tests.test_readme`"
+
+
+def test_readme_is_short():
     text = README.read_text(encoding="utf-8")
-    assert with_table(text) == text, "README's table is stale: run `python -m tests.test_readme`"
+    assert len(text.encode()) <= 8000
+    assert text.count("\n") <= 200
 
 
-@pytest.mark.parametrize("path", [README, CONTRIBUTING], ids=lambda path: path.stem)
+def test_readmes_speeds_are_those_of_the_whole_table():
+    measured = {cells[0]: cells for cells in speeds(SPEED)}
+    shown = list(speeds(README))
+    assert len(shown) == 4
+    for name, *cells in shown:
+        assert cells == [cell.split(" ")[0] for cell in measured[name][1:7]]
+
+
+def speeds(path: Path) -> Iterator[list[str]]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if re.match(r"\| [\w-]+, \d+, \d+ \|", line):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")],
+    ids=lambda path: path.stem,
+)
 def test_programs_run_when_pasted(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
@@ -163,7 +194,7 @@ def commands(path: Path) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """What README's command lines find: its first program's classes in a file, and a folder of images."""
+    """What the command lines find: README's first program's classes in a file, and a folder of images."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     parsed = ast.parse(blocks(README, "python")[0][1])
@@ -186,7 +217,7 @@ BUDGET = {
 
 
 def test_the_command_lines_work_in_order_on_a_small_budget(folder, capsys):
-    lines = commands(README)
+    lines = commands(COMMAND_LINE)
     assert len(lines) >= 8
     for line in lines:
         _, *words = shlex.split(line, comments=True)
@@ -201,22 +232,23 @@ def test_the_command_lines_work_in_order_on_a_small_budget(folder, capsys):
 
 
 def test_every_command_has_an_example():
-    assert {line.split()[1] for line in commands(README)} == set(COMMANDS), "README's section Command line"
+    assert {line.split()[1] for line in commands(COMMAND_LINE)} == set(COMMANDS)
 
 
 def test_make_targets_exist():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    texts = [path.read_text(encoding="utf-8") for path in (README, CONTRIBUTING)]
+    texts = [path.read_text(encoding="utf-8") for path in PAGES]
     named = {name for text in texts for name in re.findall(r"(?:^|`)make ([a-z]+)", text, flags=re.MULTILINE)}
     assert {"demo", "test"} <= named <= targets
 
 
-@pytest.mark.parametrize("path", [README, CONTRIBUTING, CHANGELOG], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*PAGES, CHANGELOG], ids=lambda path: path.stem)
 def test_links_and_named_files_exist(path):
     text = path.read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
     named = re.findall(r"`((?:ppl_vae|models|guides|tests|docs|notebooks|benchmarks)/[\w/.]*)`", text)
-    missing = [name for name in [*links, *named] if not (ROOT / name).exists()]
+    missing = [link for link in links if not (path.parent / link).exists()]
+    missing += [name for name in named if not (ROOT / name).exists()]
     assert not missing
 
 
@@ -224,9 +256,9 @@ def test_pictures_are_small():
     pictures = list((ROOT / "docs/images").glob("*.png"))
     assert pictures
     assert all(path.stat().st_size < 120_000 for path in pictures)
-    text = README.read_text(encoding="utf-8")
-    assert all(f"docs/images/{path.name}" in text for path in pictures)
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert all(f"images/{path.name}" in text for path in pictures)
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
+    PARTS.write_text(with_table(PARTS.read_text(encoding="utf-8")), encoding="utf-8")
