@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import os
 import pkgutil
@@ -67,6 +68,7 @@ def imported_by(source, package):
                 yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
+@functools.cache
 def found():
     """What each room imports."""
     arrows = {room: set() for room in ROOMS}
