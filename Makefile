@@ -29,6 +29,10 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)  ## train a VAE on the bundled digits and judge it, about a minute: see runs/demo-<date>
 	$(ONE_THREAD) $(BIN)/ppl-vae train --config demo.yaml --run_dir runs/demo-$$(date +%Y%m%d-%H%M%S)
+	@echo "try next:"
+	@echo "  $(BIN)/ppl-vae train --data patches --pair.net conv --epochs 20       other data and nets, and a report of them"
+	@echo "  $(BIN)/ppl-vae compare --epochs 5 --estimators '[ELBO, IWAE, DReG]'    which bound, with error bars"
+	@echo "  notebooks/01_first_vae.ipynb, 04_write_your_own_pair.ipynb            the two programs, and yours"
 
 test: $(STAMP)  ## run the tests (ARGS=... goes to pytest; ARGS="-m ''" runs the grids too)
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
