@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+DOCS_STAMP := $(VENV)/installed-docs
 WORKERS ?= 2
 # such small nets lose more than they gain by threads, above all when the cores are shared
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test attack lint types notebooks bench clean
+.PHONY: help install demo test attack lint types notebooks docs bench clean
 
 help:  ## print this menu
 	@echo "make TARGET, where TARGET is"
@@ -49,6 +50,17 @@ types: $(STAMP)  ## check the type annotations
 
 notebooks: $(STAMP)  ## run the notebooks
 	$(ONE_THREAD) $(BIN)/python -m pytest --nbmake -n $(WORKERS) notebooks
+
+# Only who builds the site installs what builds it.
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	@touch $@
+
+# The examples first; then every warning is an error: a broken link, a formula cut off, a name that is not there.
+docs: $(DOCS_STAMP)  ## build the site: build/docs/index.html
+	$(ONE_THREAD) $(BIN)/python -m pytest -q tests/test_docs.py tests/test_doctests.py tests/test_readme.py
+	rm -rf build/docs
+	$(ONE_THREAD) $(BIN)/sphinx-build -q -W --keep-going -c docs -d build/doctrees . build/docs
 
 bench: $(STAMP)  ## train on MNIST beside a hand-written loop (needs the data, takes minutes)
 	$(BIN)/python benchmarks/mnist.py

@@ -1,11 +1,11 @@
 """ppl_vae: a laboratory for amortized variational inference on Pyro.
 
-import ppl_vae as pv
+With `import ppl_vae as pv`:
 
-pv.Pair                                     a generative model and a guide
-pv.fit, pv.compare, pv.load, pv.SVI         train it, compare estimators on it, load it back
-pv.sample, pv.encode, pv.reconstruct, ...   ask it
-pv.models, pv.guides, pv.estimators, ...    the packages, imported when they are first used
+- `pv.Pair` is a generative model and a guide;
+- `pv.fit`, `pv.compare`, `pv.load`, `pv.SVI` train it, compare estimators on it, load it back;
+- `pv.sample`, `pv.encode`, `pv.reconstruct`, ... ask it;
+- `pv.models`, `pv.guides`, `pv.estimators`, ... are the packages, imported when they are first used.
 """
 
 from __future__ import annotations

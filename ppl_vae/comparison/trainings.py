@@ -55,7 +55,7 @@ def after_training(
     With `run_dir` every run has a folder, `<run_dir>/<estimator>/seed-<s>`. The same call again repeats
     no finished run, continues half ones from their last checkpoint, and adds estimators and seeds that
     are new. Independent runs go in parallel by joblib: `n_jobs` processes here, or the workers of a
-    backend chosen around the call, which see the same `run_dir`:
+    backend chosen around the call, which see the same `run_dir`::
 
         with joblib.parallel_config(backend="dask"):  # or "ray"; after dask.distributed.Client(...)
             result = comparison.after_training(..., n_jobs=-1)

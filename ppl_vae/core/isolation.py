@@ -6,7 +6,7 @@ process and not to a thread. So whatever of ours uses them holds `ONE_THREAD` me
 waits until the first is done: `fit` to its end, an evaluation to its result. It is no error, since both then
 come to exactly what they would have come to one after the other; and `fit` does not hand over between epochs,
 since the two may share parameters. What a thread does with Pyro or torch's random numbers on its own account,
-beside a thread that is in here, goes under the same lock:
+beside a thread that is in here, goes under the same lock::
 
     with ONE_THREAD:
         pyro.infer.SVI(model, guide, optim, loss).step(x)

@@ -1,7 +1,9 @@
 """Data sets: `load` by name or path, in three parts, binarised on the device.
 
-    digits = data.load("digits")                        # train, valid, test
-    for (x,) in digits.train.batches(128): ...          # float32 (B, C, H, W) in [0, 1]
+::
+
+    digits = data.load("digits")                # train, valid, test
+    for (x,) in digits.train.batches(128): ...  # float32 (B, C, H, W) in [0, 1]
 
 `from_tensors` divides an array of yours; `as_split` lets a function take an array or a `Split`; `few_labels`
 hides most of a split's labels.
@@ -15,6 +17,7 @@ from ppl_vae.data.named import NAMED
 from ppl_vae.data.split import Split, as_split
 
 NAMES = tuple(NAMED)
+"""The data sets that `load` knows by name."""
 
 __all__ = [
     "NAMES",

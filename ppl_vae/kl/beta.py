@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ppl_vae.kl.treatment import check_weight
+from ppl_vae.kl.treatment import KLWeight, check_weight
 
 
 @dataclass(frozen=True)
-class Beta:
+class Beta(KLWeight):
     r"""A constant weight on the KL term, the beta-VAE's objective.
 
     .. math:: \log p(x \mid z) - \beta \, \mathrm{KL}(q \,\|\, p)

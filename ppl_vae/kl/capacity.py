@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ppl_vae.core.particles import Particles
 from ppl_vae.kl.divergence import refuse_unknown_gradient
-from ppl_vae.kl.treatment import Penalty, check_number
+from ppl_vae.kl.treatment import KLPenalty, Penalty, check_number
 
 
 @dataclass(frozen=True)
-class Capacity:
+class Capacity(KLPenalty):
     r"""The KL term is drawn to a capacity C(t) that rises in a straight line from 0 to a target.
 
     .. math:: \log p(x \mid z) - \gamma \Bigl| \tfrac1B \sum_i \mathrm{KL}(x_i) - C(t) \Bigr|, \qquad

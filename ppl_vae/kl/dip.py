@@ -11,11 +11,11 @@ from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError, before
 from ppl_vae.distributions.factors import factors
 from ppl_vae.kl.aggregate import moments_of, prior_covariance, refuse
-from ppl_vae.kl.treatment import Penalty, check_number
+from ppl_vae.kl.treatment import KLPenalty, Penalty, check_number
 
 
 @dataclass(frozen=True)
-class DIP:
+class DIP(KLPenalty):
     r"""A penalty on the covariance of the aggregate posterior where it differs from the prior's.
 
     .. math:: \mathrm{ELBO} - \lambda_{od} \sum_{j \ne k} (C_{jk} - P_{jk})^2

@@ -12,12 +12,12 @@ from torch.nn.functional import softplus
 
 from ppl_vae.core.particles import Particles
 from ppl_vae.kl.aggregate import draws_of, refuse
-from ppl_vae.kl.treatment import Penalty, check_number
+from ppl_vae.kl.treatment import KLPenalty, Penalty, check_number
 from ppl_vae.nets import MLP
 
 
 @dataclass(frozen=True)
-class FactorVAE:
+class FactorVAE(KLPenalty):
     r"""A penalty on the total correlation of the aggregate posterior, by a density ratio that is learned.
 
     .. math:: \mathrm{ELBO} - \gamma \, \mathbb{E}_{q(z)}[f(z)], \qquad

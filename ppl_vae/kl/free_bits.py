@@ -10,11 +10,11 @@ from torch import Tensor
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError
 from ppl_vae.kl.divergence import kl_by_dimension, refuse_unknown_gradient
-from ppl_vae.kl.treatment import Penalty, check_number
+from ppl_vae.kl.treatment import KLPenalty, Penalty, check_number
 
 
 @dataclass(frozen=True)
-class FreeBits:
+class FreeBits(KLPenalty):
     r"""A number of nats that the KL term of each dimension, or of the site, has for free.
 
     .. math:: \log p(x \mid z) - \sum_j \max\Bigl(\lambda, \tfrac1B \sum_i \mathrm{KL}_j(x_i)\Bigr)

@@ -11,7 +11,7 @@ from ppl_vae.core.layout import particle_first
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError
 from ppl_vae.kl.aggregate import draws_of, refuse
-from ppl_vae.kl.treatment import Penalty, check_number
+from ppl_vae.kl.treatment import KLPenalty, Penalty, check_number
 
 Kernel = Literal["gaussian", "inverse multiquadric"]
 KERNELS: tuple[Kernel, ...] = ("gaussian", "inverse multiquadric")
@@ -20,7 +20,7 @@ ESTIMATES: tuple[Estimate, ...] = ("unbiased", "V-statistic")
 
 
 @dataclass(frozen=True)
-class MMD:
+class MMD(KLPenalty):
     r"""The InfoVAE: less of the KL term, and a discrepancy between aggregate posterior and prior instead.
 
     .. math:: \log p(x \mid z) - (1 - \alpha) \, \mathrm{KL}(q \,\|\, p)
@@ -30,7 +30,7 @@ class MMD:
         z, z' \sim q(z), \quad u, u' \sim p(z)
 
     The guide's draws of the batch are held against as many of the prior. With h = 2 d s^2, where s is
-    the bandwidth, the kernel is exp(-|z - u|^2 / h), or h / (h + |z - u|^2).
+    the bandwidth, the kernel is `exp(-|z - u|^2 / h)`, or `h / (h + |z - u|^2)`.
 
     Args:
         weight: lambda.

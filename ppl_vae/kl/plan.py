@@ -15,6 +15,7 @@ from ppl_vae.kl.beta import Beta
 from ppl_vae.kl.treatment import InSteps, KLPenalty, KLWeight, Penalty
 
 KL = float | KLWeight | Mapping[str, float | KLWeight]
+"""One weight or treatment of the KL term for all latent sites, or these by site."""
 
 
 class KLPlan:

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from ppl_vae.core.particles import Particles
 from ppl_vae.kl.aggregate import cross_log_prob, refuse
-from ppl_vae.kl.treatment import Penalty, check_number
+from ppl_vae.kl.treatment import KLPenalty, Penalty, check_number
 
 Sampling = Literal["minibatch-weighted", "stratified"]
 SAMPLINGS: tuple[Sampling, ...] = ("minibatch-weighted", "stratified")
 
 
 @dataclass(frozen=True)
-class TotalCorrelation:
+class TotalCorrelation(KLPenalty):
     r"""A further weight on the total correlation of the aggregate posterior: the beta-TCVAE.
 
     .. math:: \mathrm{ELBO} - (\beta - 1) \, \mathrm{TC}, \qquad

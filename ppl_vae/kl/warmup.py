@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 
 from ppl_vae.core.checks import check_count
-from ppl_vae.kl.treatment import check_epochs, check_weight
+from ppl_vae.kl.treatment import KLWeight, check_epochs, check_weight
 
 
 @dataclass(frozen=True)
-class LinearWarmup:
+class LinearWarmup(KLWeight):
     r"""A weight that rises in a straight line from `start` to `weight` over the first `epochs` epochs.
 
     .. math:: \beta(t) = \mathrm{start} + (\mathrm{weight} - \mathrm{start}) \min(t / \mathrm{epochs}, 1)
@@ -45,7 +45,7 @@ class LinearWarmup:
 
 
 @dataclass(frozen=True)
-class CosineWarmup:
+class CosineWarmup(KLWeight):
     r"""A weight that rises along half a cosine from `start` to `weight`, slowly at both ends.
 
     .. math:: \beta(t) = \mathrm{start} + (\mathrm{weight} - \mathrm{start})
@@ -78,7 +78,7 @@ class CosineWarmup:
 
 
 @dataclass(frozen=True)
-class SigmoidWarmup:
+class SigmoidWarmup(KLWeight):
     r"""A weight that rises along a logistic curve, stretched so that it begins at `start` and ends at
     `weight`.
 
@@ -118,7 +118,7 @@ class SigmoidWarmup:
 
 
 @dataclass(frozen=True)
-class CyclicWarmup:
+class CyclicWarmup(KLWeight):
     r"""A weight that rises anew in each of several cycles, and keeps its last value after them.
 
     .. math:: \beta(t) = \mathrm{start} + (\mathrm{weight} - \mathrm{start}) \min(\tau / R, 1), \qquad

@@ -2,15 +2,17 @@
 
 A likelihood is a module with one meaning, `likelihood(raw) -> p(x | z)`:
 
-| class | data | parameters per output |
-|---|---|---|
-| `Bernoulli` | 0 or 1 | 1: logit |
-| `ContinuousBernoulli` | [0, 1] | 1: logit |
-| `Gaussian`, `Laplace` | real | 1: location; 2 with a scale per output |
-| `Poisson` | counts | 1: log-rate |
-| `NegativeBinomial` | counts | 1: log-mean; 2 with a total count per output |
-| `Categorical` | 0, ..., num_classes - 1 | num_classes: logits |
-| `DiscretisedLogisticMixture` | 0, 1/255, ..., 1 | 3 times num_mixtures |
+============================  ==============================  ===========================================
+class                         data                            parameters per output
+============================  ==============================  ===========================================
+`Bernoulli`                   0 or 1                          1: logit
+`ContinuousBernoulli`         [0, 1]                          1: logit
+`Gaussian`, `Laplace`         real                            1: location; 2 with a scale per output
+`Poisson`                     counts                          1: log-rate
+`NegativeBinomial`            counts                          1: log-mean; 2 with a total count per output
+`Categorical`                 0, ..., num_classes - 1         num_classes: logits
+`DiscretisedLogisticMixture`  0, 1/255, ..., 1                3 times num_mixtures
+============================  ==============================  ===========================================
 
 What every one of them offers, and a user's own class needs, is the Protocol `Likelihood`. Half-precision
 outputs are widened to float32 first; a mean outside the support is clamped into it.

@@ -66,7 +66,7 @@ class BernoulliDistribution(SupportChecked, dist.Bernoulli):
 class Bernoulli(nn.Module):
     r"""Binary data, one logit per output.
 
-        log p(x | z) = sum_d x_d log sigmoid(l_d) + (1 - x_d) log sigmoid(-l_d)
+    .. math:: \log p(x \mid z) = \sum_d x_d \log \sigma(l_d) + (1 - x_d) \log \sigma(-l_d)
 
     Raw layout: the logits l, of the shape of the data. Support: {0, 1}. The mean is sigmoid(l).
 
@@ -94,6 +94,7 @@ class Bernoulli(nn.Module):
         self.event_dim = event_dim
 
     def forward(self, raw: Tensor) -> dist.Distribution:
+        """The distribution of the data given the decoder's raw output, an event a datum."""
         logits = single("Bernoulli", raw, self.event_dim)
         return BernoulliDistribution(logits=logits).to_event(self.event_dim)
 

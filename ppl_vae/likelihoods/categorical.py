@@ -48,7 +48,7 @@ class CategoricalDistribution(SupportChecked, dist.Categorical):
 class Categorical(nn.Module):
     r"""Class indices, `num_classes` logits per output.
 
-        log p(x | z) = sum_d l_{d, x_d} - log sum_c exp(l_{d, c})
+    .. math:: \log p(x \mid z) = \sum_d l_{d, x_d} - \log \sum_c e^{l_{d, c}}
 
     Raw layout: `(num_classes * C, H, W)`, the logits of class 0 for all channels first. Support: 0, 1, ...,
     num_classes - 1, stored as floats or integers; samples are integers (long).
@@ -84,6 +84,7 @@ class Categorical(nn.Module):
         self.event_dim = event_dim
 
     def forward(self, raw: Tensor) -> dist.Distribution:
+        """The distribution of the data given the decoder's raw output, an event a datum."""
         logits = split("Categorical", raw, self.num_classes, self.event_dim)
         logits = logits.movedim(-self.event_dim - 1, -1)
         return CategoricalDistribution(logits=logits).to_event(self.event_dim)

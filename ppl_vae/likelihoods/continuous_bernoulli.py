@@ -107,7 +107,7 @@ class ContinuousBernoulliDistribution(SupportChecked, dist.ContinuousBernoulli):
 class ContinuousBernoulli(nn.Module):
     r"""Grey values in [0, 1], one logit per output: the normalised density in place of a cross-entropy.
 
-        log p(x | z) = sum_d x_d l_d - log((exp(l_d) - 1) / l_d)
+    .. math:: \log p(x \mid z) = \sum_d x_d l_d - \log \frac{e^{l_d} - 1}{l_d}
 
     Raw layout: the logits l, of the shape of the data. Support: [0, 1]. The mean is
     1 / (1 - exp(-l)) - 1 / l, which is not sigmoid(l). It is a density: nats can be positive.
@@ -132,6 +132,7 @@ class ContinuousBernoulli(nn.Module):
         self.event_dim = event_dim
 
     def forward(self, raw: Tensor) -> dist.Distribution:
+        """The distribution of the data given the decoder's raw output, an event a datum."""
         logits = single("ContinuousBernoulli", raw, self.event_dim)
         return ContinuousBernoulliDistribution(logits=logits).to_event(self.event_dim)
 

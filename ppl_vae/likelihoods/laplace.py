@@ -29,7 +29,7 @@ class LaplaceDistribution(SupportChecked, dist.Laplace):
 class Laplace(LocationScale):
     r"""Real data with a location per output and a scale that is fixed, learned or per output.
 
-        log p(x | z) = sum_d -|x_d - m_d| / s_d - log(2 s_d)
+    .. math:: \log p(x \mid z) = \sum_d -\frac{|x_d - m_d|}{s_d} - \log 2 s_d
 
     Raw layout: the locations m, unconstrained, of the shape of the data; with `scale="per_output"` the
     raw scales follow along the first event dim, `(2C, H, W)`. Support: finite real numbers. The mean is

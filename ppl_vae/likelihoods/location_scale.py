@@ -48,6 +48,7 @@ class LocationScale(nn.Module):
         self.raw_scale = learned(scale)
 
     def forward(self, raw: Tensor) -> dist.Distribution:
+        """The distribution of the data given the decoder's raw output, an event a datum."""
         loc, scale = locate(
             type(self).__name__,
             raw,

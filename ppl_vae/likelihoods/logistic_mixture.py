@@ -145,7 +145,9 @@ class DiscretisedLogisticMixtureDistribution(SupportChecked, dist.TorchDistribut
 class DiscretisedLogisticMixture(nn.Module):
     r"""Levels 0, 1/255, ..., 1 under a mixture of rounded logistics, independent for each sub-pixel.
 
-        p(x_d = k / top | z) = sum_m w_m [ sigmoid((k + 1/2 - a_m) / s_m) - sigmoid((k - 1/2 - a_m) / s_m) ]
+    .. math:: p(x_d = k / \mathrm{top} \mid z) = \sum_m w_m
+        \Bigl[ \sigma\Bigl(\frac{k + \frac12 - a_m}{s_m}\Bigr)
+        - \sigma\Bigl(\frac{k - \frac12 - a_m}{s_m}\Bigr) \Bigr]
 
     with top = levels - 1 and a, s counted in levels. The first level also takes everything below it and the
     last everything above, so the probabilities of the levels sum to 1.
@@ -197,6 +199,7 @@ class DiscretisedLogisticMixture(nn.Module):
         self.event_dim = event_dim
 
     def forward(self, raw: Tensor) -> dist.Distribution:
+        """The distribution of the data given the decoder's raw output, an event a datum."""
         name = type(self).__name__
         # (*batch, 3M, C, ...) to three of (*batch, C, ..., M): the components come last.
         parameters = split(name, raw, 3 * self.num_mixtures, self.event_dim)

@@ -73,7 +73,8 @@ class NegativeBinomialDistribution(SupportChecked, dist.NegativeBinomial):
 class NegativeBinomial(nn.Module):
     r"""Counts with a mean per output and a total count that is fixed, learned or per output.
 
-        log p(x | z) = sum_d log(Gamma(x + r) / (x! Gamma(r))) + r log(r / (r + m)) + x log(m / (r + m))
+    .. math:: \log p(x \mid z) = \sum_d \log \frac{\Gamma(x_d + r_d)}{x_d! \, \Gamma(r_d)}
+        + r_d \log \frac{r_d}{r_d + m_d} + x_d \log \frac{m_d}{r_d + m_d}
 
     The mean is m = exp(raw) and the variance m + m^2 / r: r to infinity is the Poisson, and 1 / r is often
     called the dispersion.
@@ -118,6 +119,7 @@ class NegativeBinomial(nn.Module):
         self.raw_total_count = learned(total_count)
 
     def forward(self, raw: Tensor) -> dist.Distribution:
+        """The distribution of the data given the decoder's raw output, an event a datum."""
         raw_mean, total_count = locate(
             "NegativeBinomial",
             raw,

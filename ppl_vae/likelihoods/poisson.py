@@ -65,7 +65,7 @@ class PoissonDistribution(SupportChecked, dist.Poisson):
 class Poisson(nn.Module):
     r"""Counts, one log-rate per output.
 
-        log p(x | z) = sum_d x_d log r_d - r_d - log(x_d!),    r_d = exp(raw_d)
+    .. math:: \log p(x \mid z) = \sum_d x_d \log r_d - r_d - \log x_d!, \qquad r_d = e^{\mathrm{raw}_d}
 
     Raw layout: the log-rates, of the shape of the data (from 20 on the rate continues linearly). Support:
     0, 1, 2, ... as floats or integers. The mean is r.
@@ -90,6 +90,7 @@ class Poisson(nn.Module):
         self.event_dim = event_dim
 
     def forward(self, raw: Tensor) -> dist.Distribution:
+        """The distribution of the data given the decoder's raw output, an event a datum."""
         raw = single("Poisson", raw, self.event_dim)
         return PoissonDistribution(log_rate(raw)).to_event(self.event_dim)
 

@@ -7,7 +7,9 @@ from typing import Literal, get_args
 from torch import nn
 
 Activation = Literal["tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "gated"]
+"""The name of an activation that the nets take."""
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
+"""All of them."""
 
 
 def activation_layer(activation: str, dim: int = -1) -> nn.Module:

@@ -38,7 +38,9 @@ class HasLatentDim(Protocol):
     """A net, a prior or a model that says how many latent dimensions it was built for."""
 
     @property
-    def latent_dim(self) -> int: ...
+    def latent_dim(self) -> int:
+        """The number of latent dimensions."""
+        ...
 
 
 class HasOutputBias(Protocol):
@@ -47,14 +49,18 @@ class HasOutputBias(Protocol):
     """
 
     @property
-    def output_bias(self) -> Tensor: ...
+    def output_bias(self) -> Tensor:
+        """The bias of the last layer."""
+        ...
 
 
 class ShapedEncoder(LocScaleEncoder, HasLatentDim, Protocol):
     """An encoder that says what it was built for: `latent_dim`, and the event shape of the data."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """The event shape of the data."""
+        ...
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ from ppl_vae.nets.shapes import positive_size
 class Encoder(nn.Module):
     r"""A location and a scale from the features of any trunk.
 
-        loc, scale = head(trunk(x))
+    .. math:: \mathrm{loc}, \mathrm{scale} = \mathrm{head}(\mathrm{trunk}(x))
 
     Shapes: `(*batch, *event)` to a pair of `(*batch, latent_dim)`. A guide that needs more than a location
     and a scale puts a head of its own on `encoder.trunk(x)`, which is `(*batch, num_features)`.
@@ -50,5 +50,6 @@ class Encoder(nn.Module):
         self.head = LocScale(num_features, latent_dim, min_scale, max_scale)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Location and scale, each (*batch, latent_dim), at data x, (*batch, *shape)."""
         loc, scale = self.head(self.trunk(x))
         return loc, scale

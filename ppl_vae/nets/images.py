@@ -71,6 +71,7 @@ class ImageDecoder(nn.Module):
         return self.convolutions.layers[-1].bias  # type: ignore[index,return-value]
 
     def forward(self, z: Tensor) -> Tensor:
+        """(*batch, *shape): the raw output at codes z, (*batch, latent_dim)."""
         check_event(z, (self.latent_dim,))
         raw: Tensor = self.convolutions(self.dense(z))
         return raw

@@ -20,10 +20,11 @@ def initialise(
 ) -> None:
     r"""Draw the weights of a layer for the activation that follows it, and set its bias to zero.
 
-    Weights are uniform in (-bound, bound):
+    Weights are uniform in (-bound, bound). For tanh, gated layers and no activation (Glorot and Bengio,
+    2010), and for the relu family (He et al., arXiv:1502.01852), the bounds are
 
-        tanh, gated, no activation:  bound = sqrt(6 / (fan_in + fan_out))    (Glorot and Bengio, 2010)
-        the relu family:             bound = sqrt(6 / fan_in)                (He et al., arXiv:1502.01852)
+    .. math:: \sqrt{\frac{6}{\mathrm{fan\_in} + \mathrm{fan\_out}}} \qquad \text{and} \qquad
+        \sqrt{\frac{6}{\mathrm{fan\_in}}}
 
     fan_in is how many inputs reach one output and fan_out how many outputs one input reaches; with a
     k x k kernel and stride s these are C_in k^2 and C_out k^2 / s^2 for a convolution, C_in k^2 / s^2
@@ -57,7 +58,7 @@ def initialise(
 def centre_output(decoder: Decoder, likelihood: HasInitialBias, x: Tensor) -> None:
     r"""Set the output bias of a decoder so that training starts from the mean of the data.
 
-        output_bias = initial_bias(mean_n x_n)
+    .. math:: \mathrm{output\_bias} = \mathrm{initial\_bias}\Bigl(\frac1N \sum_n x_n\Bigr)
 
     A decoder with one bias per output (an MLP) gets it exactly. A convolutional decoder has one bias per
     channel: it gets the wanted raw bias averaged over the pixels of the channel.

@@ -32,7 +32,8 @@ class BatchNorm(nn.Module):
 class MLP(nn.Module):
     r"""A multilayer perceptron over the last dim.
 
-        h_0 = x,    h_l = activation(W_l h_{l-1} + b_l),    output = W h_L + b   if out_features is given
+    .. math:: h_0 = x, \qquad h_l = \mathrm{activation}(W_l h_{l-1} + b_l), \qquad
+        \mathrm{output} = W h_L + b \ \text{ if out\_features is given}
 
     Shapes: `(*batch, in_features)` to `(*batch, num_features)`, where `num_features` is `out_features` or,
     without it, the last hidden width; with `hidden=()` as well the net is the identity.
@@ -98,6 +99,7 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(*batch, num_features) from (*batch, in_features)."""
         check_event(x, (self.in_features,))
         out: Tensor = self.layers(x)
         return out
@@ -106,7 +108,7 @@ class MLP(nn.Module):
 class MLPEncoder(Encoder):
     r"""An encoder whose trunk is a multilayer perceptron; `hidden=()` makes it linear.
 
-        loc, scale = head(MLP(flatten(x)))
+    .. math:: \mathrm{loc}, \mathrm{scale} = \mathrm{head}(\mathrm{MLP}(\mathrm{flatten}(x)))
 
     Shapes: `(*batch, *shape)` to a pair of `(*batch, latent_dim)`.
 
@@ -154,7 +156,7 @@ class MLPEncoder(Encoder):
 class MLPDecoder(nn.Module):
     r"""A decoder that is a multilayer perceptron; `hidden=()` makes it linear.
 
-        raw = unflatten(W MLP(z) + b)
+    .. math:: \mathrm{raw} = \mathrm{unflatten}(W \, \mathrm{MLP}(z) + b)
 
     Shapes: `(*batch, latent_dim)` to `(*batch, *shape)`, unconstrained. `output_bias` is b, one per output.
 
@@ -198,5 +200,6 @@ class MLPDecoder(nn.Module):
         return self.mlp.layers[-1].bias  # type: ignore[return-value]
 
     def forward(self, z: Tensor) -> Tensor:
+        """(*batch, *shape): the raw output at codes z, (*batch, latent_dim)."""
         raw: Tensor = self.mlp(z)
         return raw.unflatten(-1, self.shape) if len(self.shape) > 1 else raw

@@ -13,7 +13,8 @@ from ppl_vae.nets.initialisation import initialise
 def positive_scale(raw: Tensor, floor: float = 1e-4, cap: float = 1e2) -> Tensor:
     r"""Map an unconstrained output to a scale between a floor and a cap: exp(raw), smoothly limited.
 
-        scale = floor + (cap - floor) * sigmoid(raw + b),    b = log((1 - floor) / (cap - 1))
+    .. math:: \mathrm{scale} = \mathrm{floor} + (\mathrm{cap} - \mathrm{floor}) \, \sigma(\mathrm{raw} + b),
+        \qquad b = \log \frac{1 - \mathrm{floor}}{\mathrm{cap} - 1}
 
     The map is smooth and strictly increasing, and `raw = 0` gives scale 1. Away from both ends it is
     the exponential, d log(scale) / d raw = 1, so `raw` is a log-scale; the two ends are approached and
@@ -44,7 +45,7 @@ def positive_scale(raw: Tensor, floor: float = 1e-4, cap: float = 1e2) -> Tensor
 def inverse_positive_scale(scale: Tensor, floor: float = 1e-4, cap: float = 1e2) -> Tensor:
     r"""The raw output for which `positive_scale` gives a wanted scale (to start a net or a bias at it).
 
-        raw = log((scale - floor) / (cap - scale)) - b
+    .. math:: \mathrm{raw} = \log \frac{\mathrm{scale} - \mathrm{floor}}{\mathrm{cap} - \mathrm{scale}} - b
 
     Args:
         scale: wanted scales, any shape, strictly between `floor` and `cap`.
@@ -83,7 +84,8 @@ def _shift(floor: float, cap: float) -> float:
 class LocScale(nn.Module):
     r"""The head of an encoder: one linear map of the features to a location and a scale.
 
-        loc, raw = split(W features + b),    scale = positive_scale(raw, min_scale, max_scale)
+    .. math:: \mathrm{loc}, \mathrm{raw} = \mathrm{split}(W \, \mathrm{features} + b), \qquad
+        \mathrm{scale} = \mathrm{positive\_scale}(\mathrm{raw}, \mathrm{min\_scale}, \mathrm{max\_scale})
 
     Shapes: `(*batch, num_features)` to a pair of `(*batch, latent_dim)`, both float32 or wider.
     With zero rows in W the raw output, and so the scale, is constant in x.
@@ -120,6 +122,7 @@ class LocScale(nn.Module):
         initialise(self.linear, parts=2)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Location and scale, each (*batch, latent_dim), from features, (*batch, num_features)."""
         if features.shape[-1] != self.num_features:
             raise ValueError(
                 f"LocScale: expected features of shape (*batch, {self.num_features}), got "

@@ -8,13 +8,12 @@ import pyro.distributions as dist
 
 
 class Prior(Protocol):
-    """p(z) as a module, called without arguments; what is learned in it is trained,
-    saved and loaded with the pair.
+    """p(z) as a module, called without arguments; what is learned in it is trained, saved and loaded.
 
     Shapes: a distribution of batch shape `()` and event shape `(latent_dim,)`, made of tensors on the
-        module's
-    own device, which broadcasts over data and particles. One that has `latent_dim` is held against its
-    model's. Its support is that of the pair's guide; where both are of one family the KL is in closed form.
+    module's own device, which broadcasts over data and particles. One that has `latent_dim` is held against
+    its model's. Its support is that of the pair's guide; where both are of one family the KL is in closed
+    form.
     """
 
     def __call__(self) -> dist.Distribution: ...

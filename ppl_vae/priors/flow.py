@@ -20,7 +20,7 @@ class Flow(nn.Module):
 
     It starts at f(z) = z. A density costs one pass of each transform's net, a draw one pass for each
     dimension: the way round that training wants. The splines bend space within [-5, 5] and leave it alone
-        outside.
+    outside.
 
     Args:
         latent_dim: the number of latent dimensions.

@@ -34,7 +34,7 @@ def interpolate(
     given: Sequence[str] = (),
     seed: int | None = None,
 ) -> Draws:
-    r"""Decode a path in latent space from the guide's mean of x0 to that of x1, t = 0 ... 1.
+    r"""Decode a path in latent space from the guide's mean of x0 to that of x1, t from 0 to 1.
 
     .. math:: z_t = (1 - t) z_0 + t z_1 \quad\text{or}\quad
         z_t = \frac{\sin((1 - t) \omega)}{\sin \omega} z_0 + \frac{\sin(t \omega)}{\sin \omega} z_1

@@ -21,7 +21,7 @@ from torch import nn
 
 from ppl_vae.runs.atomic import atomic_write, clean
 from ppl_vae.runs.checkpoint import read_checkpoint, write_checkpoint
-from ppl_vae.runs.metrics import parsed_table, table_text
+from ppl_vae.runs.metrics import LARGEST_TABLE, parsed_table, table_text
 from ppl_vae.runs.owner import Owner, owned
 from ppl_vae.runs.run_error import RunError, WriteError
 from ppl_vae.runs.safe_yaml import load_yaml, read_yaml
@@ -29,12 +29,13 @@ from ppl_vae.runs.seals import digest_of_run, is_sealed, sealed_text
 from ppl_vae.runs.weights import load_weights, read_notes, shortened, write_weights
 
 CONFIG = "config.yaml"
+"""From which the pair is rebuilt."""
 WEIGHTS = "weights.safetensors"
+"""The pair's best weights, with notes on what made them."""
 CHECKPOINT = "checkpoint.pt"
+"""From which the training goes on."""
 METRICS = "metrics.csv"
-
-LARGEST_TABLE = 2**28
-"""Bytes of a table that is read: a million epochs have fewer."""
+"""A row an epoch."""
 
 
 class RunFolder:

@@ -10,6 +10,9 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
+LARGEST_TABLE = 2**28
+"""Bytes of a table that is read: a million epochs have fewer."""
+
 
 def table_text(rows: Iterable[Mapping[str, Any]]) -> str:
     """Rows as CSV; the columns are their keys, in the order of first appearance."""

@@ -18,6 +18,7 @@ from ppl_vae.capture.rewrites.rounding import MatmulPrecision
 __all__ = ["REWRITES", "Operators", "Rewrite", "Setting", "operators", "rewrite"]
 
 Operators = dict[Any, Callable[..., Any]]
+"""What is called in place of an operator."""
 
 
 class Setting(NamedTuple):
@@ -69,6 +70,7 @@ REWRITES = (
     Rewrite("biases", _compiled_on_cpu, graph=biases.unfuse_biases),
     Rewrite("matmul", _compiled_on_cpu, graph=matmul.choose_routes),
 )
+"""All rewrites, in the order in which they are applied."""
 
 
 def operators(setting: Setting) -> Operators:
