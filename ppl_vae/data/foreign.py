@@ -64,12 +64,12 @@ def _is_numbers(data: list[Any]) -> bool:
 
 def _advice(data: Any) -> str:
     """What this is, and the line that makes an array of it."""
-    from ppl_vae.data.split import Split  # below: a split is made of what is checked here
-
     kind, module = type(data).__name__, _module(data)
     if isinstance(data, type):
         return f"the class {data.__name__} is no data: give an object of it, or an array"
-    if isinstance(data, Split) or isinstance(getattr(data, "train", None), Split):
+    if (
+        module == __package__.partition(".")[0]
+    ):  # a Split or a DataSet: made of what is checked here
         return f"this is a {kind} already: use it as it is, or give its tensors, split.tensors()"
     if isinstance(data, str | os.PathLike):
         return (
