@@ -10,7 +10,9 @@ from ppl_vae.nets.contracts import LocScaleEncoder
 
 
 class Deterministic(nn.Module):
-    r"""A point mass at the encoder's location, :math:`q(z \mid x) = \delta(z - \mathrm{loc}(x))`.
+    r"""A point mass at the encoder's location.
+
+    .. math:: q(z \mid x) = \delta(z - \mathrm{loc}(x))
 
     With `models.Autoencoder` it is a plain autoencoder. It has no density, so with no model is there a
     lower bound on log p(x): what `estimators.ELBO` then follows is log p(x, z) at z = loc(x). Under
