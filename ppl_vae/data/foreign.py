@@ -67,9 +67,7 @@ def _advice(data: Any) -> str:
     kind, module = type(data).__name__, _module(data)
     if isinstance(data, type):
         return f"the class {data.__name__} is no data: give an object of it, or an array"
-    if (
-        module == __package__.partition(".")[0]
-    ):  # a Split or a DataSet: made of what is checked here
+    if module == __package__.partition(".")[0]:  # a Split or a DataSet: made of what is checked here
         return f"this is a {kind} already: use it as it is, or give its tensors, split.tensors()"
     if isinstance(data, str | os.PathLike):
         return (

@@ -26,8 +26,8 @@ from torch.distributions import constraints
 
 import ppl_vae as pv
 from ppl_vae import estimators
-from ppl_vae import svi as svi_module
 from ppl_vae.capture import CaptureError
+from ppl_vae.svi import svi as svi_module
 from tests.capture.helpers import images, needs_compiler, vae
 from tests.svi.examples import EXAMPLES
 
