@@ -148,7 +148,7 @@ def speeds(path: Path) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize(
     "path",
-    [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")],
+    [page for page in PAGES if blocks(page, "python")],
     ids=lambda path: path.stem,
 )
 def test_programs_run_when_pasted(path, tmp_path, monkeypatch):
