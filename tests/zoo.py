@@ -165,6 +165,7 @@ def cases() -> Iterator[Case]:
     yield Case(*two, _semi_supervised, "no labels", estimator=ours)
     make = lambda: _semi_supervised(enumerate=True)  # noqa: E731
     yield Case(*two, make, "summed by Pyro", labels=some, estimator=pyros)
+    yield Case(two[0], "MeanField", _mixture, "classes summed over")
     for guide in ("BottomUp", "TopDown"):
         for detail in ("dense", "dense skip", "convolutional"):
             shape = LARGE_IMAGE if detail == "convolutional" else IMAGE
@@ -189,6 +190,11 @@ def _semi_supervised(enumerate: bool = False) -> pv.Pair:
     classifier = nn.Sequential(nets.shapes.Flatten(IMAGE), nets.MLP(16, HIDDEN, CLASSES))
     guide = guides.SemiSupervised(classifier, flat, encoder((16 + CLASSES,)), CLASSES, enumerate=enumerate)
     return pv.Pair(model, guide)
+
+
+def _mixture() -> pv.Pair:
+    model = models.SemiSupervisedVAE(likelihoods.Bernoulli(), decoder(CLASSES), LATENT, CLASSES)
+    return pv.Pair(model, guides.MeanField(encoder()))
 
 
 def _ladder(guide: str, detail: str) -> pv.Pair:

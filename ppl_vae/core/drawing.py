@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -9,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import pyro
+import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
@@ -23,11 +25,15 @@ from ppl_vae.core.sites import (
     PairError,
     Program,
     Site,
+    SitesDifferError,
     check_sites_match,
     data_frame,
     is_deterministic,
+    is_summed,
     plate_nesting,
 )
+from ppl_vae.core.summed import summed_draws, summed_terms
+from ppl_vae.core.summing import summed_run, sums_over
 from ppl_vae.core.terms import (
     Lazily,
     draw_term,
@@ -50,6 +56,8 @@ def draw(
     guide_handler: AbstractContextManager[Any] | None = None,
 ) -> Particles:
     """Run the guide K times at once and the model on its draws: one pair of traces, one Particles.
+
+    Finite latent sites that the model alone has are summed over, see `summing`.
 
     Args:
         model, guide: the two programs.
@@ -78,15 +86,63 @@ def _draw(
     num_particles: int,
     guide_handler: AbstractContextManager[Any] | None,
 ) -> Particles:
+    plated = guide
     if num_particles > 1:
         plate_dim = -(plate_nesting(model, guide, args, kwargs) + 1)
-        guide, model = (
-            pyro.plate(PARTICLE_PLATE, num_particles, dim=plate_dim)(program) for program in (guide, model)
-        )
+        plated = pyro.plate(PARTICLE_PLATE, num_particles, dim=plate_dim)(guide)
     with guide_handler or nullcontext():
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+        guide_trace = poutine.trace(plated).get_trace(*args, **kwargs)
+    return at_draws(model, guide, guide_trace, args, kwargs, num_particles)
+
+
+def at_draws(
+    model: Program,
+    guide: Program,
+    guide_trace: Trace,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    num_particles: int = 1,
+) -> Particles:
+    """The particles at K draws of the guide that are at hand; arguments as `draw`'s."""
+    kwargs = kwargs or {}
+    plated = model
+    if num_particles > 1:
+        plate_dim = -(plate_nesting(model, guide, args, kwargs) + 1)
+        plated = pyro.plate(PARTICLE_PLATE, num_particles, dim=plate_dim)(model)
+    known = _sums.setdefault(model, weakref.WeakKeyDictionary())
+    if not known.get(guide):
+        # what the first run draws of sites that are to be summed over must not count
+        state = None if guide in known else torch.get_rng_state()
+        known[guide] = False
+        model_trace = poutine.trace(poutine.replay(plated, trace=guide_trace)).get_trace(*args, **kwargs)
+        try:
+            return replace(read(model_trace, guide_trace, num_particles), args=args)
+        except SitesDifferError:
+            if not sums_over(model_trace, guide_trace):
+                raise
+        known[guide] = True
+        if state is not None:
+            torch.set_rng_state(state)
+    nesting = plate_nesting(model, guide, args, kwargs) + (num_particles > 1)
+    model_trace = summed_run(plated, guide_trace, args, kwargs, -nesting - 1)
     return replace(read(model_trace, guide_trace, num_particles), args=args)
+
+
+def with_summed_draws(guide_trace: Trace, particles: Particles) -> Trace:
+    """A guide's trace and draws of the sites that the model sums over, from p(k | x, z), as if it had
+    drawn them.
+    """
+    sites = dict(_random_sites(particles.model_trace))
+    trace = guide_trace.copy()
+    if any(map(is_summed, sites.values())):
+        for name, value in summed_draws(sites, particles.num_particles).items():
+            infer = {"is_auxiliary": False}
+            trace.add_node(name, **{**sites[name], "value": value, "infer": infer})
+    return trace
+
+
+_sums: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Any, bool]] = weakref.WeakKeyDictionary()
+"""Whether a pair's model has finite sites of its own, as the first run has shown."""
 
 
 def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particles:
@@ -94,7 +150,7 @@ def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particle
     subsample = _indices(guide_trace, model_trace)
     model_trace, guide_trace = prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
     check_sites_match(model_trace, guide_trace)
-    log_likelihood, log_prior, global_log_prior = _model_terms(model_trace, num_particles)
+    log_likelihood, log_prior, global_log_prior, under_sum = _model_terms(model_trace, num_particles)
     log_guide, global_log_guide, log_draw, global_log_draw, scored = _guide_terms(guide_trace, num_particles)
     return Particles(
         log_likelihood,
@@ -109,21 +165,28 @@ def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particle
         log_draw=log_draw,
         global_log_draw=global_log_draw,
         subsample=subsample,
+        under_sum=under_sum,
     )
 
 
-def _model_terms(trace: Trace, num_particles: int) -> tuple[dict[str, Tensor], Lazily, dict[str, Tensor]]:
-    """The log-likelihoods, and the log-priors inside and outside the `data` plate."""
+def _model_terms(
+    trace: Trace, num_particles: int
+) -> tuple[dict[str, Tensor], Lazily, dict[str, Tensor], frozenset[str]]:
+    """The log-likelihoods, the log-priors inside and outside the `data` plate, and whose terms are sums."""
     observed, inside, outside = dict[str, Tensor](), Lazily(), dict[str, Tensor]()
-    for name, site in _random_sites(trace):
-        term = partial(term_of, site, num_particles)
+    sites = dict(_random_sites(trace))
+    sums = summed_terms(sites, num_particles) if any(map(is_summed, sites.values())) else {}
+    for name, site in sites.items():
+        if is_summed(site):
+            continue
+        term = partial(sums.__getitem__, name) if name in sums else partial(term_of, site, num_particles)
         if data_frame(site) is None:
             outside[name] = term()
         elif site["is_observed"]:
             observed[name] = term()
         else:
             _add(inside, site, term)
-    return observed, inside, outside
+    return observed, inside, outside, frozenset(sums)
 
 
 def _guide_terms(

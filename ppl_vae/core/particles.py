@@ -40,6 +40,8 @@ class Particles:
             (K,) by drawn site: how likely the draws themselves were. The score function is theirs.
         kl_weight: beta by latent site; 1 where absent. It makes `log_weight` a training objective,
             not an importance weight.
+        under_sum: the model's sites that depend on finite ones which it sums over; the term of each is its
+            log-density given the sites before it in the model, those sums taken, see `summing.summed_terms`.
         args: what the programs were called with.
         model_trace, guide_trace: the Pyro traces that all of this was read from.
     """
@@ -57,6 +59,7 @@ class Particles:
     log_draw: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     global_log_draw: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     subsample: Tensor | None = field(default=None, repr=False)
+    under_sum: frozenset[str] = field(default=frozenset(), repr=False)
     args: tuple[Any, ...] = field(default=(), repr=False)
     _closed_form: dict[str, Tensor | None] = field(default_factory=dict, repr=False, compare=False)
 
@@ -139,16 +142,18 @@ class Particles:
     def kl_closed_form(self, site: str) -> Tensor | None:
         """(K, B), or (K,) for a global site: KL(q || p) as `torch.distributions.kl` has it, or None.
 
-        None too where it would be wrong: where a mask or a user's scale differs between the two
-        programs, since then no single factor belongs to the divergence; and where the model draws
-        something before the site that the guide draws after it, since the prior then looks at draws
-        that have already seen the site's own.
+        None too where it would be wrong: where the prior is a sum over finite sites; where a mask
+        or a user's scale differs between the two programs, since then no single factor belongs to the
+        divergence; and where the model draws something before the site that the guide draws after it, since
+        the prior then looks at draws that have already seen the site's own.
         """
         if site not in self._closed_form:
             self._closed_form[site] = self._kl_closed_form(site)
         return self._closed_form[site]
 
     def _kl_closed_form(self, site: str) -> Tensor | None:
+        if site in self.under_sum:
+            return None
         if any(site not in trace.nodes for trace in (self.guide_trace, self.model_trace)):
             return None
         guide_site = self.guide_trace.nodes[site]

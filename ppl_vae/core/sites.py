@@ -26,6 +26,10 @@ class PairError(ValueError):
     """A model/guide pair that breaks the contract; the message names the site and the fix."""
 
 
+class SitesDifferError(PairError):
+    """The latent sites of the two programs are not the same."""
+
+
 def data_frame(site: Site) -> Any:
     """The frame of the `data` plate around a site, or None for a global site.
 
@@ -96,6 +100,11 @@ def is_enumerated(site: Site) -> bool:
     return bool(site["infer"].get("enumerate"))
 
 
+def is_summed(site: Any) -> bool:
+    """Whether a site of the model's trace has all of its values at once, to be summed over."""
+    return site["type"] == "sample" and "_enumerate_dim" in site["infer"]
+
+
 def is_deterministic(site: Any) -> bool:
     """Whether a statement is a `pyro.deterministic`: a value that is kept, not drawn, of log-density 0."""
     return site["type"] == "sample" and bool(site["infer"].get("_deterministic"))
@@ -121,25 +130,26 @@ class Uncondition(UnconditionMessenger):
 
 
 def latent_names(trace: Trace) -> list[str]:
-    """The names of a trace's unobserved sample sites that a partner must have too."""
+    """The names of a trace's unobserved sample sites that a partner must have too; none summed over."""
     return [
         name
         for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not site["is_observed"] and not site["infer"].get("is_auxiliary")
+        if site["type"] == "sample"
+        and not site["is_observed"]
+        and not site["infer"].get("is_auxiliary")
+        and not is_summed(site)
     ]
 
 
 def check_sites_match(model_trace: Trace, guide_trace: Trace) -> None:
-    """Raise PairError unless both programs have the same latent sites."""
+    """Raise SitesDifferError unless both programs have the same latent sites, but for those summed over."""
     in_model, in_guide = latent_names(model_trace), latent_names(guide_trace)
     if set(in_model) == set(in_guide):
         return
     only_in_model = [name for name in in_model if name not in in_guide]
-    if only_in_model and all(is_enumerated(model_trace.nodes[name]) for name in only_in_model):
-        raise PairError(summed_by_the_model(only_in_model))
     masked = [name for name in masked_observations(model_trace) if f"{name}_unobserved" in only_in_model]
     if masked:
-        raise PairError(_about_obs_mask(masked[0]))
+        raise SitesDifferError(_about_obs_mask(masked[0]))
     message = (
         "the latent sites of model and guide differ.\n"
         f"  only in the model: {sorted(set(in_model) - set(in_guide))}\n"
@@ -150,19 +160,7 @@ def check_sites_match(model_trace: Trace, guide_trace: Trace) -> None:
     observed = [n for n in in_guide if n in model_trace.nodes and n not in in_model]
     if observed:
         message += f" (observed in the model, so not for the guide to draw: {observed})"
-    raise PairError(message)
-
-
-def summed_by_the_model(names: list[str]) -> str:
-    """Why latent sites that the model has for itself, marked for enumeration, have no place in a pair."""
-    return (
-        f"the sites {names} are marked for enumeration in the model and are not in the guide, so they are to "
-        "be summed over in the model. Only Pyro's TraceEnum_ELBO can do that; a Pair's check, bounds and "
-        "questions draw every latent site from the guide. Give the guide these sites too, and train by "
-        "estimators.EnumeratedELBO or pyro.infer.TraceEnum_ELBO; or sum in the model, by "
-        "dist.MixtureSameFamily for instance; or train by pv.SVI(*pair.pyro(), optimizer, "
-        "pyro.infer.TraceEnum_ELBO()) and leave the pair's other functions"
-    )
+    raise SitesDifferError(message)
 
 
 def _way_out(only_in_model: list[str], model_trace: Trace, guide_trace: Trace) -> str:

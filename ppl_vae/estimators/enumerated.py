@@ -14,18 +14,15 @@ from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
-from torch.distributions import Independent
 
 from ppl_vae.core import drawing
+from ppl_vae.core.finite import MOST_VALUES, values_of
 from ppl_vae.core.isolation import eval_mode, random_numbers
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import DATA_PLATE, PARTICLE_PLATE, PairError, Program, Site, latent_names
 from ppl_vae.core.terms import draw_log_prob, over_inner_plates
 from ppl_vae.estimators.elbo import MeanFieldELBO
 from ppl_vae.estimators.facts import Facts
-
-MOST_VALUES = 4096
-"""A site with more values than this (more than 12 bits) is not summed over."""
 
 _finite: weakref.WeakKeyDictionary[Any, dict[str, int]] = weakref.WeakKeyDictionary()
 
@@ -129,24 +126,6 @@ def finite_sites(guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any
             name: _num_values(name, site) for name, site in sites.items() if values_of(site["fn"]) is not None
         }
     return _finite[guide]
-
-
-def values_of(fn: Any) -> Tensor | None:
-    """All values of a finite distribution, (E, *1 for each batch dim, *event);
-    None where they are too many.
-    """
-    if getattr(fn, "has_enumerate_support", False):
-        values: Tensor = fn.enumerate_support(expand=False)
-        return values
-    base: Any = getattr(fn, "base_dist", None)
-    if not isinstance(fn, Independent) or base.event_shape or not base.has_enumerate_support:
-        return None
-    single = base.enumerate_support(expand=False).flatten()  # of one entry of the event
-    size = fn.event_shape.numel()
-    if size * math.log(len(single)) > math.log(MOST_VALUES):
-        return None
-    grid = torch.cartesian_prod(*[single] * size)
-    return grid.reshape(-1, *[1] * len(fn.batch_shape), *fn.event_shape)
 
 
 def _num_values(name: str, site: Site) -> int:

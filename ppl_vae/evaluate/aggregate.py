@@ -104,6 +104,8 @@ class Refusals:
     def _reason(self, site: str, alone: Particles, particles: Particles) -> str:
         if site not in particles.log_guide or site not in particles.log_prior:
             return "it is in one of the two programs only"
+        if site in particles.under_sum:
+            return "its prior is a sum over finite sites of the model"
         nodes = [trace.nodes[site] for trace in (particles.guide_trace, particles.model_trace)]
         inner = {f.name for node in nodes for f in node["cond_indep_stack"]} - {DATA_PLATE, PARTICLE_PLATE}
         if inner:

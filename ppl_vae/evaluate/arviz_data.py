@@ -13,6 +13,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ppl_vae.core.checks import check_count
+from ppl_vae.core.drawing import with_summed_draws
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.layout import particle_first
 from ppl_vae.core.pair import Pair
@@ -73,7 +74,8 @@ def inference_data(pair: Pair, x: Any, num_samples: int = 100, *, seed: int | No
         free = _in_particle_plate(pair, Uncondition()(pair.model), batch, num_samples)
         with whole_plate(len(batch[0])):
             prior = poutine.trace(free).get_trace(*batch)
-            predictive = poutine.trace(poutine.replay(free, trace=particles.guide_trace)).get_trace(*batch)
+            latents = with_summed_draws(particles.guide_trace, particles)
+            predictive = poutine.trace(poutine.replay(free, trace=latents)).get_trace(*batch)
     observed = [name for name in particles.log_likelihood if not _is_factor(particles.model_trace, name)]
     outside = [name for name in particles.model_trace.observation_nodes if name not in observed]
     latent = [name for name in prior.stochastic_nodes if name not in (*observed, *outside)]

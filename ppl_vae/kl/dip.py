@@ -11,6 +11,7 @@ from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError, before
 from ppl_vae.distributions.factors import factors
 from ppl_vae.kl.aggregate import moments_of, prior_covariance, refuse
+from ppl_vae.kl.divergence import refuse_summed_prior
 from ppl_vae.kl.treatment import KLPenalty, Penalty, check_number
 
 
@@ -62,6 +63,7 @@ class DIP(KLPenalty):
 
     def penalty(self, site: str, example: Particles, data_size: int) -> Penalty:
         refuse("DIP", site, example, vector=True)
+        refuse_summed_prior("DIP", site, example)
         try:
             moments = moments_of(example, site)
         except (NotImplementedError, AttributeError) as error:

@@ -23,6 +23,8 @@ def kl_by_dimension(particles: Particles, site: str) -> Tensor | None:
     In closed form where `Particles.kl_closed_form` has one, else log q - log p at the particles.
     None where one of the two distributions does not factorise over the dimensions.
     """
+    if site in particles.under_sum:
+        return None  # a mixture
     guide_site, model_site = particles.guide_trace.nodes[site], particles.model_trace.nodes[site]
     q, p = factors(guide_site["fn"]), factors(model_site["fn"])
     if q is None or p is None:
@@ -58,6 +60,16 @@ def refuse_outside_data(treatment: str, site: str, particles: Particles) -> None
             f"{treatment}: site {site!r} is outside the plate 'data', so its KL is not a mean over data. "
             f"Name the sites that are inside, kl={{site: {treatment}(...)}}, for which this pair has "
             f"{list(particles.latent_sites)}; a global site takes a weight, kl.Beta"
+        )
+
+
+def refuse_summed_prior(treatment: str, site: str, particles: Particles) -> None:
+    """Raise PairError for a site whose prior is a sum over finite sites, which no distribution stands for."""
+    if site in particles.under_sum:
+        raise PairError(
+            f"{treatment}: the prior of site {site!r} depends on finite sites that the model sums over, and "
+            "so is no single distribution with draws and moments. Write it as one, priors.NormalMixture or "
+            "dist.MixtureSameFamily, or use a weight, kl.Beta or a warm-up"
         )
 
 

@@ -11,6 +11,7 @@ from ppl_vae.core.layout import particle_first
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError
 from ppl_vae.kl.aggregate import draws_of, refuse
+from ppl_vae.kl.divergence import refuse_summed_prior
 from ppl_vae.kl.treatment import KLPenalty, Penalty, check_number
 
 Kernel = Literal["gaussian", "inverse multiquadric"]
@@ -78,6 +79,7 @@ class MMD(KLPenalty):
 
     def penalty(self, site: str, example: Particles, data_size: int) -> Penalty:
         refuse("MMD", site, example, vector=False)
+        refuse_summed_prior("MMD", site, example)
         penalty = MMDPenalty(self, site)
         guide_shape, prior_shape = (list(d.shape) for d in (draws_of(example, site), penalty.prior(example)))
         if guide_shape != prior_shape:

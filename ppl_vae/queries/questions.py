@@ -11,9 +11,12 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ppl_vae.core.checks import check_count
+from ppl_vae.core.drawing import at_draws, with_summed_draws
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.core.sites import Site, Uncondition, check_sites_match
+from ppl_vae.core.subsampling import whole_plate
+from ppl_vae.core.summing import sums_over
 from ppl_vae.distributions.improper import is_improper
 from ppl_vae.queries.arguments import Batch, as_tensors, check_site, rows
 from ppl_vae.queries.draws import Draws
@@ -75,6 +78,8 @@ def sample(
 def encode(pair: Pair, *batch: Tensor, num_samples: int = 1, seed: int | None = None) -> Draws:
     r"""Draw the latents of a batch from the guide, z ~ q(z | x), and give the guide's mean.
 
+    Latents that the model alone has are not among them.
+
     `means` is E[z | x]; with several sites it goes site after site, each given the earlier ones at
     their means (a discrete one at its mode). A distribution without a mean has its mode (Categorical),
     one with neither (a flow) the average over 100 draws.
@@ -116,6 +121,7 @@ def reconstruct(
 ) -> Draws:
     r"""Draw data again through their latents, z ~ q(z | x), x' ~ p(x' | z).
 
+    Finite latents that the model alone has, and sums over, are drawn from p(k | x, z), exactly.
     For the picture through the guide's mean instead of a draw:
     `decode(pair, encode(pair, x).means, like=x)`.
 
@@ -138,11 +144,21 @@ def reconstruct(
             if site["type"] == "sample" and site["is_observed"]:
                 guide_trace.remove_node(name)  # replay refuses what the guide did not draw
         model = repeated(Uncondition(held(given, inputs))(pair.model), num_samples, plate_dim)
-        model_trace = run(poutine.replay(model, trace=guide_trace), put(pair, tensors, inputs))
-        lead = (num_samples,) if num_samples > 1 else ()
-        draws = read(model_trace, given, inputs, lead, plate_dim)
-        for name in draws.values:
-            model_trace.nodes[name]["is_observed"] = True
+
+        def drawn(latents: Trace) -> tuple[Draws, Trace]:
+            trace = run(poutine.replay(model, trace=latents), put(pair, tensors, inputs))
+            lead = (num_samples,) if num_samples > 1 else ()
+            draws = read(trace, given, inputs, lead, plate_dim)
+            for name in draws.values:
+                trace.nodes[name]["is_observed"] = True
+            return draws, trace
+
+        draws, model_trace = drawn(guide_trace)
+        if sums_over(model_trace, guide_trace):
+            with whole_plate(len(tensors[0])):
+                particles = at_draws(pair.model, pair.guide, guide_trace, tensors, num_particles=num_samples)
+            guide_trace = with_summed_draws(guide_trace, particles)
+            draws, model_trace = drawn(guide_trace)
         check_sites_match(model_trace, guide_trace)
         return draws
 
@@ -157,7 +173,7 @@ def decode(
     given: Sequence[str] = (),
     seed: int | None = None,
 ) -> Draws:
-    r"""Draw data from chosen latents, x ~ p(x | z); latents that are not chosen are drawn given them.
+    r"""Draw data from chosen latents, x ~ p(x | z); the model draws latents that are not chosen.
 
     Args:
         latents: by site, or a tensor when there is one latent site: (n, *event), or with any

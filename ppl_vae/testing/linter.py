@@ -12,7 +12,7 @@ from torch import Tensor
 from ppl_vae import estimators
 from ppl_vae.core.isolation import one_thread
 from ppl_vae.core.pair import Pair
-from ppl_vae.core.sites import PairError, summed_by_the_model
+from ppl_vae.core.sites import PairError
 from ppl_vae.estimators import Estimator, ours
 from ppl_vae.testing.site_facts import Sites, read_sites
 
@@ -74,6 +74,7 @@ def _reasons(sites: Sites, estimator: PyroELBO) -> Iterator[str]:
         for kind, rule in _PYROS.items():
             if isinstance(estimator, kind):
                 yield from rule(sites, estimator)
+        yield from _summed_by_pyro(sites, estimator)
     sums_over = (pyro.infer.TraceEnum_ELBO, pyro.infer.TraceTMC_ELBO, estimators.EnumeratedELBO)
     if sites.enumerated and not isinstance(estimator, sums_over):
         yield (
@@ -85,8 +86,6 @@ def _reasons(sites: Sites, estimator: PyroELBO) -> Iterator[str]:
 
 def _ours(sites: Sites, estimator: Estimator) -> Iterator[str]:
     needs = estimator.facts.needs
-    if sites.only_in_model:
-        yield summed_by_the_model(list(sites.only_in_model))
     if needs == "reparameterised" and sites.discrete:
         yield (
             f"sites {list(sites.discrete)} of the guide are not reparameterised, and this gradient passes "
@@ -104,6 +103,22 @@ def _ours(sites: Sites, estimator: Estimator) -> Iterator[str]:
         )
     if not estimator.takes_kl_weight:
         yield from _scale_as_beta(sites)
+
+
+def _summed_by_pyro(sites: Sites, estimator: PyroELBO) -> Iterator[str]:
+    if not sites.only_in_model:
+        return
+    if not isinstance(estimator, pyro.infer.TraceEnum_ELBO):
+        yield (
+            f"the guide lacks the sites {list(sites.only_in_model)} of the model, which are to be summed "
+            "over, and it would draw them from the model: what comes out is not a bound"
+        )
+    elif sites.unmarked:
+        yield (
+            f"the guide lacks the sites {list(sites.unmarked)} of the model, and Pyro sums over those alone "
+            "that are marked: pyro.sample(..., infer={'enumerate': 'parallel'}) in the model, or "
+            "pyro.infer.config_enumerate(model, 'parallel')"
+        )
 
 
 def _renyi(sites: Sites, estimator: Any) -> Iterator[str]:
@@ -200,12 +215,12 @@ _COMMON: tuple[Callable[[], PyroELBO], ...] = (
 
 
 def _valid(sites: Sites) -> list[str]:
-    if sites.only_in_model:
-        return ["pyro.infer.TraceEnum_ELBO"]
     if sites.enumerated:
         return ["estimators.EnumeratedELBO", "pyro.infer.TraceEnum_ELBO"]
     made = [make() for make in _COMMON]
     # VIMCO and DisARM are the plain bounds again where nothing is discrete
-    special = ("VIMCO", "DisARM", "TraceEnum_ELBO") if not sites.discrete else ("TraceEnum_ELBO",)
+    special = set() if sites.discrete else {"VIMCO", "DisARM"}
+    if not sites.only_in_model:
+        special.add("TraceEnum_ELBO")
     chosen = [each for each in made if type(each).__name__ not in special]
     return [name_of(each) for each in chosen if not any(_reasons(sites, each))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from pyro import poutine
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ppl_vae.core import drawing
 from ppl_vae.core.faults import NOT_AMORTISED, is_autoguide, sites_so_far, traced
+from ppl_vae.core.finite import num_values
 from ppl_vae.core.isolation import eval_mode, one_thread, random_numbers, validation
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.core.particles import Particles
@@ -23,12 +24,15 @@ from ppl_vae.core.sites import (
     PairError,
     Uncondition,
     check_sites_match,
+    is_summed,
     latent_names,
     observed_names,
     other_plates,
+    plate_nesting,
     without_data_plate,
 )
 from ppl_vae.core.subsampling import check_rows, check_sizes, whole_plate
+from ppl_vae.core.summing import sums_over
 from ppl_vae.estimators import ELBO
 from ppl_vae.testing.inputs import model_inputs
 from ppl_vae.testing.linter import check_estimator_for
@@ -53,11 +57,14 @@ class PairReport:
     """The model's arguments whose values it reads and which are data of no site,
     such as the label of a class.
     """
+    summed_sites: dict[str, int] = field(default_factory=dict)
+    """The finite latent sites that the model alone has, which are summed over: how many values each has."""
     notes: tuple[str, ...] = ()
     """What is no breach of the contract and should be known."""
 
     def __str__(self) -> str:
         rows = [f"latent    {name}  {list(shape)}" for name, shape in self.latent_sites.items()]
+        rows += [f"summed    {name}  {size} values" for name, size in self.summed_sites.items()]
         rows += [f"observed  {name}  {list(shape)}" for name, shape in self.observed_sites.items()]
         rows += [f"global    {name}" for name in self.global_sites]
         rows += [f"score-function gradient  {name}" for name in self.non_reparameterised]
@@ -97,7 +104,7 @@ def check_pair(
             particles = _run(pair, batch)
             _check_untouched(batch, before)
             _check_plates(particles, allow_global or estimator is not None, is_autoguide(pair.guide))
-            _check_shapes(particles)
+            _check_shapes(particles, plate_nesting(pair.model, pair.guide, tuple(batch), {}))
             _check_finite(particles)
             _check_unconditioned(pair, batch, particles.model_trace)
             if particles.log_likelihood or particles.log_guide:
@@ -156,7 +163,8 @@ def _run(pair: Pair, batch: Sequence[Tensor]) -> Particles:
     except PairError:  # perhaps for the size of a latent, which the guide's net gives away
         check_latents_alike(sites_so_far(pair.model, batch), prune_subsample_sites(guide_trace))
         raise
-    check_sites_match(alone, prune_subsample_sites(guide_trace))
+    if not sums_over(alone, guide_trace):
+        check_sites_match(alone, prune_subsample_sites(guide_trace))
     if observed := observed_names(guide_trace):
         raise PairError(
             f"the guide observes {observed}, whose density would be taken off the bound: data are observed "
@@ -171,7 +179,7 @@ def _run(pair: Pair, batch: Sequence[Tensor]) -> Particles:
     model_trace = traced(poutine.replay(pair.model, trace=guide_trace), batch, "model")
     for trace in (guide_trace, model_trace):
         check_values(trace, guide_trace)
-    return drawing.read(model_trace, guide_trace, num_particles=1)
+    return drawing.at_draws(pair.model, pair.guide, guide_trace, tuple(batch))
 
 
 def _check_plates(particles: Particles, allow_global: bool, autoguide: bool) -> None:
@@ -192,14 +200,17 @@ def _check_plates(particles: Particles, allow_global: bool, autoguide: bool) -> 
         )
 
 
-def _check_shapes(particles: Particles) -> None:
+def _check_shapes(particles: Particles, nesting: int) -> None:
     for role, trace in (("model", particles.model_trace), ("guide", particles.guide_trace)):
         for name, site in trace.nodes.items():
             if site["type"] == "sample":
                 site["log_prob"] = site["fn"].log_prob(site["value"])
+                # the values of sites that are summed over stand to the left of all plates
+                sums = role == "model" and (is_summed(site) or name in particles.under_sum)
+                most = nesting if sums else float("inf")
                 attempt(
                     f"site {name!r} of the {role}",
-                    lambda site=site: check_site_shape(site, float("inf")),  # type: ignore[misc]
+                    lambda site=site, most=most: check_site_shape(site, most),  # type: ignore[misc]
                     "Every dim left of the event must belong to a plate",
                 )
 
@@ -267,5 +278,6 @@ def _report(pair: Pair, particles: Particles, inputs: tuple[str, ...], notes: tu
         tuple(sorted(particles.non_reparameterised)),
         sum(parameter.numel() for parameter in pair.parameters()),
         inputs,
+        num_values(particles.model_trace),
         notes,
     )

@@ -83,8 +83,7 @@ def _replayed(pair: Pair, batch: Sequence[Tensor], values: dict[str, Tensor]) ->
         guide_trace = poutine.trace(guide).get_trace(*batch)
         for name in values:
             guide_trace.nodes[name]["is_observed"] = False
-        model_trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(*batch)
-    return drawing.read(model_trace, guide_trace, num_particles=1)
+        return drawing.at_draws(pair.model, pair.guide, guide_trace, tuple(batch))
 
 
 def _values(particles: Particles) -> dict[str, Tensor]:

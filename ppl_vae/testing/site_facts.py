@@ -20,8 +20,8 @@ from ppl_vae.core.sites import (
     data_frame,
     is_deterministic,
     is_enumerated,
-    latent_names,
 )
+from ppl_vae.core.summing import sums_over
 from ppl_vae.core.terms import own_masks
 
 
@@ -34,11 +34,12 @@ class Sites:
         not_bernoulli: those of `discrete` that are no Bernoulli sites.
         outside_data: outside the `data` plate, in either program.
         without_plate: observed or latent, in no plate at all.
-        enumerated: marked for enumeration.
+        enumerated: marked for enumeration, in the guide.
         scaled: latent, with a user's `poutine.scale` in either program, and that scale in words.
         scaled_in_one: those whose scale or mask is not the same in the two programs.
         subsampling: N/B of the `data` plate.
-        only_in_model: latent sites that the model marks for enumeration and the guide does not have.
+        only_in_model: finite latent sites that the guide does not have, so that they are summed over.
+        unmarked: those of them that Pyro would draw, since they are not marked for enumeration in parallel.
         only_in_guide: `pyro.deterministic` sites of the guide that the model does not have.
         out_of_order: latent sites that the guide draws in another order than the model does.
     """
@@ -53,6 +54,7 @@ class Sites:
     subsampling: float
     out_of_order: tuple[str, ...] = ()
     only_in_model: tuple[str, ...] = ()
+    unmarked: tuple[str, ...] = ()
     only_in_guide: tuple[str, ...] = ()
 
 
@@ -60,15 +62,15 @@ def read_sites(pair: Pair, batch: Tensor | Sequence[Tensor]) -> Sites:
     """Run both programs once and look at their sites.
 
     Raises:
-        PairError: when the latent sites differ, other than by enumerated ones of the model's.
+        PairError: when the latent sites differ, other than by finite ones of the model's.
     """
     tensors = (batch,) if isinstance(batch, Tensor) else tuple(batch)
     with questioning(pair, 0, pair.device):
         guide = poutine.trace(pair.guide).get_trace(*tensors)
         model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*tensors)
     model, guide = prune_subsample_sites(model), prune_subsample_sites(guide)
-    only_in_model = set(latent_names(model)) - set(latent_names(guide))
-    if not all(is_enumerated(model.nodes[name]) for name in only_in_model):
+    only_in_model = sums_over(model, guide)
+    if not only_in_model:
         check_sites_match(model, guide)
     in_model, in_guide = dict(_samples(model)), dict(_samples(guide))
     drawn = {name: site for name, site in in_guide.items() if not site["is_observed"]}
@@ -87,12 +89,13 @@ def read_sites(pair: Pair, batch: Tensor | Sequence[Tensor]) -> Sites:
         not_bernoulli=tuple(name for name in discrete if not isinstance(_base(drawn[name]), Bernoulli)),
         outside_data=_unique(name for name, site in every if data_frame(site) is None),
         without_plate=_unique(name for name, site in every if not site["cond_indep_stack"]),
-        enumerated=_unique(name for name, site in every if is_enumerated(site)),
+        enumerated=_unique(n for n, site in every if is_enumerated(site) and n not in only_in_model),
         scaled=scaled,
         scaled_in_one=tuple(name for name in shared if not _treated_alike(drawn[name], latent[name])),
         subsampling=max([float(frame.full_size or frame.size) / frame.size for frame in frames], default=1.0),
         out_of_order=() if shared == [name for name in drawn if name in latent] else tuple(shared),
-        only_in_model=tuple(name for name in latent_names(model) if name in only_in_model),
+        only_in_model=tuple(only_in_model),
+        unmarked=tuple(n for n in only_in_model if in_model[n]["infer"].get("enumerate") != "parallel"),
         only_in_guide=tuple(n for n in guide if is_deterministic(guide.nodes[n]) and n not in model),
     )
 

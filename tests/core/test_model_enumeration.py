@@ -1,6 +1,4 @@
-"""Sites that the model marks for enumeration: summed where the guide has them,
-refused by their name where not.
-"""
+"""Sites that are marked for enumeration: summed where the guide has them, and where the model alone does."""
 
 from __future__ import annotations
 
@@ -14,6 +12,8 @@ from torch import nn
 import ppl_vae as pv
 from ppl_vae import PairError, estimators, evaluate
 from ppl_vae.testing import check_pair
+from ppl_vae.testing.linter import valid_estimators
+from tests.core.summed_programs import Empty
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -49,7 +49,7 @@ class Guide(nn.Module):
 
 
 def make(mark, infer):
-    pair = pv.Pair(Model(mark), Guide(infer))
+    pair = pv.Pair(Model(mark), Empty() if infer is None else Guide(infer))
     if mark == "config_enumerate":
         marked = pyro.infer.config_enumerate(pair.model.forward, "parallel")
         pair.model.forward = marked
@@ -87,23 +87,45 @@ def test_the_models_mark_alone_counts_for_nothing_where_the_guide_draws():
     assert loss == pytest.approx(-exact(pair, X).item())
 
 
-@pytest.mark.parametrize("mark", ["infer", "config_enumerate"])
-def test_a_site_of_the_model_alone_is_refused_with_the_ways_out(mark):
+@pytest.mark.parametrize("mark", ["infer", "config_enumerate", "none"])
+def test_a_site_of_the_model_alone_is_summed_over(mark):
     pair = make(mark, None)
-    reason = r"sites \['k'\] are marked for enumeration in the model and are not in the guide"
+    mixture = dist.MixtureSameFamily(
+        dist.Categorical(logits=pair.model.logits), dist.Normal(pair.model.means, 1.0)
+    )
+    wanted = mixture.log_prob(X)
+    assert check_pair(pair, X).summed_sites == {"k": 2}
+    assert "summed    k  2 values" in str(check_pair(pair, X))
+    bounds = evaluate.bounds(pair, X)
+    torch.testing.assert_close(bounds.per_datum, wanted.detach())
+    assert bounds.kl == {}
+    likelihood = evaluate.log_likelihood(pair, X, num_particles=10, progress=False)
+    torch.testing.assert_close(likelihood.per_datum, wanted.detach())
+    for estimator in (estimators.EnumeratedELBO(), estimators.ELBO(), estimators.IWAE(3)):
+        check_pair(pair, X, estimator=estimator)
+        run = pv.fit(
+            pair, estimator, X, epochs=1, batch_size=10, capture=False, progress=False, learning_rate=1e-9
+        )
+        assert run.history["train_bound"][0] == pytest.approx(wanted.mean().item())
+
+
+def test_pyros_estimator_sums_over_what_is_marked_and_no_other_one_does():
     enum = pyro.infer.TraceEnum_ELBO(max_plate_nesting=1)
-    for estimator in (None, enum, estimators.EnumeratedELBO(), estimators.ELBO()):
-        with pytest.raises(PairError, match=reason) as error:
-            check_pair(pair, X, estimator=estimator)
-        for way in ("Give the guide these sites", "MixtureSameFamily", "pv.SVI"):
-            assert way in str(error.value)
-        if estimator is not None:
-            with pytest.raises(PairError, match=reason):
-                pv.fit(pair, estimator, X, epochs=1, capture=False, progress=False)
-    with pytest.raises(PairError, match=reason):
-        evaluate.bounds(pair, X)
-    # the ways out are ways: Pyro sums it, and so does a mixture
-    svi = pv.SVI(*pair.pyro(), pyro.optim.Adam({"lr": 0.0}), enum)
-    means, logits = pair.model.means, pair.model.logits
-    mixture = dist.MixtureSameFamily(dist.Categorical(logits=logits), dist.Normal(means, 1.0))
-    assert svi.step(X) == pytest.approx(-mixture.log_prob(X).sum().item())
+    for mark in ("infer", "config_enumerate"):
+        pair = make(mark, None)
+        run = pv.fit(pair, enum, X, epochs=1, batch_size=10, capture=False, progress=False)
+        assert run.history["train_bound"][0] == pytest.approx(
+            -estimators.ELBO().loss(*again(mark), X) / len(X)
+        )
+    with pytest.raises(PairError, match=r"lacks the sites \['k'\].*infer={'enumerate': 'parallel'}"):
+        check_pair(make("none", None), X, estimator=enum)
+    with pytest.raises(PairError, match=r"lacks the sites \['k'\].*not a bound(.|\n)*EnumeratedELBO|ELBO"):
+        check_pair(make("infer", None), X, estimator=pyro.infer.Trace_ELBO())
+    assert "pyro.infer.TraceEnum_ELBO" in valid_estimators(make("infer", None), X)
+    assert "pyro.infer.TraceEnum_ELBO" not in valid_estimators(make("none", None), X)
+    assert "estimators.IWAE" in valid_estimators(make("none", None), X)
+
+
+def again(mark):
+    pair = make(mark, None)
+    return pair.model, pair.guide

@@ -91,6 +91,7 @@ NO_PLATE = (
     (X,),
 )
 ENUMERATED = (Pair(Program(config_enumerate(_categorical_model)), Program(lambda x: None)), (X,))
+UNMARKED = (Pair(Program(_categorical_model), Program(lambda x: None)), (X,))
 ENUMERATED_GUIDE = (
     Pair(Program(_categorical_model), Program(config_enumerate(_categorical_guide))),
     (X,),
@@ -114,8 +115,10 @@ REFUSED = [
     (MASKED, TraceMeanField_ELBO(), "sites ['z'] have a scale or mask in one program"),
     (BETA, IWAE(3), "poutine.scale on latent sites ('top' by 3)"),
     (BETA, RenyiELBO(alpha=0.5), "kl=kl.Beta(3)"),
-    (ENUMERATED, Trace_ELBO(), "sites ['z'] are marked for enumeration"),
-    (ENUMERATED, estimators.ELBO(), "pyro.infer.TraceEnum_ELBO"),
+    (ENUMERATED, Trace_ELBO(), "the guide lacks the sites ['z'] of the model"),
+    (ENUMERATED, Trace_ELBO(), "estimators.IWAE"),
+    (UNMARKED, TraceEnum_ELBO(max_plate_nesting=1), "infer={'enumerate': 'parallel'}"),
+    (ENUMERATED_GUIDE, Trace_ELBO(), "sites ['z'] are marked for enumeration"),
     (ENUMERATED_GUIDE, IWAE(2), "pyro.infer.TraceEnum_ELBO"),
 ]
 
@@ -151,6 +154,8 @@ ACCEPTED = [
     *[(BETA, each) for each in (estimators.ELBO(3), TraceMeanField_ELBO(), STL(1), Trace_ELBO())],
     *[(ONE_SIDED, each) for each in (estimators.ELBO(), MeanFieldELBO())],
     (ENUMERATED, TraceEnum_ELBO(max_plate_nesting=1)),
+    (ENUMERATED, estimators.ELBO()),
+    (UNMARKED, IWAE(3)),
     (ENUMERATED_GUIDE, TraceEnum_ELBO(max_plate_nesting=1)),
     (CATEGORICAL, TraceEnum_ELBO(max_plate_nesting=1)),
 ]
