@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
 from ppl_vae.core.checks import check_count
@@ -159,7 +160,7 @@ def reconstruct(
                 particles = at_draws(pair.model, pair.guide, guide_trace, tensors, num_particles=num_samples)
             guide_trace = with_summed_draws(guide_trace, particles)
             draws, model_trace = drawn(guide_trace)
-        check_sites_match(model_trace, guide_trace)
+        check_sites_match(prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace))
         return draws
 
 
