@@ -24,7 +24,7 @@ CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 BEGIN, END = "<!-- zoo: ", "<!-- end of zoo -->"
 
 BATCH, LATENT, HIDDEN, CLASSES = 4, 3, (6,), 3
-IMAGE, LARGE_IMAGE, VECTOR = (1, 4, 4), (1, 8, 8), (5,)
+IMAGE, LARGE_IMAGE, VECTOR, TABLE = (1, 4, 4), (1, 8, 8), (5,), (4,)
 
 Make = Callable[[], pv.Pair]
 
@@ -75,7 +75,10 @@ class Case:
         """The same data every time."""
         generator = torch.Generator().manual_seed(1)
         x = torch.randn(size, *self.shape, generator=generator).to(dtype)
-        if self.shape != VECTOR:
+        if self.shape == TABLE:  # two numbers, a class and a count, with gaps
+            x[:, 2], x[:, 3] = x[:, 2].abs().round().clamp(max=2), x[:, 3].exp().round()
+            x[torch.rand(x.shape, generator=generator) < 0.3] = torch.nan
+        elif self.shape != VECTOR:
             x = (x > 0.5).to(dtype)
         if self.labels is None:
             return (x,)
@@ -150,6 +153,9 @@ def cases() -> Iterator[Case]:
     for prior, guide in FAMILIES:
         make = lambda prior=prior, guide=guide: _family(prior, guide)  # noqa: E731
         yield Case("VAE", guide, make, prior, combined=prior != guide and prior != "Sphere")
+    for guide in ("MeanField", "IAF"):
+        make = lambda guide=guide: _table(guide)  # noqa: E731
+        yield Case("VAE", guide, make, "table", shape=TABLE, combined=guide == "IAF")
     for kind in (models.LinearGaussian, models.FactorAnalysis):
         for name, guide in REAL.items():
             make = lambda kind=kind, guide=guide: of_vectors(kind, guide)  # noqa: E731
@@ -177,6 +183,19 @@ def cases() -> Iterator[Case]:
 
 def _family(prior: str, guide: str) -> pv.Pair:
     return vae(lambda shared, _: getattr(guides, guide)(shared), lambda _: getattr(priors, prior)(LATENT))
+
+
+def _table(guide: str) -> pv.Pair:
+    parts = (
+        likelihoods.Gaussian(event_dim=1, num_columns=2),
+        likelihoods.Categorical(3, event_dim=1),
+        likelihoods.NegativeBinomial(event_dim=1),
+    )
+    likelihood = likelihoods.Mixed(parts, columns=((0, 1), (2,), (3,)))
+    decoder = nets.MLPDecoder(LATENT, likelihood.raw_shape(TABLE), HIDDEN)
+    model = models.VAE(likelihood, decoder, LATENT)
+    encoder = nets.ColumnEncoder((1, 1, 3, 1), LATENT, HIDDEN, counts=(3,))
+    return pv.Pair(model, REAL[guide](encoder, model))
 
 
 def _conditional(learned: bool) -> pv.Pair:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ppl_vae.capture.capture_error import CaptureError, Line, named
 from ppl_vae.capture.recorder import EXCHANGED
 from ppl_vae.capture.recording import Entry, Recording, Ref, refs
+from ppl_vae.core.missing import same_values
 
 
 def settle(first: Recording, second: Recording) -> None:
@@ -98,7 +99,7 @@ def _both_nan(one: Any, two: Any) -> bool:
 def _equal_tensors(one: Tensor, two: Tensor) -> bool:
     if (one.shape, one.dtype, one.device) != (two.shape, two.dtype, two.device):
         return False
-    return torch.equal(one, two) or bool(((one == two) | ((one != one) & (two != two))).all())
+    return same_values(one, two)
 
 
 def _line_using(recording: Recording, number: int) -> Line:

@@ -18,6 +18,7 @@ from ppl_vae.core.isolation import random_numbers
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import PairError
 from ppl_vae.data import DataSet, Split, as_split
+from ppl_vae.data.gaps import example_of
 from ppl_vae.testing.linter import check_estimator_for
 from ppl_vae.testing.site_facts import read_sites
 from ppl_vae.train.options import NAMES, PER_RUN, FitOptions, check_beside
@@ -48,7 +49,8 @@ def make_jobs(
         _check_fit_options(estimator, data, fit_options)
     source = data if isinstance(data, DataSet) else as_split(data)
     with random_numbers(judge_seed, torch.device("cpu")):
-        example = (source.train if isinstance(source, DataSet) else source).take(8).tensors()
+        parts = (source.train, source.valid) if isinstance(source, DataSet) else (source, None)
+        example = example_of(*parts, 8)
         test = as_split(judge_on)
         # binarised once, so that all runs are judged on the same bits
         judging = Judging(test.tensors() if test.dynamic else test, judge_particles, judge_seed)

@@ -215,8 +215,8 @@ def _not_finite(args: Sequence[Any]) -> str:
             rows = (~arg.isfinite()).reshape(len(arg), -1).any(1).nonzero()
             if len(rows):
                 return (
-                    f" (the batch has NaN or infinite entries, first in datum {int(rows[0])}: clean or mask "
-                    "them)"
+                    f" (the batch has NaN or infinite entries, first in datum {int(rows[0])}: clean or "
+                    "mask them; where NaN is a missing value, nets.ColumnEncoder, likelihoods.Mixed take it)"
                 )
     return ""
 

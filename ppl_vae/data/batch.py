@@ -10,13 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.core.missing import is_clean
 from ppl_vae.data.checks import check_finite, divisor_of, to_float32
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.foreign import to_array
 
 
 def to_batch(
-    items: Sequence[Any], dtypes: Sequence[torch.dtype], names: Sequence[str] = ()
+    items: Sequence[Any],
+    dtypes: Sequence[torch.dtype],
+    names: Sequence[str] = (),
+    missing: bool = False,
 ) -> tuple[Tensor, ...]:
     """The tensors that programs are called with, the first as `Split` makes it: uint8 is divided by 255,
     bits are not.
@@ -26,6 +30,7 @@ def to_batch(
         dtypes: of what the programs have been called with so far, one for each; empty where that is unknown,
             which leaves all as they are but bytes and truth values in the first.
         names: what the errors call them.
+        missing: whether the programs take NaN for a missing value.
 
     Raises:
         DataError: no array, complex, NaN or infinite (the row is named), a number that is not whole where
@@ -35,7 +40,7 @@ def to_batch(
     for number, item in enumerate(items):
         name = f"tensor {number} of the batch" if len(items) > 1 else "the batch"
         name = names[number] if names else name
-        tensor = _finite(item, name)
+        tensor = _finite(item, name, missing)
         if number < len(dtypes):
             wanted = dtypes[number]
         elif number == 0 and tensor.dtype in (torch.uint8, torch.bool):
@@ -46,7 +51,7 @@ def to_batch(
     return tuple(tensors)
 
 
-def _finite(value: Any, what: str) -> Tensor:
+def _finite(value: Any, what: str, missing: bool) -> Tensor:
     array = to_array(value, what)
     if not isinstance(array, Tensor):
         if array.dtype.kind not in "buif":
@@ -56,8 +61,8 @@ def _finite(value: Any, what: str) -> Tensor:
         raise DataError(f"{what}: a tensor on the device 'meta' has a shape and no values")
     if array.is_complex():
         raise DataError(f"{what}: complex values are not supported; give their real parts")
-    if array.is_floating_point() and not bool(torch.isfinite(array).all()):
-        _name_row(array, what)
+    if array.is_floating_point() and not is_clean(array, missing):
+        _name_row(array, what, missing)
     return array
 
 
@@ -83,10 +88,11 @@ def _converted(array: Tensor, dtype: torch.dtype, what: str, is_data: bool) -> T
     return converted
 
 
-def _name_row(array: Tensor, what: str) -> None:
+def _name_row(array: Tensor, what: str, missing: bool) -> None:
     try:
-        check_finite(array if array.dim() else array[None], what)
+        check_finite(array if array.dim() else array[None], what, missing=missing)
     except DataError as error:
         raise DataError(
-            f"{error}. Where missing values are meant, the programs take a mask as a tensor of its own"
+            f"{error}. Where missing values are meant, the programs take a mask as a tensor of its own, "
+            f"or NaN: likelihoods.Mixed and nets.ColumnEncoder do"
         ) from None

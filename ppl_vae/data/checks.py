@@ -17,6 +17,8 @@ from torch import Tensor
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.foreign import to_array
 
+_WHERE_MISSING = ", or, where NaN stands for a missing value, give data.from_tensors(x, missing=True)"
+
 CHUNK = 2**22  # values looked at at once: bounds the memory that a check needs
 
 
@@ -25,8 +27,11 @@ def rows_per_chunk(shape: tuple[int, ...]) -> int:
     return max(1, CHUNK // max(1, math.prod(shape)))
 
 
-def to_storage(array: Any, what: str) -> Tensor:
+def to_storage(array: Any, what: str, missing: bool = False) -> Tensor:
     """`array` as the tensor to keep, `(N, *event)`: uint8, float32 or float64; checked.
+
+    Args:
+        missing: whether NaN stands for a missing value.
 
     Raises:
         DataError: no array, not numeric, no rows, fewer than two dimensions, or a value that is not finite.
@@ -59,7 +64,7 @@ def to_storage(array: Any, what: str) -> Tensor:
     # a tensor of one's own may hold scalars, (N,): its event shape is then ()
     scalars = is_tensor and tensor.ndim == 1
     check_shape((*tensor.shape, 1) if scalars else tuple(tensor.shape), what)
-    check_finite(tensor, what)
+    check_finite(tensor, what, missing=missing)
     return tensor
 
 
@@ -80,19 +85,21 @@ def check_shape(shape: tuple[int, ...], what: str) -> None:
         raise DataError(f"{what}: shape {shape} holds no data; give at least one row and one value")
 
 
-def check_finite(tensor: Tensor, what: str, first_row: int = 0) -> None:
-    """Raises DataError that names the first row with a NaN or an infinity."""
+def check_finite(tensor: Tensor, what: str, first_row: int = 0, missing: bool = False) -> None:
+    """Raises DataError that names the first row with an infinity or, unless it is `missing`, a NaN."""
     if tensor.dtype == torch.uint8:
         return
     size, start = rows_per_chunk(tuple(tensor.shape[1:])), first_row
     for chunk in tensor.split(size):
         good = torch.isfinite(chunk)
+        if missing:
+            good |= chunk.isnan()
         if not good.all():
             row, value = _first(chunk, good)
             kind = "NaN" if math.isnan(value) else "an infinite value"
             raise DataError(
                 f"{what}: row {start + row} holds {kind} (in {chunk.dtype}); remove the row or "
-                f"replace the value"
+                f"replace the value" + (_WHERE_MISSING if kind == "NaN" else "")
             )
         start += len(chunk)
 

@@ -111,6 +111,7 @@ class Loaded(NamedTuple):
     binarise: Binarise = None  # what "auto" means
     last_rows_valid: int | None = None  # the literature's validation part: the last rows of train
     factor_names: tuple[str, ...] = ()
+    missing: bool = False  # NaN among the rows is a missing value
 
 
 def from_tensors(
@@ -123,6 +124,7 @@ def from_tensors(
     valid_fraction: float | None = None,
     test_fraction: float | None = None,
     labels: bool = False,
+    missing: bool = False,
 ) -> DataSet:
     """A data set of your own array or Tensor `(N, *event)`, divided by the seed.
 
@@ -137,6 +139,7 @@ def from_tensors(
         valid_fraction: share of the rows for validation; 0.1 by default, 0 for none.
         test_fraction: share of the rows for the test; 0.2 by default.
         labels: batches are `(x, y)` instead of `(x,)`.
+        missing: NaN in x is a value that nobody knows, for pairs that take it: `likelihoods.Mixed`.
 
     Raises:
         DataError: data, labels, fractions or a seed that cannot be used; the message says why.
@@ -146,9 +149,9 @@ def from_tensors(
     >>> data.from_tensors(torch.rand(50, 3))
     DataSet('tensors', train=35, valid=5, test=10, shape=(3,))
     """
-    tensor = to_storage(x, "x")
+    tensor = to_storage(x, "x", missing)
     y = None if y is None else to_labels(y, len(tensor), "y").to(tensor.device)
-    loaded = Loaded(Part(ResidentRows(tensor), y), divisor=divisor_of(tensor))
+    loaded = Loaded(Part(ResidentRows(tensor), y), divisor=divisor_of(tensor), missing=missing)
     return assemble(name, loaded, binarise, seed, valid_fraction, test_fraction, labels)
 
 
@@ -184,7 +187,7 @@ def assemble(
             rows = check_binarisable(rows, name)
             if not dynamic:
                 rows, divisor = fix(rows, divisor, seed, stream), 1.0
-        splits.append(Split(rows, part.y, divisor, dynamic, labels, part.factors))
+        splits.append(Split(rows, part.y, divisor, dynamic, labels, part.factors, loaded.missing))
     train, valid, test = splits
     assert train is not None
     assert test is not None

@@ -35,6 +35,7 @@ class Split:
         with_labels: a batch is `(x, y)` instead of `(x,)`.
         factors: what each datum was made from, where that is known, `(N, F)` float32, or None. A batch
             does not hold them; `DataSet.factor_names` says what the columns are.
+        missing: NaN among the rows is a missing value, for programs that take it.
 
     Raises:
         DataError: no rows, or labels or factors of another length, or `with_labels` without labels.
@@ -56,6 +57,7 @@ class Split:
     dynamic: bool = False
     with_labels: bool = False
     factors: Tensor | None = None
+    missing: bool = False
 
     def __post_init__(self) -> None:
         if len(self.rows) == 0:
@@ -67,19 +69,19 @@ class Split:
             raise DataError("labels=True, and the data has no labels; give them or leave it out")
 
     @classmethod
-    def from_tensor(cls, x: Any, y: Any = None, *, labels: bool = False) -> Split:
+    def from_tensor(cls, x: Any, y: Any = None, *, labels: bool = False, missing: bool = False) -> Split:
         """A split of an array or a Tensor `(N, *event)` that keeps its event shape.
 
         A Tensor is not copied and stays on its device; float64 Tensors give float64 batches. uint8
         data is divided by 255 (uint8 in {0, 1} is left as it is).
 
         Raises:
-            DataError: not numeric, empty, without an event dimension, NaN or infinite (the row is
-                named), or labels that do not fit.
+            DataError: not numeric, empty, without an event dimension, infinite or, unless `missing`, NaN
+                (the row is named), or labels that do not fit.
         """
-        tensor = to_storage(x, "x")
+        tensor = to_storage(x, "x", missing)
         y = None if y is None else to_labels(y, len(tensor), "y").to(tensor.device)
-        return cls(ResidentRows(tensor), y, divisor_of(tensor), with_labels=labels)
+        return cls(ResidentRows(tensor), y, divisor_of(tensor), with_labels=labels, missing=missing)
 
     # What it is
 
@@ -172,13 +174,19 @@ class Split:
     def mean(self) -> Tensor:
         """The mean datum, `shape`: ``1/N sum_i x_i``, summed in float64.
 
-        For dynamic rows it is the mean of the probabilities, with no draw.
+        For dynamic rows it is the mean of the probabilities, with no draw; of values that are missing in some
+        rows it is the mean over the others, and NaN where there are none.
         """
         total = torch.zeros(self.shape, dtype=torch.float64)
+        count: Tensor | int = len(self)
+        if self.missing:
+            count = torch.zeros(self.shape, dtype=torch.float64)
         for index in torch.arange(len(self)).split(rows_per_chunk(self.shape)):
             # on the host, since not every device has float64
-            total += self.rows.read(index.to(self._home)).cpu().sum(0, dtype=torch.float64)
-        return (total / (len(self) * self.divisor)).to(self.dtype).to(self.device)
+            rows = self.rows.read(index.to(self._home)).cpu()
+            total += rows.nansum(0, dtype=torch.float64) if self.missing else rows.sum(0, dtype=torch.float64)
+            count += (~rows.isnan()).sum(0) if self.missing else 0
+        return (total / (count * self.divisor)).to(self.dtype).to(self.device)
 
     # Other splits
 
@@ -265,8 +273,8 @@ class Split:
         return x, self.y.index_select(0, index).to(self.device, non_blocking=True)
 
 
-def as_split(data: Split | Any) -> Split:
-    """`data` itself if it is a Split, else `Split.from_tensor(data)`.
+def as_split(data: Split | Any, missing: bool = False) -> Split:
+    """`data` itself if it is a Split, else `Split.from_tensor(data, missing=missing)`.
 
     Raises:
         DataError: as `Split.from_tensor`, or a whole data set was given.
@@ -275,4 +283,4 @@ def as_split(data: Split | Any) -> Split:
         return data
     if isinstance(getattr(data, "test", None), Split):
         raise DataError("a whole data set was given; give one of its parts, for example data.test")
-    return Split.from_tensor(data)
+    return Split.from_tensor(data, missing=missing)

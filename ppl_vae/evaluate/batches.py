@@ -12,6 +12,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from ppl_vae.core.checks import check_count
+from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import as_split
 from ppl_vae.data.batch import to_batch
@@ -49,20 +50,20 @@ def to_data(data: Any, pair: Pair) -> Data:
     Raises:
         ValueError: no rows, or Tensors of different lengths; for anything else, as `data.as_split`.
     """
-    dtypes = pair.batch_dtypes
+    dtypes, missing = pair.batch_dtypes, takes_missing(pair.model)
     if isinstance(data, Tensor) and data.is_floating_point() and dtypes and dtypes[0].is_floating_point:
         data = data.to(dtypes[0])  # a Split keeps float64, which a pair in float32 does not take
     if not (
         isinstance(data, tuple | list) and len(data) and all(isinstance(x, Tensor | ndarray) for x in data)
     ):
-        split: Data = as_split(data).to(pair.device)
+        split: Data = as_split(data, missing).to(pair.device)
         return split
     shapes = [tuple(tensor.shape) for tensor in data]
     if any(not shape for shape in shapes) or len({shape[0] for shape in shapes}) != 1:
         raise ValueError(f"the data's Tensors must have one length, but their shapes are {shapes}")
     if shapes[0][0] == 0:
         raise ValueError(f"the data is empty: its Tensors have the shapes {shapes}; give at least one row")
-    return Tensors(tuple(tensor.to(pair.device) for tensor in to_batch(data, dtypes)))
+    return Tensors(tuple(tensor.to(pair.device) for tensor in to_batch(data, dtypes, missing=missing)))
 
 
 def datum_size(data: Data) -> int:

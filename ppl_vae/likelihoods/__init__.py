@@ -10,8 +10,11 @@ class                         data                            parameters per out
 `Gaussian`, `Laplace`         real                            1: location; 2 with a scale per output
 `Poisson`                     counts                          1: log-rate
 `NegativeBinomial`            counts                          1: log-mean; 2 with a total count per output
+`LogNormal`                   positive                        1: location; 2 with a scale per output
 `Categorical`                 0, ..., num_classes - 1         num_classes: logits
+`Ordinal`                     levels 0, ..., num_levels - 1   1: location
 `DiscretisedLogisticMixture`  0, 1/255, ..., 1                3 times num_mixtures
+`Mixed`                       rows of columns, NaN: missing   those of its parts
 ============================  ==============================  ===========================================
 
 What every one of them offers, and a user's own class needs, is the Protocol `Likelihood`. Half-precision
@@ -27,8 +30,11 @@ from ppl_vae.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from ppl_vae.likelihoods.contract import Likelihood
 from ppl_vae.likelihoods.gaussian import Gaussian
 from ppl_vae.likelihoods.laplace import Laplace
+from ppl_vae.likelihoods.log_normal import LogNormal
 from ppl_vae.likelihoods.logistic_mixture import DiscretisedLogisticMixture
+from ppl_vae.likelihoods.mixed import Mixed
 from ppl_vae.likelihoods.negative_binomial import NegativeBinomial
+from ppl_vae.likelihoods.ordinal import Ordinal
 from ppl_vae.likelihoods.poisson import Poisson
 
 __all__ = [
@@ -39,6 +45,9 @@ __all__ = [
     "Gaussian",
     "Laplace",
     "Likelihood",
+    "LogNormal",
+    "Mixed",
     "NegativeBinomial",
+    "Ordinal",
     "Poisson",
 ]

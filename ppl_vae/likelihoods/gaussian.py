@@ -51,6 +51,8 @@ class Gaussian(LocationScale):
         min_scale: floor of a learned or per-output scale, in the data's units.
         max_scale: cap of a learned or per-output scale.
         event_dim: number of dims of one datum: 3 for images, 1 for vectors.
+        num_columns: how many scales a "learned" scale is: one for all outputs, or one for each column of a
+            vector.
 
     Raises:
         ValueError: for a bad option; from `check`, and from `log_prob` when validation is on, for NaN

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ppl_vae.likelihoods.raw import (
     check_event_dim,
+    check_num_columns,
     check_option,
     learned,
     locate,
@@ -37,15 +38,18 @@ class LocationScale(nn.Module):
         min_scale: float = 1e-3,
         max_scale: float = 1e2,
         event_dim: int = 3,
+        num_columns: int = 1,
     ) -> None:
         super().__init__()
         check_event_dim(type(self).__name__, event_dim)
+        check_num_columns(type(self).__name__, num_columns, event_dim)
         check_option(type(self).__name__, "scale", scale, min_scale, max_scale)
         self.scale = scale
         self.min_scale = min_scale
         self.max_scale = max_scale
         self.event_dim = event_dim
-        self.raw_scale = learned(scale)
+        self.num_columns = num_columns
+        self.raw_scale = learned(scale, num_columns)
 
     def forward(self, raw: Tensor) -> dist.Distribution:
         """The distribution of the data given the decoder's raw output, an event a datum."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ppl_vae.likelihoods.poisson import CLAMP, is_count, log_rate
 from ppl_vae.likelihoods.raw import (
     check_event_dim,
+    check_num_columns,
     check_option,
     compact,
     learned,
@@ -92,6 +93,8 @@ class NegativeBinomial(nn.Module):
         min_total_count: floor of a learned or per-output total count.
         max_total_count: cap of a learned or per-output total count.
         event_dim: number of dims of one datum: 3 for images, 1 for vectors.
+        num_columns: how many total counts are learned by "learned": one for all outputs, or one for each
+            column of a vector.
 
     Raises:
         ValueError: for a bad option; from `check`, and from `log_prob` when validation is on, for data
@@ -108,15 +111,18 @@ class NegativeBinomial(nn.Module):
         min_total_count: float = 1e-3,
         max_total_count: float = 1e5,
         event_dim: int = 3,
+        num_columns: int = 1,
     ) -> None:
         super().__init__()
         check_event_dim("NegativeBinomial", event_dim)
+        check_num_columns("NegativeBinomial", num_columns, event_dim)
         check_option("NegativeBinomial", "total_count", total_count, min_total_count, max_total_count)
         self.total_count = total_count
         self.min_total_count = min_total_count
         self.max_total_count = max_total_count
         self.event_dim = event_dim
-        self.raw_total_count = learned(total_count)
+        self.num_columns = num_columns
+        self.raw_total_count = learned(total_count, num_columns)
 
     def forward(self, raw: Tensor) -> dist.Distribution:
         """The distribution of the data given the decoder's raw output, an event a datum."""

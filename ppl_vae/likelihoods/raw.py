@@ -84,9 +84,30 @@ def check_option(name: str, argument: str, option: Option, floor: float, cap: fl
         )
 
 
-def learned(option: Option) -> nn.Parameter | None:
-    """The one unconstrained number behind a "learned" option; None for the other options."""
-    return nn.Parameter(torch.zeros(())) if option == "learned" else None
+def check_num_columns(name: str, num_columns: int, event_dim: int) -> None:
+    """Refuse a number of columns that is none, or columns of what is no vector."""
+    if isinstance(num_columns, bool) or not isinstance(num_columns, int) or num_columns < 1:
+        raise ValueError(f"likelihoods.{name}: num_columns must be a positive integer, got {num_columns!r}")
+    if num_columns > 1 and event_dim != 1:
+        raise ValueError(
+            f"likelihoods.{name}: num_columns={num_columns} is for vectors, and event_dim is {event_dim}: "
+            "build it with event_dim=1, or leave num_columns out"
+        )
+
+
+def learned(option: Option, num_columns: int = 1) -> nn.Parameter | None:
+    """The unconstrained number behind a "learned" option, or one for each column; None for the others."""
+    size = (num_columns,) if num_columns > 1 else ()
+    return nn.Parameter(torch.zeros(size)) if option == "learned" else None
+
+
+def check_columns(name: str, raw: Tensor, parameter: Tensor, of_columns: int = 1) -> None:
+    """Raise ValueError where learned parameters, one for each column, meet another number of columns."""
+    if parameter.dim() == of_columns and raw.shape[-1] != parameter.shape[0]:
+        raise ValueError(
+            f"likelihoods.{name}: a datum of {raw.shape[-1]} columns, and num_columns={parameter.shape[0]} "
+            f"were built: give num_columns={raw.shape[-1]}, or 1 for one parameter for all"
+        )
 
 
 def locate(
@@ -100,13 +121,14 @@ def locate(
 ) -> tuple[Tensor, Tensor]:
     """Split a raw output into the first parameter, still raw, and a positive second one.
 
-    The positive one broadcasts against the first: it has no dims unless it is per output.
+    The positive one broadcasts against the first: it has no dims unless it is per output or per column.
     """
     if option == "per_output":
         first, second = split(name, raw, 2, event_dim).unbind(-event_dim - 1)
         return first, positive_scale(second, floor, cap)
     first = single(name, raw, event_dim)
     if parameter is not None:
+        check_columns(name, first, parameter)
         return first, positive_scale(parameter, floor, cap).to(first.dtype)
     return first, first.new_tensor(float(option))
 

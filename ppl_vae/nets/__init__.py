@@ -1,6 +1,8 @@
 """Nets: encoders, decoders and their building blocks, for any number of leading batch dims."""
 
 from ppl_vae.nets.activations import ACTIVATIONS, Activation
+from ppl_vae.nets.column_encoder import ColumnEncoder
+from ppl_vae.nets.column_features import ColumnFeatures
 from ppl_vae.nets.contracts import Decoder, LocScaleEncoder, ShapedEncoder
 from ppl_vae.nets.conv import ConvDecoder, ConvEncoder
 from ppl_vae.nets.encoder import Encoder
@@ -13,6 +15,8 @@ __all__ = [
     "ACTIVATIONS",
     "MLP",
     "Activation",
+    "ColumnEncoder",
+    "ColumnFeatures",
     "ConvDecoder",
     "ConvEncoder",
     "Decoder",

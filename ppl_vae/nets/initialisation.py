@@ -66,7 +66,7 @@ def centre_output(decoder: Decoder, likelihood: HasInitialBias, x: Tensor) -> No
     Args:
         decoder: a net with `output_bias`, the bias of its last layer. Changed in place.
         likelihood: has `initial_bias(mean)`, as every likelihood in `ppl_vae.likelihoods` does.
-        x: data, `(N, *event)`, floating point, N > 0.
+        x: data, `(N, *event)`, floating point, N > 0; NaN is missing and left out of the mean.
 
     Raises:
         TypeError: if the decoder has no `output_bias` or the likelihood no `initial_bias`.
@@ -88,7 +88,8 @@ def centre_output(decoder: Decoder, likelihood: HasInitialBias, x: Tensor) -> No
             f"{x.dtype} of shape {tuple(x.shape)}: pass the data as the model sees it"
         )
     with torch.no_grad():
-        wanted = likelihood.initial_bias(x.mean(0).to(bias.device)).to(bias.dtype)
+        mean = x.nanmean(0) if bool(x.isnan().any()) else x.mean(0)
+        wanted = likelihood.initial_bias(mean.to(bias.device)).to(bias.dtype)
         if wanted.numel() == bias.numel():
             bias.copy_(wanted.reshape(bias.shape))
         elif wanted.ndim > 1 and wanted.shape[0] == bias.numel():

@@ -92,6 +92,11 @@ class VampPrior(nn.Module):
             if few:
                 chosen = torch.randint(len(split), (self.num_components,))
             x = split.batch(chosen[: self.num_components])[0].to(self.raw)
+            if bool(x.isnan().any()):
+                raise ValueError(
+                    "VampPrior: the data have missing values (NaN), and pseudo-inputs are numbers to train: "
+                    "initialise it at complete rows, or take priors.MixtureOfGaussians, which needs no data"
+                )
             low, high = x.aminmax()
             if self.bounded and (low < 0 or high > 1):
                 raise ValueError(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet, Split
 from ppl_vae.data.batch import to_batch
@@ -50,7 +51,9 @@ def converted(pair: Pair, batch: Any) -> tuple[Tensor, ...]:
         return converted(pair, items[0])
     if not items:
         raise ValueError("a batch is a tensor, or the tensors that the programs take, got nothing")
-    return tuple(item.to(pair.device) for item in to_batch(items, pair.batch_dtypes))
+    return tuple(
+        item.to(pair.device) for item in to_batch(items, pair.batch_dtypes, missing=takes_missing(pair.model))
+    )
 
 
 def spelled(shape: Iterable[int | str]) -> str:

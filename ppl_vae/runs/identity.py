@@ -68,7 +68,7 @@ def data_identity(data: DataSet | Split | Tensor) -> dict[str, Any]:
             "train": split_identity(data.train),
             "valid": None if valid is None else split_identity(valid),
         }
-    return {"train": split_identity(as_split(data)), "valid": None}
+    return {"train": split_identity(as_split(data, missing=True)), "valid": None}
 
 
 def split_identity(split: Split) -> dict[str, Any]:

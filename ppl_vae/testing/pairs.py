@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
 from pyro.poutine.trace_struct import Trace
@@ -18,6 +17,7 @@ from ppl_vae.core import drawing
 from ppl_vae.core.faults import NOT_AMORTISED, is_autoguide, sites_so_far, traced
 from ppl_vae.core.finite import num_values
 from ppl_vae.core.isolation import eval_mode, one_thread, random_numbers, validation
+from ppl_vae.core.missing import same_values
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import (
@@ -136,7 +136,7 @@ def _check_batch(batch: Sequence[Tensor]) -> None:
 
 def _check_untouched(batch: Sequence[Tensor], before: Sequence[Tensor]) -> None:
     for number, (tensor, was) in enumerate(zip(batch, before)):
-        if not torch.equal(tensor, was) and not bool(was.isnan().any()):
+        if not same_values(tensor, was):
             tensor.copy_(was)
             raise PairError(
                 f"a program changes its batch in place (tensor {number}), so whoever runs next sees other "

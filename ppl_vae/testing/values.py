@@ -17,6 +17,7 @@ from ppl_vae.core.constraints import (
     support_fault,
 )
 from ppl_vae.core.faults import short
+from ppl_vae.core.missing import is_clean, takes_missing
 from ppl_vae.core.sites import PairError, Site, is_bookkeeping, latent_names
 
 
@@ -61,10 +62,10 @@ def check_values(trace: Trace, guide_trace: Trace) -> None:
         if site["type"] != "sample":
             continue
         value = site["value"]
-        if isinstance(value, Tensor) and value.is_floating_point() and not bool(value.isfinite().all()):
+        if isinstance(value, Tensor) and not is_clean(value, takes_missing(site["fn"])):
             raise PairError(
                 f"site {name!r}: its value has NaN or infinite entries "
-                f"({int((~value.isfinite()).sum())} of {value.numel()}). {_where_from(site)}"
+                f"({int((~value.isfinite()).sum())} of {value.numel()}). {_where_from(site, value)}"
             )
         _check_mask(site)
         if fault := support_fault(site):
@@ -80,9 +81,11 @@ def check_values(trace: Trace, guide_trace: Trace) -> None:
             ) from error
 
 
-def _where_from(site: Site) -> str:
+def _where_from(site: Site, value: Tensor) -> str:
     if is_bookkeeping(site):
         return "Look at what it is computed from"
+    if site["is_observed"] and bool(value.isnan().any()) and not takes_missing(site["fn"]):
+        return "Clean the data; where NaN stands for a missing value, likelihoods.Mixed takes it"
     return "Clean the data" if site["is_observed"] else "Look at the guide's scale and its network"
 
 

@@ -7,6 +7,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ppl_vae.core.isolation import validation
+from ppl_vae.core.missing import is_clean, takes_missing
 from ppl_vae.core.pair import Pair
 
 
@@ -26,7 +27,7 @@ def name_bad_site(pair: Pair, batch: tuple[Tensor, ...]) -> str:
             for name, site in trace.nodes.items():
                 if site["type"] != "sample" or not isinstance(site["value"], Tensor):
                     continue
-                if site["value"].is_floating_point() and not bool(site["value"].isfinite().all()):
+                if not is_clean(site["value"], takes_missing(site["fn"])):
                     return f"site {name!r} of the {role} (its value)"
                 log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
                 if not bool(torch.as_tensor(log_prob).isfinite().all()):

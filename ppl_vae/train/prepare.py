@@ -17,10 +17,12 @@ from torch import Tensor
 from ppl_vae.core.drawing import draw
 from ppl_vae.core.faults import traced
 from ppl_vae.core.isolation import python_random_numbers, questioning, random_numbers
+from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import latent_names
 from ppl_vae.core.subsampling import check_sizes, seen_by
 from ppl_vae.data import DataSet, Split, as_split
+from ppl_vae.data.gaps import example_of
 from ppl_vae.estimators import auxiliary_of, ours
 from ppl_vae.evaluate.loop import check_pair_type
 from ppl_vae.kl import KLPlan
@@ -104,7 +106,7 @@ def prepare(pair: Pair, estimator: PyroELBO, data: Data, options: FitOptions) ->
     check_pair_type(pair)
     check_beside(options, estimator, data)
     fabric = options.fabric or make_fabric(str(options.device))
-    train, valid = _parts(data, fabric)
+    train, valid = _parts(data, fabric, takes_missing(pair.model))
     pair.to(fabric.device)
     with random_numbers(options.seed, fabric.device):
         example = _example(pair, train, valid, estimator, options.batch_size)
@@ -152,8 +154,8 @@ def make_fabric(device: str) -> Fabric:
     return Fabric(accelerator=kind, devices=[int(index)] if index and kind != "cpu" else 1)
 
 
-def _parts(data: Data, fabric: Fabric) -> tuple[Split, Split | None]:
-    train, valid = (data.train, data.valid) if isinstance(data, DataSet) else (as_split(data), None)
+def _parts(data: Data, fabric: Fabric, missing: bool) -> tuple[Split, Split | None]:
+    train, valid = (data.train, data.valid) if isinstance(data, DataSet) else (as_split(data, missing), None)
     if fabric.world_size > 1:
         size = len(train) // fabric.world_size * fabric.world_size  # equal shares: equal steps
         train = train[fabric.global_rank : size : fabric.world_size]
@@ -164,7 +166,7 @@ def _example(
     pair: Pair, train: Split, valid: Split | None, estimator: PyroELBO, batch_size: int
 ) -> tuple[Tensor, ...]:
     """A few data, or a whole batch of them for programs that subsample it; its sizes are checked first."""
-    example = train.take(8).tensors()
+    example = example_of(train, valid, 8)
     if not seen_by(pair, example).subsamples:
         return example
     parts = [(train, batch_size), *([] if valid is None else [(valid, validation_size(estimator))])]

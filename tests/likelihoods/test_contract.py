@@ -28,11 +28,16 @@ CASES = {
     "laplace_fixed": likelihoods.Laplace(scale=0.3),
     "laplace_learned": likelihoods.Laplace(),
     "laplace_per_output": likelihoods.Laplace(scale="per_output"),
+    "log_normal_fixed": likelihoods.LogNormal(scale=0.3),
+    "log_normal_learned": likelihoods.LogNormal(),
+    "log_normal_per_output": likelihoods.LogNormal(scale="per_output"),
     "poisson": likelihoods.Poisson(),
     "negative_binomial_fixed": likelihoods.NegativeBinomial(total_count=2.5),
     "negative_binomial_learned": likelihoods.NegativeBinomial(),
     "negative_binomial_per_output": likelihoods.NegativeBinomial(total_count="per_output"),
     "categorical": likelihoods.Categorical(num_classes=5),
+    "ordinal": likelihoods.Ordinal(num_levels=5),
+    "ordinal_two_levels": likelihoods.Ordinal(num_levels=2),
     "logistic_mixture": likelihoods.DiscretisedLogisticMixture(num_mixtures=3),
     "logistic_mixture_few_levels": likelihoods.DiscretisedLogisticMixture(num_mixtures=2, levels=4),
 }
@@ -44,8 +49,18 @@ BAD_DATA = {
     "laplace": -math.inf,
     "poisson": -3.0,
     "negative_binomial": 2.5,
+    "log_normal": -2.0,
     "categorical": 5.0,
+    "ordinal": 5.0,
     "logistic_mixture": 0.7111,
+}
+
+# Where an initial mean is clamped.
+INNER = {
+    "categorical": (0.4, 3.6),
+    "ordinal": (0.4, 3.6),
+    "ordinal_two_levels": (0.1, 0.9),
+    "continuous_bernoulli": (0.05, 0.95),
 }
 
 DEVICES = [
@@ -129,7 +144,9 @@ def test_samples_are_in_the_support(likelihood: torch.nn.Module) -> None:
         assert torch.isfinite(likelihood(raw).log_prob(x)).all()
 
 
-def test_mean_and_variance_agree_with_samples(likelihood: torch.nn.Module) -> None:
+def test_mean_and_variance_agree_with_samples(likelihood: torch.nn.Module, case: str) -> None:
+    if case in ("log_normal_learned", "log_normal_per_output"):
+        pytest.skip("at scales of 1 and more its fourth moment is one of rare giants")
     torch.manual_seed(3)
     p = likelihood(raw_output(likelihood))
     n = 20_000
@@ -150,7 +167,7 @@ def test_every_log_prob_is_finite_and_has_a_finite_gradient(likelihood: torch.nn
         assert torch.isfinite(log_prob).all()
         assert torch.isfinite(raw.grad).all()
     for parameter in likelihood.parameters():
-        assert torch.isfinite(parameter.grad)
+        assert torch.isfinite(parameter.grad).all()
 
 
 def test_gradient_is_the_derivative(likelihood: torch.nn.Module) -> None:
@@ -185,10 +202,7 @@ def test_half_precision_is_widened(likelihood: torch.nn.Module) -> None:
 
 def test_initial_bias_gives_the_mean(likelihood: torch.nn.Module, case: str) -> None:
     mean = data(likelihood, 200).mean(0)
-    if case.startswith("categorical"):
-        mean = mean.clamp(0.4, 3.6)
-    if case.startswith("continuous"):
-        mean = mean.clamp(0.05, 0.95)
+    mean = mean.clamp(*INNER.get(case, (-math.inf, math.inf)))
     bias = likelihood.initial_bias(mean)
     assert bias.shape == likelihood.raw_shape(SHAPE)
     assert bias.dtype == mean.dtype
@@ -274,7 +288,8 @@ def test_wrong_dims(likelihood: torch.nn.Module) -> None:
         likelihood.raw_shape((4,))
     with pytest.raises(ValueError, match="event_dim must be a positive integer"):
         type(likelihood)(
-            **{"event_dim": 0}, **({"num_classes": 3} if hasattr(likelihood, "num_classes") else {})
+            **{"event_dim": 0},
+            **{name: 3 for name in ("num_classes", "num_levels") if hasattr(likelihood, name)},
         )
 
 

@@ -38,6 +38,7 @@ ENCODERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "mlp, vectors": (lambda: nets.MLPEncoder((5,), LATENT_DIM, hidden=(8,)), (5,)),
     "linear": (lambda: nets.MLPEncoder((2, 4, 3), LATENT_DIM, hidden=()), (2, 4, 3)),
     "mlp, gated": (lambda: nets.MLPEncoder((5,), LATENT_DIM, (8,), "gated"), (5,)),
+    "columns": (lambda: nets.ColumnEncoder((1, 3, 2, 0), LATENT_DIM, (8,), counts=(3,)), (4,)),
     "conv 8": (lambda: nets.ConvEncoder((1, 8, 8), LATENT_DIM, 4, 8), (1, 8, 8)),
     "conv 28": (lambda: nets.ConvEncoder((1, 28, 28), LATENT_DIM, 4, 8), (1, 28, 28)),
     "conv 32 rgb": (lambda: nets.ConvEncoder((3, 32, 32), LATENT_DIM, 4, 8, "gated"), (3, 32, 32)),
@@ -76,6 +77,7 @@ NETS = {
     **{f"encoder: {k}": (f, shape, [(LATENT_DIM,)] * 2) for k, (f, shape) in ENCODERS.items()},
     **{f"decoder: {k}": (f, (LATENT_DIM,), [shape]) for k, (f, shape) in DECODERS.items()},
     "block: MLP": (lambda: nets.MLP(5, (8,), 4, "relu"), (5,), [(4,)]),
+    "block: ColumnFeatures": (lambda: nets.ColumnFeatures((1, 3), counts=(0,)), (2,), [(6,)]),
     "block: LocScale": (lambda: nets.LocScale(5, 4), (5,), [(4,), (4,)]),
 }
 
