@@ -32,6 +32,7 @@ from ppl_vae.core.sites import (
     is_summed,
     plate_nesting,
 )
+from ppl_vae.core.slices import refuse_across
 from ppl_vae.core.summed import summed_draws, summed_terms
 from ppl_vae.core.summing import summed_run, sums_over
 from ppl_vae.core.terms import (
@@ -118,8 +119,10 @@ def at_draws(
         try:
             return replace(read(model_trace, guide_trace, num_particles), args=args)
         except SitesDifferError:
-            if not sums_over(model_trace, guide_trace):
+            alone = sums_over(model_trace, guide_trace)
+            if not alone:
                 raise
+        refuse_across({name: model_trace.nodes[name] for name in alone}, model, guide, args, kwargs)
         known[guide] = True
         if state is not None:
             torch.set_rng_state(state)

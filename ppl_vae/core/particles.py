@@ -14,7 +14,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
-from ppl_vae.core.sites import PairError, before, without_data_plate
+from ppl_vae.core.sites import PARTICLE_PLATE, PairError, before, without_data_plate
 from ppl_vae.core.terms import own_masks, reduced
 
 
@@ -81,6 +81,21 @@ class Particles:
     def batch_size(self) -> int:
         """B."""
         return int(self._any.shape[-1])
+
+    @cached_property
+    def depth(self) -> int:
+        """How many dims the plates of both programs take, without that of the particles."""
+        return max(
+            [
+                -frame.dim
+                for trace in (self.model_trace, self.guide_trace)
+                for site in trace.nodes.values()
+                if site["type"] == "sample"
+                for frame in site["cond_indep_stack"]
+                if frame.dim is not None and frame.name != PARTICLE_PLATE
+            ],
+            default=1,
+        )
 
     @property
     def latent_sites(self) -> tuple[str, ...]:

@@ -158,15 +158,40 @@ def refuse_partly_reparameterised(site: Site) -> None:
 
 def reduced(density: Tensor, site: Site, num_particles: int) -> Tensor:
     """A site's log-density or divergence, masked, scaled and summed over inner plates, as (K, B) or (K,)."""
+    scaled = _scaled(density, site)
+    if data_frame(site) is None:
+        return _outside_data(scaled, num_particles)
+    return over_inner_plates(scaled, num_particles)
+
+
+def _scaled(density: Tensor, site: Site) -> Tensor:
+    """A site's log-density or divergence with its mask and scale."""
     frame = data_frame(site)
     scaled = scale_and_mask(density, scale_of(site), site["mask"])
     if any(isinstance(site[name], Tensor) for name in ("scale", "mask")):
         _check_fits(scaled, site)
-    if frame is None:
-        return _outside_data(torch.as_tensor(scaled), num_particles)
-    if not isinstance(scaled, Tensor) or scaled.dim() == 0 or scaled.shape[-1] != frame.size:
-        scaled = torch.as_tensor(scaled).expand(site["fn"].batch_shape)
-    return over_inner_plates(scaled, num_particles)
+    if frame is not None and (
+        not isinstance(scaled, Tensor) or scaled.dim() == 0 or scaled.shape[-1] != frame.size
+    ):
+        return torch.as_tensor(scaled).expand(site["fn"].batch_shape)
+    return torch.as_tensor(scaled)
+
+
+def in_slices(density: Tensor, site: Site, num_particles: int, depth: int, plain: bool = False) -> Tensor:
+    """(K, *inner, B): a density of a site in the `data` plate, masked and scaled, by slice of inner plates.
+
+    Args:
+        density: of the site's batch shape.
+        site: the site.
+        num_particles: K.
+        depth: how many dims the plates of the pair take, that of data among them; a dim that no plate of the
+            site's has is 1.
+        plain: leave mask and scale away.
+    """
+    values = density if plain else _scaled(density, site)
+    values = values.expand(torch.broadcast_shapes(values.shape, site["fn"].batch_shape))
+    shape = values.shape[1:] if num_particles > 1 else values.shape
+    return values.reshape(num_particles, *[1] * (depth - len(shape)), *shape)
 
 
 def over_inner_plates(values: Tensor, num_particles: int) -> Tensor:

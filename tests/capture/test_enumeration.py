@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import pyro
-import pyro.distributions as dist
-import pytest
 import torch
 from pyro.infer import TraceEnum_ELBO
-from torch import nn
 
 import ppl_vae as pv
 from ppl_vae import estimators
-from ppl_vae.capture import CaptureError
 from ppl_vae.testing import check_pair
+from ppl_vae.train.step import Step
 from tests.capture.helpers import captured_step, difference
+from tests.core.summed_programs import Clusters, Empty
 from tests.models.test_semi_supervised_vae import LABELS, make
 
 
@@ -30,27 +27,17 @@ def test_pyros_enumeration_takes_the_same_step_as_ours(double):
     assert difference(pairs[0][0], pairs[1][0]) == 0
 
 
-def test_a_site_that_only_the_model_enumerates_is_refused():
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.logits = nn.Parameter(torch.zeros(3))
-
-        def forward(self, x):
-            with pyro.plate("data", len(x), dim=-1):
-                k = pyro.sample("k", dist.Categorical(logits=self.logits), infer={"enumerate": "parallel"})
-                pyro.sample("x", dist.Normal(k.to(x.dtype), 1.0), obs=x)
-
-    class Guide(nn.Module):
-        def forward(self, x):
-            pass
-
-    pair = pv.Pair(Model(), Guide())
-    step = captured_step(
-        pair, TraceEnum_ELBO(max_plate_nesting=1), torch.optim.SGD(pair.parameters(), lr=1e-3)
-    )
-    with pytest.raises(CaptureError, match="EnumeratedELBO"):
-        step(torch.zeros(4))
+def test_a_site_that_only_the_model_enumerates_takes_pyros_step(double):
+    losses = []
+    for captured in (False, True):
+        torch.manual_seed(0)
+        pair, x = pv.Pair(Clusters("parallel"), Empty()), torch.linspace(-1.0, 2.0, 6)
+        estimator = TraceEnum_ELBO(max_plate_nesting=1)
+        optimizer = torch.optim.SGD(pair.parameters(), lr=1e-2)
+        step = captured_step(pair, estimator, optimizer) if captured else Step(pair, estimator, optimizer)
+        losses.append(torch.stack([step(x) for _ in range(3)]))
+    assert losses[0].std() > 0
+    torch.testing.assert_close(losses[1], losses[0])
 
 
 def test_the_linter_accepts_ours_for_a_marked_site():

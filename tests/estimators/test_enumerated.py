@@ -146,16 +146,9 @@ def test_what_it_cannot_sum_over_is_refused_by_name():
 
         rate = 1.0
 
-    class Inner(nn.Module):
-        def forward(self, x):
-            with pyro.plate("data", len(x), dim=-1), pyro.plate("time", 3, dim=-2):
-                pyro.sample("n", dist.Bernoulli(x.new_tensor(0.5)))
-
     x = torch.zeros(SIZE)
     with pytest.raises(PairError, match=r"\['n'\] of the guide are neither that"):
         EnumeratedELBO().draw(Counts(), Counts(), x)
-    with pytest.raises(PairError, match=r"site 'n' is finite and stands in the plates \['data', 'time'\]"):
-        EnumeratedELBO().draw(Inner(), Inner(), x)
 
 
 def test_the_sites_are_found_without_using_up_random_numbers():

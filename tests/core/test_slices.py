@@ -1,0 +1,75 @@
+"""Which sites look across the slices of an inner plate."""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+from ppl_vae.core.slices import reach_of
+
+pytestmark = pytest.mark.usefixtures("double")
+
+HOW = {
+    "own": lambda u, w: u,
+    "mean": lambda u, w: w * u.mean(-2, keepdim=True),
+    "product": lambda u, w: torch.einsum("ij,jb->ib", w.expand(4, 4), u),
+    "shift": lambda u, w: u.roll(1, -2),
+    "running sum": lambda u, w: u.cumsum(-2),
+    "outside": lambda u, w: u,
+}
+
+
+class Guide(nn.Module):
+    def __init__(self, fn):
+        super().__init__()
+        self.fn = fn
+
+    def forward(self, x):
+        with pyro.plate("data", len(x), dim=-1), pyro.plate("pixels", 4, dim=-2):
+            u = pyro.sample("u", self.fn())
+            pyro.sample("v", dist.Bernoulli(0.2 + 0.2 * u.roll(1, -2).clamp(max=2)))
+
+
+class Model(nn.Module):
+    """What is read of u is multiplied by a weight that is zero at first, as a last layer often is."""
+
+    def __init__(self, how, fn):
+        super().__init__()
+        self.how, self.fn, self.weight = how, fn, nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        with pyro.plate("data", len(x), dim=-1):
+            with pyro.plate("pixels", 4, dim=-2):
+                u = pyro.sample("u", self.fn())
+                pyro.sample("v", dist.Bernoulli(0.5 * torch.ones(())))
+                loc = self.weight * HOW[self.how](u.to(x.dtype), self.weight)
+                pyro.sample("x", dist.Normal(loc, 1.0), obs=x.T)
+            if self.how == "outside":
+                pyro.sample("y", dist.Normal(self.weight * u.to(x.dtype).sum(-2), 1.0), obs=x[:, 0])
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda: dist.Bernoulli(torch.tensor(0.4)),
+        lambda: dist.Categorical(torch.ones(4)),
+        lambda: dist.Poisson(torch.tensor(2.0)),
+    ],
+    ids=["Bernoulli", "Categorical", "Poisson"],
+)
+@pytest.mark.parametrize("how", HOW)
+def test_what_looks_across_is_found_though_its_weights_are_zero(how, fn):
+    model = Model(how, fn)
+    x, before = torch.randn(3, 4), model.weight.detach().clone()
+    state = torch.get_rng_state()
+    reach = reach_of(model, Guide(fn), (x,), {})
+    assert {each[:3] for each in reach.across if each[1] == "model"} == (
+        set() if how in ("own", "outside") else {("u", "model", "x")}
+    )
+    assert {each for each in reach.across if each[1] == "guide"} == {("u", "guide", "v", "pixels")}
+    assert reach.outside == ({("u", "model", "y")} if how == "outside" else set())
+    assert torch.equal(model.weight, before)
+    assert torch.equal(torch.get_rng_state(), state)
