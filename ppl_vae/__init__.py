@@ -23,7 +23,7 @@ with quietly():  # the imports take seconds, in which somebody may press Ctrl-C
     from ppl_vae.core.sites import PairError
     from ppl_vae.evaluate.arviz_data import inference_data
     from ppl_vae.queries import decode, encode, interpolate, reconstruct, sample, traverse
-    from ppl_vae.runs import RunError, load
+    from ppl_vae.runs import RunError, load, load_schema
     from ppl_vae.svi import SVI
     from ppl_vae.train import Run, TrainingError, fit
 
@@ -87,6 +87,7 @@ __all__ = [
     "kl",
     "likelihoods",
     "load",
+    "load_schema",
     "models",
     "nets",
     "plots",

@@ -14,7 +14,9 @@ from ppl_vae.data.dataset import DataSet, from_tensors
 from ppl_vae.data.loading import data_root, load
 from ppl_vae.data.missing_labels import few_labels
 from ppl_vae.data.named import NAMED
+from ppl_vae.data.schema import Schema
 from ppl_vae.data.split import Split, as_split
+from ppl_vae.data.table import table
 
 NAMES = tuple(NAMED)
 """The data sets that `load` knows by name."""
@@ -24,10 +26,12 @@ __all__ = [
     "DataError",
     "DataSet",
     "MissingDataError",
+    "Schema",
     "Split",
     "as_split",
     "data_root",
     "few_labels",
     "from_tensors",
     "load",
+    "table",
 ]

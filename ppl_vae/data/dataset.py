@@ -19,6 +19,7 @@ from ppl_vae.data.checks import (
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.memory_map import MemoryMap
 from ppl_vae.data.rows import ResidentRows, Rows, StreamedRows
+from ppl_vae.data.schema import Schema
 from ppl_vae.data.split import Split
 
 Binarise = Literal["auto", "dynamic", "fixed"] | None
@@ -40,6 +41,7 @@ class DataSet:
         valid: what a run is stopped or chosen by; None for no such part.
         test: what is reported.
         factor_names: what the columns of the parts' `factors` are, where the data has known factors.
+        schema: of a table, what the columns of x are and how they come back in the user's units.
 
     Raises:
         DataError: the parts' event shapes differ.
@@ -50,6 +52,7 @@ class DataSet:
     valid: Split | None
     test: Split
     factor_names: tuple[str, ...] = ()
+    schema: Schema | None = None
 
     def __post_init__(self) -> None:
         shapes = {part: split.shape for part, split in self.parts().items()}

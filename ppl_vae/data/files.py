@@ -18,6 +18,7 @@ from ppl_vae.data.dataset import Loaded, Part
 from ppl_vae.data.layout import as_events
 from ppl_vae.data.memory_map import MemoryMap, open_npy
 from ppl_vae.data.rows import ResidentRows, stream
+from ppl_vae.data.text_form import form_of
 
 PARTS = ("train", "valid", "test")
 # images of sparse bits are packed 20 to 60 times smaller, zeros 1,000 times
@@ -76,86 +77,46 @@ def read_npy(path: Path, memory_limit: int) -> Loaded:
     return Loaded(Part(stream(MemoryMap(path)), None), divisor=255.0 if grey else 1.0)
 
 
-def read_csv(path: Path) -> Loaded:
-    """A table of numbers, one row a datum `(D,)`; a column headed `label` holds the labels.
-
-    The first line is a header when none of its cells is a number.
+def read_csv(path: Path) -> Loaded | None:
+    """A text file of numbers alone, one row a datum `(D,)`; a column headed `label` holds the labels. None
+    where a cell is no number, or missing.
 
     Raises:
-        DataError: a cell that is not a number (line and column are named), rows of unequal length,
-            or no rows.
+        DataError: rows of unequal length, no rows, or no text.
     """
     # not at the top: it is slow to import
     import pandas as pd  # type: ignore[import-untyped]
 
+    form = form_of(path)
+    options: dict[str, Any] = {"sep": r"\s+"} if form.separator == " " else {"sep": form.separator}
     try:
-        with path.open("rb") as start:
-            if b"\0" in start.read(4096):  # a line without end, perhaps
-                raise DataError(
-                    f"{path} cannot be read as text (it has bytes that are zero); save it as UTF-8"
-                )
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            filled = (cells for cells in csv.reader(file) if cells)
-            first = next(filled, [])
-            second = next(filled, first)
-        header = bool(first) and not any(_is_number(cell) for cell in first)
-        if len(first) != len(second):  # pandas would take the first column as an index
-            raise _wrong_cell(path, header)
-        table = pd.read_csv(path, header=0 if header else None, skipinitialspace=True)
+        frame = pd.read_csv(
+            path, header=0 if form.header else None, skipinitialspace=True, encoding="utf-8-sig", **options
+        )
     except pd.errors.EmptyDataError:
         raise DataError(f"{path} is empty; give at least one row of numbers") from None
     except (pd.errors.ParserError, csv.Error) as error:
         raise DataError(f"{path}: rows of unequal length ({error}); mend that line") from error
     except (UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} cannot be read as text ({error}); save it as UTF-8") from error
-    if table.empty:
+    if frame.empty:
         raise DataError(f"{path} holds a header and no rows; give at least one row of numbers")
-    numeric = all(isinstance(kind, np.dtype) and kind.kind in "uif" for kind in table.dtypes)
-    if not numeric or table.isna().any(axis=None):
-        raise _wrong_cell(path, header)
+    numeric = all(isinstance(kind, np.dtype) and kind.kind in "uif" for kind in frame.dtypes)
+    if not numeric or frame.isna().any(axis=None):
+        return None
     y = None
-    if header:
-        names = [str(name).strip().lower() for name in table.columns]
+    if form.header:
+        names = [str(name).strip().lower() for name in frame.columns]
         if "label" in names and len(names) > 1:
-            y = table.iloc[:, names.index("label")].to_numpy()
-            table = table.drop(columns=table.columns[names.index("label")])
-    tensor = to_storage(table.to_numpy(dtype=np.float64), str(path))
+            y = frame.iloc[:, names.index("label")].to_numpy()
+            frame = frame.drop(columns=frame.columns[names.index("label")])
+    tensor = to_storage(frame.to_numpy(dtype=np.float64), str(path))
     return Loaded(tensor_part(tensor, y, f"{path}: label"))
 
 
 def tensor_part(tensor: torch.Tensor, y: Any, what: str) -> Part:
     """A part of a tensor that is stored as it is; `y` are its labels or None, checked."""
     return Part(ResidentRows(tensor), None if y is None else to_labels(y, len(tensor), what))
-
-
-def _wrong_cell(path: Path, header: bool) -> DataError:
-    """The error that names the first cell which is not a number."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        names = next(cells for cells in reader if cells) if header else []
-        width = len(names)
-        for cells in reader:
-            width = width or len(cells)
-            if cells and len(cells) != width:
-                return DataError(
-                    f"{path}: line {reader.line_num} has {len(cells)} cells, not {width}; mend it"
-                )
-            for column, cell in enumerate(cells):
-                if not _is_number(cell) or float(cell) != float(cell):
-                    name = f" ({names[column]!r})" if column < len(names) else ""
-                    return DataError(
-                        f"{path}: line {reader.line_num}, column {column + 1}{name} holds "
-                        f"{cell!r}, not a number; cells are numbers separated by commas"
-                    )
-    return DataError(f"{path}: a cell is not a number; cells are numbers separated by commas")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:

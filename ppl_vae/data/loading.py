@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from ppl_vae.core.checks import check_count, check_seed
@@ -14,8 +15,12 @@ from ppl_vae.data.files import read_csv, read_npy, read_npz
 from ppl_vae.data.image_folder import read_folder
 from ppl_vae.data.layout import height_and_width
 from ppl_vae.data.named import NAMED, Drawn
+from ppl_vae.data.one_cell import MARKS
+from ppl_vae.data.table import Columns
+from ppl_vae.data.text_file import table_of_file
 
-FILES = (".npz", ".npy", ".csv")
+TABLES = (".csv", ".tsv", ".txt", ".data")
+FILES = (".npz", ".npy", *TABLES)
 MEMORY_LIMIT = 4 * 2**30
 
 
@@ -31,15 +36,21 @@ def load(
     image_size: int | tuple[int, int] | None = None,
     memory_limit: int = MEMORY_LIMIT,
     num_data: int | None = None,
+    columns: Columns | None = None,
+    standardise: bool | None = None,
+    missing: Iterable[str | float] | None = None,
 ) -> DataSet:
     """Train, valid and test of a known data set, or of a file or folder of yours.
 
     Names: digits (bundled, 8 x 8), mnist, static_mnist, fashion_mnist, kmnist, omniglot, cifar10, svhn,
     patches (bundled, colour), and those that are drawn by the seed, `num_data` of them, their factors
     known (`Split.factors`): sprites, linear_gaussian, pinwheel, counts.
-    Paths: `.npz` (arrays train [valid, test] or x [y]), `.npy`, `.csv` (a row is a datum), or a folder
-    of png and jpg files, whose subfolders are the labels. A name wins over a path: for a folder called
-    digits, write ./digits.
+    Paths: `.npz` (arrays train [valid, test] or x [y]), `.npy`, `.csv` and other tables as text (a row is a
+    datum), or a folder of png and jpg files, whose subfolders are the labels. A name wins over a path: for a
+    folder called digits, write ./digits.
+
+    A text file of numbers alone is a matrix, x as it stands. Where cells are missing or are texts, or where
+    one of `columns`, `standardise` and `missing` is given, it is a table with a schema: see `data.table`.
 
     Binarisation makes x a draw from Bernoulli(x), x in [0, 1]. "dynamic" draws afresh at every batch of
     the train part, from torch's global generator (Burda et al. 2016, arXiv:1509.00519); its valid and
@@ -66,6 +77,9 @@ def load(
         image_size: pixels, or (height, width), of known image sets and folders; patches are cut to it.
         memory_limit: bytes; a larger `.npy` is not read but mapped, and streamed.
         num_data: rows of a set that is drawn, all parts together.
+        columns: of a table, kinds by name: `data.table`.
+        standardise: of a table, whether numbers are standardised; they are by default.
+        missing: of a table, the texts and numbers that stand for a missing value, besides empty cells.
 
     Raises:
         MissingDataError: nothing is there.
@@ -88,6 +102,12 @@ def load(
     size = None if image_size is None else height_and_width(image_size)
     key = str(name_or_path).lower().replace("-", "_")
     _check_effect(key, name_or_path, root, memory_limit)
+    as_table = not (columns is None and standardise is None and missing is None)
+    if as_table and (key in NAMED or Path(name_or_path).suffix.lower() not in TABLES):
+        raise DataError(
+            f"columns, standardise and missing are for tables, {', '.join(TABLES)} files, and {name_or_path} "
+            "is none: leave them out, or give data.table(frame)"
+        )
     if key in NAMED:
         name, loaded = key, _named(key, root, size, num_data, seed)
     elif num_data is not None:
@@ -96,7 +116,14 @@ def load(
         )
     else:
         path = Path(name_or_path).expanduser()
-        name, loaded = path.stem or str(path), _read_path(path, size, memory_limit)
+        found = None if as_table else _read_path(path, size, memory_limit)
+        if found is None:
+            _check_path(path, size)
+            _check_table(binarise, standardise)
+            marks = MARKS if missing is None else missing
+            shares = seed, valid_fraction, test_fraction
+            return table_of_file(path, columns, standardise is not False, marks, *shares, labels)
+        name, loaded = path.stem or str(path), found
     return assemble(name, loaded, binarise, seed, valid_fraction, test_fraction, labels)
 
 
@@ -134,9 +161,27 @@ def data_root(root: str | Path | None = None) -> Path:
     return Path(root or os.environ.get("PPL_VAE_DATA") or "~/.cache/ppl_vae").expanduser()
 
 
-def _read_path(path: Path, size: tuple[int, int] | None, memory_limit: int) -> Loaded:
+def _read_path(path: Path, size: tuple[int, int] | None, memory_limit: int) -> Loaded | None:
+    """What a path holds; None for a text file that is no matrix of numbers."""
     if path.is_dir():
         return read_folder(path, size)
+    suffix = _check_path(path, size)
+    if suffix == ".npz":
+        return read_npz(path)
+    if suffix == ".npy":
+        return read_npy(path, memory_limit)
+    return read_csv(path)
+
+
+def _check_table(binarise: Binarise, standardise: bool | None) -> None:
+    if binarise not in ("auto", None):
+        raise DataError(f"binarise={binarise!r} is for grey values, and this is a table: leave it out")
+    if standardise not in (True, False, None):
+        raise DataError(f"standardise={standardise!r}: give True or False")
+
+
+def _check_path(path: Path, size: tuple[int, int] | None) -> str:
+    """The suffix of a file that can be read."""
     suffix = path.suffix.lower()
     if not path.exists():
         if suffix in FILES or len(path.parts) > 1:
@@ -151,10 +196,6 @@ def _read_path(path: Path, size: tuple[int, int] | None, memory_limit: int) -> L
         raise DataError(f"{path} is no regular file but a pipe or a device; give a file")
     if size is not None and suffix in FILES:
         raise DataError(f"{path}: image_size is for known image sets and folders of images; resize the array")
-    if suffix == ".npz":
-        return read_npz(path)
-    if suffix == ".npy":
-        return read_npy(path, memory_limit)
-    if suffix == ".csv":
-        return read_csv(path)
+    if suffix in FILES:
+        return suffix
     raise DataError(f"{path}: files that end with {', '.join(FILES)} can be read; convert it")

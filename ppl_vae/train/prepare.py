@@ -242,7 +242,9 @@ def _describe(prepared: Prepared, data: Data) -> None:
         make_schedule(options.schedule),
         prepared.fabric.world_size,
     )
-    name = {"name": data.name} if isinstance(data, DataSet) else {}
+    name: dict[str, Any] = {"name": data.name} if isinstance(data, DataSet) else {}
+    if isinstance(data, DataSet) and data.schema is not None:
+        name["schema"] = data.schema.plain()
     prepared.config = {
         **trees,
         "data": {**name, **training.identity["data"]},

@@ -1,0 +1,98 @@
+"""A table's cells as they are given: numbers, texts or truth values, and which of them are missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppl_vae.data.data_error import DataError
+from ppl_vae.data.one_cell import MARKS, Value, Where, number_of, plain, read_cell, row_number
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """One column as it was given.
+
+    Attributes:
+        name: of the column.
+        values: the cells `(N,)`: float64 of a column of numbers, else objects.
+        missing: which of them are missing, `(N,)`.
+        is_numeric: whether the seen cells are numbers.
+        marks: the texts that were taken for a missing value.
+        order: the levels of a column that came with an order of its own; empty for others.
+        odd: the row of a text in a column of numbers, or None.
+        where: what errors call a row.
+    """
+
+    name: str
+    values: NDArray[Any]
+    missing: NDArray[np.bool_]
+    is_numeric: bool
+    marks: tuple[str, ...] = ()
+    order: tuple[Value, ...] = ()
+    odd: int | None = None
+    where: Where = row_number
+
+    @property
+    def seen(self) -> NDArray[Any]:
+        """The cells that are not missing."""
+        seen: NDArray[Any] = self.values[~self.missing]
+        return seen
+
+    def distinct(self) -> tuple[Value, ...]:
+        """The values that occur, in order: numbers by size, texts by the alphabet."""
+        found = {plain(value) for value in self.seen.tolist()}
+        return tuple(sorted(found, key=lambda value: (isinstance(value, str), value)))
+
+
+def to_cells(
+    name: str,
+    given: Sequence[Any] | NDArray[Any],
+    marks: Iterable[str | float] = MARKS,
+    order: tuple[Value, ...] = (),
+    where: Where = row_number,
+) -> Cells:
+    """One column of values of any plain type.
+
+    Args:
+        marks: texts, and numbers such as -999, that stand for a missing value.
+
+    Raises:
+        DataError: a date, an infinite number, or a value that is neither a number nor a text.
+    """
+    texts = {str(mark).strip() for mark in marks} | {""}
+    numbers = {value for mark in texts if (value := number_of(mark)) is not None}
+    values: list[Any] = []
+    found: dict[str, None] = {}
+    for row, value in enumerate(given):
+        cell = read_cell(value, name, row, where)
+        if isinstance(cell, str) and (cell in texts or number_of(cell) in numbers):
+            found[cell] = None
+            cell = None
+        elif isinstance(cell, float) and cell in numbers:
+            found[f"{cell:g}"] = None
+            cell = None
+        values.append(cell)
+    missing = np.array([value is None for value in values], dtype=bool)
+    parsed = [number_of(value) if isinstance(value, str) else value for value in values]
+    kinds = {type(value) for value in values if value is not None}
+    texts_only = [row for row, value in enumerate(parsed) if value is None and not missing[row]]
+    shown = tuple(mark for mark in found if mark)
+    if bool not in kinds and kinds and not texts_only:
+        array = np.array([math.nan if value is None else value for value in parsed], dtype=np.float64)
+        if np.isinf(array).any():
+            row = int(np.isinf(array).argmax())
+            raise DataError(
+                f"column {name!r}: {where(row)} holds an infinite value; replace it, or leave the cell empty "
+                "where it is missing"
+            )
+        return Cells(name, array, missing, True, shown, order, None, where)
+    mixed = bool(texts_only) and len(texts_only) < int((~missing).sum())
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = values
+    return Cells(name, objects, missing, False, shown, order, texts_only[0] if mixed else None, where)
