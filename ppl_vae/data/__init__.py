@@ -16,7 +16,7 @@ from ppl_vae.data.missing_labels import few_labels
 from ppl_vae.data.named import NAMED
 from ppl_vae.data.schema import Schema
 from ppl_vae.data.split import Split, as_split
-from ppl_vae.data.table import table
+from ppl_vae.data.tables import table
 
 NAMES = tuple(NAMED)
 """The data sets that `load` knows by name."""

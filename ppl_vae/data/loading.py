@@ -16,7 +16,7 @@ from ppl_vae.data.image_folder import read_folder
 from ppl_vae.data.layout import height_and_width
 from ppl_vae.data.named import NAMED, Drawn
 from ppl_vae.data.one_cell import MARKS
-from ppl_vae.data.table import Columns
+from ppl_vae.data.tables import Columns
 from ppl_vae.data.text_file import table_of_file
 
 TABLES = (".csv", ".tsv", ".txt", ".data")

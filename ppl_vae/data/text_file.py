@@ -9,7 +9,7 @@ from ppl_vae.data.cells import Cells, to_cells
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.dataset import DataSet
 from ppl_vae.data.one_cell import MARKS
-from ppl_vae.data.table import Columns, table_of_cells
+from ppl_vae.data.tables import Columns, table_of_cells
 from ppl_vae.data.text_form import Form, form_of, numbered, opened, unequal
 
 

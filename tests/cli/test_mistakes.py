@@ -109,7 +109,7 @@ MISTAKES = [
     Mistake("truncated file", lambda: data.load("broken.npz"), "broken.npz"),
     Mistake("NaN in the data", lambda: data.load("nan.npy"), "row 4"),
     Mistake("words in the csv", lambda: data.load("words.csv"), "words.csv"),
-    Mistake("unreadable ending", lambda: data.load("notes.txt"), ".npz, .npy, .csv"),
+    Mistake("unreadable ending", lambda: data.load("notes.pdf"), ".npz, .npy, .csv"),
     Mistake("empty array", lambda: data.load("empty.npy"), "empty"),
     Mistake("empty split", lambda: data.from_tensors(X, valid_fraction=0.01), "leave the valid part empty"),
     Mistake("fractions above one", lambda: data.from_tensors(X, valid_fraction=0.6, test_fraction=0.6), "sum to"),
@@ -213,7 +213,7 @@ def folder(tmp_path_factory):
     np.save(home / "nan.npy", rows)
     (home / "broken.npz").write_bytes((home / "labelled.npz").read_bytes()[:100])
     (home / "words.csv").write_text("1,2\n3,four\n")
-    (home / "notes.txt").write_text("hello")
+    (home / "notes.pdf").write_text("hello")
     (home / "unknown.yaml").write_text("epoch_s: 3\n")
     (home / "my_mistakes.py").write_text(textwrap.dedent(PROGRAMS))
     (home / "empty_folder").mkdir()
