@@ -27,6 +27,9 @@ class Progress(Protocol):
     def line(self, text: str) -> None:
         """A milestone, such as an epoch: `describe` on a bar, and elsewhere a line, where one is due."""
 
+    def note(self, text: str) -> None:
+        """A line that stays, above a bar."""
+
     def close(self) -> None:
         """No more will come."""
 
@@ -87,6 +90,10 @@ class Bar:
     def line(self, text: str) -> None:
         self._bar.set_postfix_str(text)
 
+    def note(self, text: str) -> None:
+        if not self._bar.disable:
+            self._bar.write(text, file=sys.stderr)
+
     def close(self) -> None:
         self._bar.close()
 
@@ -120,6 +127,9 @@ class Lines:
         self.text = text
         if self._due():
             self._write(text)
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Nothing is left to be written."""

@@ -34,6 +34,7 @@ from ppl_vae.core.sites import (
 from ppl_vae.core.subsampling import check_rows, check_sizes, whole_plate
 from ppl_vae.core.summing import sums_over
 from ppl_vae.estimators import ELBO
+from ppl_vae.testing.hints import starting_hints
 from ppl_vae.testing.inputs import model_inputs
 from ppl_vae.testing.linter import check_estimator_for
 from ppl_vae.testing.runs_alike import attempt, check_independence, check_leading_dims, check_repeats
@@ -61,6 +62,8 @@ class PairReport:
     """The finite latent sites that the model alone has, which are summed over: how many values each has."""
     notes: tuple[str, ...] = ()
     """What is no breach of the contract and should be known."""
+    hints: tuple[str, ...] = ()
+    """What would make a training start badly, and what helps."""
 
     def __str__(self) -> str:
         rows = [f"latent    {name}  {list(shape)}" for name, shape in self.latent_sites.items()]
@@ -70,6 +73,7 @@ class PairReport:
         rows += [f"score-function gradient  {name}" for name in self.non_reparameterised]
         rows += [f"input     {name}" for name in self.inputs]
         rows += [f"parameters  {self.num_parameters:,}", *(f"note  {note}" for note in self.notes)]
+        rows += [f"hint  {hint}" for hint in self.hints]
         return "\n".join(["the pair keeps the contract", *rows])
 
 
@@ -117,7 +121,8 @@ def check_pair(
         if estimator is not None:
             check_estimator_for(pair, batch, estimator)
         inputs, notes = model_inputs(pair, batch)
-    return _report(pair, particles, inputs, notes)
+        hints = starting_hints(pair, batch, particles)
+    return _report(pair, particles, inputs, notes, hints)
 
 
 def _check_batch(batch: Sequence[Tensor]) -> None:
@@ -267,7 +272,13 @@ def _check_gradients(pair: Pair, batch: Sequence[Tensor]) -> None:
         raise PairError(f"the gradient of {bad} is not finite: look for log(0), sqrt(0) or a scale of zero")
 
 
-def _report(pair: Pair, particles: Particles, inputs: tuple[str, ...], notes: tuple[str, ...]) -> PairReport:
+def _report(
+    pair: Pair,
+    particles: Particles,
+    inputs: tuple[str, ...],
+    notes: tuple[str, ...],
+    hints: tuple[str, ...],
+) -> PairReport:
     def event_shapes(trace: Trace, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
         return {name: tuple(trace.nodes[name]["fn"].event_shape) for name in names}
 
@@ -280,4 +291,5 @@ def _report(pair: Pair, particles: Particles, inputs: tuple[str, ...], notes: tu
         inputs,
         num_values(particles.model_trace),
         notes,
+        hints,
     )

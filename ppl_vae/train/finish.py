@@ -30,6 +30,7 @@ class Run:
         stopped: "finished", "early" or "interrupted".
         best_epoch: the epoch with the best validation bound; None without validation.
         path: the run's folder, or None.
+        hints: what made it start badly or go badly, and what helps; each was said in the log too.
     """
 
     pair: Pair
@@ -37,6 +38,7 @@ class Run:
     stopped: str
     best_epoch: int | None
     path: Path | None
+    hints: tuple[str, ...] = ()
 
 
 def failed(loop: Loop, error: NotFinite) -> TrainingError:
@@ -67,4 +69,5 @@ def run_of(prepared: Prepared) -> Run:
         training.stopped or "finished",
         training.best_epoch or None,
         folder.path if folder else None,
+        tuple(prepared.hints.given),
     )

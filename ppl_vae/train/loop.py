@@ -67,6 +67,7 @@ class Loop:
             NotFinite: for a loss or parameters that are NaN or infinite.
         """
         pair, training = self.prepared.pair, self.training
+        self._tell(self.prepared.hints.given)
         with ExitStack() as stack:
             stack.enter_context(validation(False))  # check_pair has validated; a hot loop need not again
             stack.enter_context(mixed_precision(pair.model, pair.guide, dtype=training.net_dtype))
@@ -104,6 +105,11 @@ class Loop:
         for writer in self.writers:
             writer.log(row, training.epoch)
         self.bar.line(_summary(row, options.epochs))
+        self._tell(self.prepared.hints.after(row))
+
+    def _tell(self, hints: Iterable[str]) -> None:
+        for hint in hints:
+            self.bar.note(f"hint: {hint}")
 
     def _steps(self) -> None:
         options, training, step = self.options, self.training, self.step

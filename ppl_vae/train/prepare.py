@@ -31,6 +31,7 @@ from ppl_vae.runs.identity import identity
 from ppl_vae.runs.loading import pair_config, why_not_rebuildable
 from ppl_vae.runs.naming import warn_of_local
 from ppl_vae.testing import check_pair
+from ppl_vae.train.hints import Hints
 from ppl_vae.train.optimizers import make_optimizer, make_schedule
 from ppl_vae.train.options import Data, FitOptions, check_beside
 from ppl_vae.train.state import Learner, Training
@@ -50,6 +51,7 @@ class Prepared:
         example: a few data, by which programs are tried.
         kl: what is done to the KL term; None for nothing.
         training: how far it is.
+        hints: what is said of a start or a course that goes badly.
         folder: the run's; None without one, and in all processes but the first.
         config: what is written to it.
     """
@@ -63,6 +65,7 @@ class Prepared:
     example: tuple[Tensor, ...]
     kl: KLPlan | None
     training: Training
+    hints: Hints
     folder: RunFolder | None
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -111,13 +114,15 @@ def prepare(pair: Pair, estimator: PyroELBO, data: Data, options: FitOptions) ->
     with random_numbers(options.seed, fabric.device):
         example = _example(pair, train, valid, estimator, options.batch_size)
     pair.remember(example)
-    if options.check:
-        check_pair(pair, *example, estimator=estimator)
+    report = check_pair(pair, *example, estimator=estimator) if options.check else None
     with questioning(pair, options.seed, fabric.device):
         plan = _kl_plan(pair, estimator, example, options, train, len(train) * fabric.world_size)
     training = _training(pair, estimator, data, options, plan, fabric)
     folder = RunFolder(options.run_dir) if options.run_dir is not None and fabric.is_global_zero else None
-    prepared = Prepared(pair, estimator, options, fabric, train, valid, example, plan, training, folder)
+    hints = Hints(report, plan)
+    prepared = Prepared(
+        pair, estimator, options, fabric, train, valid, example, plan, training, hints, folder
+    )
     if folder is not None:
         _describe(prepared, data)
     return prepared
