@@ -32,7 +32,7 @@ def run(words: Sequence[str]) -> int:
     pair, built = build(options, chosen, dataset)
     own = estimators.ours(built.estimator)
     allowed = own is None or own.handles_global_latents
-    print(check_pair(pair, *dataset.train.take(8).tensors(), allow_global=allowed))
+    print(check_pair(pair, dataset, allow_global=allowed))
     refuse_unrebuildable(pair, dataset)
     print("a run's folder is enough to build this pair again")
     return OK

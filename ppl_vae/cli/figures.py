@@ -15,7 +15,7 @@ from ppl_vae import plots, queries
 from ppl_vae.core.isolation import questioning
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import DATA_PLATE, Site, data_frame
-from ppl_vae.data import Split
+from ppl_vae.data import Split, for_pair
 from ppl_vae.evaluate import ActiveUnits, Bounds, Summary
 from ppl_vae.queries import Draws
 from ppl_vae.queries.handlers import centre, is_discrete, run, sample_sites
@@ -68,6 +68,7 @@ class Pictures:
 
     @classmethod
     def of(cls, pair: Pair, split: Split, result: Summary | Bounds | ActiveUnits, seed: int) -> Pictures:
+        split = for_pair(split, pair)
         with questioning(pair, seed, pair.device):
             batch = split.take(2 * NUM_COLUMNS).tensors()
             model = sample_sites(run(pair.model, batch))

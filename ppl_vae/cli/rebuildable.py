@@ -6,7 +6,7 @@ import torch
 
 from ppl_vae.core.isolation import random_numbers
 from ppl_vae.core.pair import Pair
-from ppl_vae.data import DataSet
+from ppl_vae.data import DataSet, for_pair
 from ppl_vae.runs.config import ConfigError
 from ppl_vae.runs.loading import pair_config
 
@@ -18,7 +18,7 @@ def refuse_unrebuildable(pair: Pair, dataset: DataSet) -> None:
         ConfigError: when another pair comes of it, or none; says why and both ways out.
     """
     with random_numbers(0, torch.device("cpu")):
-        example = dataset.train.take(8).tensors()
+        example = for_pair(dataset.train, pair).take(8).tensors()
     trees = pair_config(pair, example)["pair"]
     if trees.get("rebuildable") is False:
         raise ConfigError(

@@ -17,8 +17,11 @@ from ppl_vae.comparison.point_result import AtPoint, Cell
 from ppl_vae.comparison.reference import Evidence, References, evidence_of, sample_moments
 from ppl_vae.core.checks import check_count
 from ppl_vae.core.isolation import one_thread, random_numbers
+from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
-from ppl_vae.data import DataSet, Split, as_split
+from ppl_vae.data import DataSet, Split, as_split, for_pair
+from ppl_vae.data.convert import is_several
+from ppl_vae.data.selection import in_order
 from ppl_vae.terminal.progress import show_progress
 from ppl_vae.testing.linter import check_estimator_for
 
@@ -239,12 +242,12 @@ def _batch(
 ) -> tuple[Tensor, ...]:
     if isinstance(data, DataSet):
         data = data.train
-    if isinstance(data, Split):
+    if isinstance(data, Tensor):
+        tensors: Sequence[Tensor] = (data,)
+    elif isinstance(data, Sequence):
+        tensors = in_order(data, pair)
+    else:
+        split = for_pair(as_split(data, takes_missing(pair.model)), pair)
         with random_numbers(seed, torch.device("cpu")):
-            data = data.take(num_data).tensors()
-    tensors = (
-        tuple(data)
-        if isinstance(data, Sequence)
-        else (data if isinstance(data, Tensor) else as_split(data).tensors()[0],)
-    )
+            tensors = split.take(num_data).tensors() if is_several(data) else split.tensors()
     return tuple(tensor.to(pair.device) for tensor in tensors)

@@ -15,9 +15,10 @@ from ppl_vae.comparison.factories import Estimators, objects
 from ppl_vae.comparison.job import Job, Judging, MakePair, initial_pair
 from ppl_vae.core.checks import check_count, check_real, check_seed
 from ppl_vae.core.isolation import random_numbers
+from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import PairError
-from ppl_vae.data import DataSet, Split, as_split
+from ppl_vae.data import DataSet, Split, as_split, for_pair
 from ppl_vae.data.gaps import example_of
 from ppl_vae.testing.linter import check_estimator_for
 from ppl_vae.testing.site_facts import read_sites
@@ -47,15 +48,16 @@ def make_jobs(
     made = objects(estimators)
     for estimator in made.values():
         _check_fit_options(estimator, data, fit_options)
-    source = data if isinstance(data, DataSet) else as_split(data)
+    pair = initial_pair(make_pair, seeds[0])
+    source = for_pair(data if isinstance(data, DataSet) else as_split(data, takes_missing(pair.model)), pair)
     with random_numbers(judge_seed, torch.device("cpu")):
         parts = (source.train, source.valid) if isinstance(source, DataSet) else (source, None)
         example = example_of(*parts, 8)
-        test = as_split(judge_on)
+        test = for_pair(as_split(judge_on, takes_missing(pair.model)), pair)
         # binarised once, so that all runs are judged on the same bits
         judging = Judging(test.tensors() if test.dynamic else test, judge_particles, judge_seed)
     if fit_options.get("check", True):
-        _check_pair(initial_pair(make_pair, seeds[0]), example, made.values())
+        _check_pair(pair, example, made.values())
     folders = _folders(Path(run_dir), list(made))
     return [
         Job(

@@ -9,13 +9,16 @@
 hides most of a split's labels.
 """
 
+from ppl_vae.data.convert import as_split
 from ppl_vae.data.data_error import DataError, MissingDataError
-from ppl_vae.data.dataset import DataSet, from_tensors
+from ppl_vae.data.dataset import DataSet
+from ppl_vae.data.given import from_tensors
 from ppl_vae.data.loading import data_root, load
 from ppl_vae.data.missing_labels import few_labels
 from ppl_vae.data.named import NAMED
 from ppl_vae.data.schema import Schema
-from ppl_vae.data.split import Split, as_split
+from ppl_vae.data.selection import for_pair
+from ppl_vae.data.split import Split
 from ppl_vae.data.tables import table
 
 NAMES = tuple(NAMED)
@@ -31,6 +34,7 @@ __all__ = [
     "as_split",
     "data_root",
     "few_labels",
+    "for_pair",
     "from_tensors",
     "load",
     "table",

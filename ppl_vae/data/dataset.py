@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -10,14 +12,10 @@ from torch import Tensor
 
 from ppl_vae.core.checks import check_seed
 from ppl_vae.data.binarise import fix, generator
-from ppl_vae.data.checks import (
-    check_unit_interval,
-    divisor_of,
-    to_labels,
-    to_storage,
-)
+from ppl_vae.data.checks import check_unit_interval
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.memory_map import MemoryMap
+from ppl_vae.data.naming import ONLY_X, Naming
 from ppl_vae.data.rows import ResidentRows, Rows, StreamedRows
 from ppl_vae.data.schema import Schema
 from ppl_vae.data.split import Split
@@ -59,6 +57,11 @@ class DataSet:
         if len(set(shapes.values())) > 1:
             found = ", ".join(f"{part} {shape}" for part, shape in shapes.items())
             raise DataError(f"{self.name}: the parts' event shapes differ: {found}")
+        # labels apart, which a part may lack
+        arrays = {part: split.arrays() for part, split in self.parts().items()}
+        if any(each != self.train.arrays() for each in arrays.values()):
+            found = "; ".join(f"{part} {each}" for part, each in arrays.items())
+            raise DataError(f"{self.name}: the parts' arrays differ in name or event shape: {found}")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -92,16 +95,18 @@ class DataSet:
 
 
 class Part(NamedTuple):
-    """Rows as stored, with their labels and known factors `(N, F)`, or None."""
+    """Rows as stored, with their labels and known factors `(N, F)`, or None, and other arrays by name."""
 
     rows: Rows
     y: Tensor | None
     factors: Tensor | None = None
+    others: Mapping[str, Rows] = MappingProxyType({})
 
     def select(self, index: Tensor) -> Part:
         """Only the rows at `index`."""
         y, factors = (None if known is None else known[index] for known in (self.y, self.factors))
-        return Part(self.rows.select(index), y, factors)
+        others = {name: rows.select(index) for name, rows in self.others.items()}
+        return Part(self.rows.select(index), y, factors, others)
 
 
 class Loaded(NamedTuple):
@@ -115,47 +120,7 @@ class Loaded(NamedTuple):
     last_rows_valid: int | None = None  # the literature's validation part: the last rows of train
     factor_names: tuple[str, ...] = ()
     missing: bool = False  # NaN among the rows is a missing value
-
-
-def from_tensors(
-    x: Any,
-    y: Any = None,
-    *,
-    name: str = "tensors",
-    binarise: Binarise = None,
-    seed: int = 0,
-    valid_fraction: float | None = None,
-    test_fraction: float | None = None,
-    labels: bool = False,
-    missing: bool = False,
-) -> DataSet:
-    """A data set of your own array or Tensor `(N, *event)`, divided by the seed.
-
-    For parts of your own: `DataSet(name, Split.from_tensor(a), Split.from_tensor(b), ...)`.
-
-    Args:
-        x: numpy array, Tensor or nested list; the event shape is kept. uint8 is divided by 255.
-        y: class labels, one whole number per row.
-        name: what the data set is called.
-        binarise: "dynamic", "fixed" or None, as in `load`.
-        seed: divides the rows, and draws fixed bits.
-        valid_fraction: share of the rows for validation; 0.1 by default, 0 for none.
-        test_fraction: share of the rows for the test; 0.2 by default.
-        labels: batches are `(x, y)` instead of `(x,)`.
-        missing: NaN in x is a value that nobody knows, for pairs that take it: `likelihoods.Mixed`.
-
-    Raises:
-        DataError: data, labels, fractions or a seed that cannot be used; the message says why.
-
-    >>> import torch
-    >>> from ppl_vae import data
-    >>> data.from_tensors(torch.rand(50, 3))
-    DataSet('tensors', train=35, valid=5, test=10, shape=(3,))
-    """
-    tensor = to_storage(x, "x", missing)
-    y = None if y is None else to_labels(y, len(tensor), "y").to(tensor.device)
-    loaded = Loaded(Part(ResidentRows(tensor), y), divisor=divisor_of(tensor), missing=missing)
-    return assemble(name, loaded, binarise, seed, valid_fraction, test_fraction, labels)
+    naming: Naming = ONLY_X
 
 
 def assemble(
@@ -177,6 +142,8 @@ def assemble(
         raise DataError(f"{name}: labels=True, and the data has no labels; leave labels out")
     parts = divide(name, loaded, seed, valid_fraction, test_fraction)
     mode = loaded.binarise if binarise == "auto" else binarise
+    if mode is not None and loaded.naming.main != "x":
+        raise DataError(f"{name}: binarise={binarise!r} is for an array x, and there is none: leave it out")
     if loaded.divisor == 1.0 and all(part.rows.dtype == torch.uint8 for part in parts if part is not None):
         mode = None  # bits already
     splits: list[Split | None] = []
@@ -190,7 +157,19 @@ def assemble(
             rows = check_binarisable(rows, name)
             if not dynamic:
                 rows, divisor = fix(rows, divisor, seed, stream), 1.0
-        splits.append(Split(rows, part.y, divisor, dynamic, labels, part.factors, loaded.missing))
+        splits.append(
+            Split(
+                rows,
+                part.y,
+                divisor,
+                dynamic,
+                labels,
+                part.factors,
+                loaded.missing,
+                part.others,
+                loaded.naming,
+            )
+        )
     train, valid, test = splits
     assert train is not None
     assert test is not None

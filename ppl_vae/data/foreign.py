@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.data.data_error import DataError
+from ppl_vae.data.frames import is_frame, to_columns
 
 
 def to_array(data: Any, what: str) -> Tensor | np.ndarray:
@@ -35,6 +36,8 @@ def to_array(data: Any, what: str) -> Tensor | np.ndarray:
         )
     if isinstance(data, np.ndarray):
         return data
+    if is_frame(data):
+        return to_columns(data, what)[0]
     if isinstance(data, range) or (isinstance(data, list) and _is_numbers(data)):
         return _asarray(data, what)
     if _module(data) not in ("PIL", "builtins") and hasattr(data, "__array__") and not isinstance(data, type):
@@ -98,6 +101,8 @@ def _advice(data: Any) -> str:
             "an AnnData is no array: give its counts, adata.X, as an array: adata.X.toarray() where they "
             "are sparse"
         )
+    if module == "datasets":
+        return f"a {kind} of Hugging Face is no array: give dict(dataset.with_format('numpy')[:])"
     if module == "PIL":
         return (
             f"one picture ({kind}) is no data set: stack them, numpy.stack([numpy.asarray(p) for p in "

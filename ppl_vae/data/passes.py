@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
 from ppl_vae.data.data_error import DataError
-from ppl_vae.data.rows import ResidentRows, Rows
 
 
 def in_chunks(
@@ -39,16 +38,18 @@ def in_chunks(
     return chunks[:-1] if drop_last and len(chunks[-1]) < batch_size else chunks
 
 
-def read(rows: Rows, chunks: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The rows of each chunk, and its numbers; streamed rows are read one chunk ahead in a thread."""
-    if isinstance(rows, ResidentRows):
+def read(
+    rows: Callable[[Tensor], tuple[Tensor, ...]], chunks: tuple[Tensor, ...], *, ahead: bool
+) -> Iterator[tuple[Tensor, ...]]:
+    """What `rows` gives for each chunk of numbers; where they are streamed, one chunk `ahead` in a thread."""
+    if not ahead:
         for index in chunks:
-            yield rows.read(index), index
+            yield rows(index)
         return
     with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(rows.read, chunks[0])
-        for index, following in zip(chunks, [*chunks[1:], None]):
-            raw = ahead.result()
+        coming = reader.submit(rows, chunks[0])
+        for following in [*chunks[1:], None]:
+            raw = coming.result()
             if following is not None:
-                ahead = reader.submit(rows.read, following)
-            yield raw, index
+                coming = reader.submit(rows, following)
+            yield raw

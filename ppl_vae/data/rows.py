@@ -58,7 +58,7 @@ class ResidentRows:
     def read(self, index: Tensor) -> Tensor:
         """The rows at `index`, a copy."""
         # index_select copies whole rows: several times faster on a CPU than tensor[index]
-        return self.tensor.index_select(0, index)
+        return self.tensor.index_select(0, index.to(self.tensor.device))
 
     def select(self, index: Tensor) -> ResidentRows:
         """Only the rows at `index`."""

@@ -1,9 +1,9 @@
-"""`Split`: one part of a data set, which gives batches of float tensors on its device."""
+"""`Split`: one part of a data set, which gives batches of tensors on its device."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,33 +12,39 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core.checks import check_seed
+from ppl_vae.data.arrays import Arrays
 from ppl_vae.data.checks import divisor_of, rows_per_chunk, to_labels, to_storage
 from ppl_vae.data.data_error import DataError
+from ppl_vae.data.naming import Stored, store
 from ppl_vae.data.passes import in_chunks, read
 from ppl_vae.data.rows import ResidentRows, Rows
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Split:
-    """One part of a data set: rows as they are stored, and how a batch is made of them.
+class Split(Arrays):
+    """One part of a data set: one or several arrays of N rows as they are stored, and how a batch is made of
+    them.
 
-    A batch of rows r is ``x = r / divisor``, float32, and then, where `dynamic`, a fresh draw
-    ``x ~ Bernoulli(x)`` from torch's global generator at every call. `batch` is tensor work alone:
-    for resident rows it neither branches on values nor waits for the device, so that a gradient step
-    with it can be captured and compiled.
+    A batch of the rows r of `x` is ``x = r / divisor``, float32, and then, where `dynamic`, a fresh draw
+    ``x ~ Bernoulli(x)`` from torch's global generator at every call. Every other array is given as it is:
+    whole numbers as int64, truth values as bool. `batch` is tensor work alone: for resident rows it neither
+    branches on values nor waits for the device, so that a gradient step with it can be captured and compiled.
 
     Args:
-        rows: where the rows are: in a tensor on a device, or streamed from a source.
+        rows: where the rows of the main array are, `x`: in a tensor on a device, or streamed from a source.
         y: class labels, LongTensor `(N,)`, or None. They lie where the rows do.
-        divisor: what stored values are divided by: 255 for uint8 images.
-        dynamic: binarise afresh at every batch.
-        with_labels: a batch is `(x, y)` instead of `(x,)`.
+        divisor: what stored values of `x` are divided by: 255 for uint8 images.
+        dynamic: binarise `x` afresh at every batch.
+        with_labels: a batch holds `y`: it is `(x, y)` instead of `(x,)`.
         factors: what each datum was made from, where that is known, `(N, F)` float32, or None. A batch
             does not hold them; `DataSet.factor_names` says what the columns are.
-        missing: NaN among the rows is a missing value, for programs that take it.
+        missing: NaN in the main array is a missing value, for programs that take it.
+        others: further arrays by name, rows of N data each: a mask, a size, a covariate.
+        naming: what the arrays are called and in which order a batch has them; see `from_tensors`, `choose`.
 
     Raises:
-        DataError: no rows, or labels or factors of another length, or `with_labels` without labels.
+        DataError: no rows, or labels, factors or other arrays of another length, or `with_labels` without
+            labels.
 
     >>> import torch
     >>> from ppl_vae.data import Split
@@ -50,23 +56,6 @@ class Split:
     tensor([[ 0.,  1.,  2.],
             [ 9., 10., 11.]])
     """
-
-    rows: Rows
-    y: Tensor | None = None
-    divisor: float = 1.0
-    dynamic: bool = False
-    with_labels: bool = False
-    factors: Tensor | None = None
-    missing: bool = False
-
-    def __post_init__(self) -> None:
-        if len(self.rows) == 0:
-            raise DataError("a split is empty; give it at least one row")
-        for what, known in (("labels", self.y), ("factors", self.factors)):
-            if known is not None and len(known) != len(self.rows):
-                raise DataError(f"{len(known)} {what} for {len(self.rows)} rows; give one for each")
-        if self.with_labels and self.y is None:
-            raise DataError("labels=True, and the data has no labels; give them or leave it out")
 
     @classmethod
     def from_tensor(cls, x: Any, y: Any = None, *, labels: bool = False, missing: bool = False) -> Split:
@@ -83,46 +72,47 @@ class Split:
         y = None if y is None else to_labels(y, len(tensor), "y").to(tensor.device)
         return cls(ResidentRows(tensor), y, divisor_of(tensor), with_labels=labels, missing=missing)
 
-    # What it is
+    @classmethod
+    def from_tensors(
+        cls, arrays: Mapping[str, Any] | None = None, /, *, missing: bool = False, **named: Any
+    ) -> Split:
+        """A split of arrays by name, `(N, *event)` each, which are given to the arguments of their names.
 
-    def __len__(self) -> int:
-        return len(self.rows)
+        `x` is kept as by `from_tensor`. Every other array is given as it is: truth values stay bool, whole
+        numbers are int64 in a batch, and real numbers float32 (float64 where a float64 Tensor is given). A
+        `y` of one whole number a row is class labels too.
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The event shape: `(C, H, W)` or `(D,)`."""
-        return self.rows.shape
+        Args:
+            arrays: by name, in a dictionary.
+            missing: NaN in `x` is a value that nobody knows.
+            named: further arrays by name.
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of a batch: float32, or float64 where a float64 Tensor was given."""
-        return torch.float64 if self.rows.dtype == torch.float64 else torch.float32
+        Raises:
+            DataError: an array that cannot be used (it is named), or lengths that differ.
 
-    @property
-    def device(self) -> torch.device:
-        """Where batches are made."""
-        return self.rows.device
-
-    @property
-    def labels(self) -> Tensor | None:
-        """Class labels, LongTensor `(N,)`, or None."""
-        return self.y
-
-    @property
-    def resident(self) -> bool:
-        """Whether all rows lie on the device; else each batch is read on the host and moved."""
-        return isinstance(self.rows, ResidentRows)
+        >>> import torch
+        >>> split = Split.from_tensors(x=torch.rand(4, 3), mask=torch.rand(4, 3) < 0.5, size=[1, 2, 3, 4])
+        >>> split
+        Split(4, shape=(3,), device='cpu', batches of (x, mask, size))
+        >>> [tensor.dtype for tensor in split.tensors()]
+        [torch.float32, torch.bool, torch.int64]
+        """
+        return of_stored(store({**(arrays or {}), **named}, missing), missing=missing)
 
     def __repr__(self) -> str:
         kind = f"shape={self.shape}, device='{self.device}'"
         extra = [name for name in ("dynamic", "with_labels") if getattr(self, name)]
         extra += [] if self.resident else ["streamed"]
+        if self.others or self.naming.by_user:
+            extra = [each for each in extra if each != "with_labels"] + [
+                f"batches of ({', '.join(self.names)})"
+            ]
         return f"Split({', '.join([str(len(self)), kind, *extra])})"
 
     # Batches
 
     def batch(self, index: Tensor) -> tuple[Tensor, ...]:
-        """The rows at `index` as `(x,)`, or `(x, y)` with labels.
+        """The rows at `index`, of each array of `names`: `(x,)`, or `(x, y)` with labels.
 
         Args:
             index: LongTensor `(B,)`. Best on the split's device for resident rows and on the CPU for
@@ -131,8 +121,7 @@ class Split:
         Returns:
             x `(B, *shape)` of `dtype` and, with labels, y LongTensor `(B,)`, both on `device`.
         """
-        index = index.to(self._home)
-        return self._finish(self.rows.read(index), index)
+        return self._finish(self._read(index.to(self._home)))
 
     def batches(
         self,
@@ -149,7 +138,7 @@ class Split:
             DataError: `batch_size` is not positive, or `drop_last` would drop everything.
         """
         chunks = self.indices(batch_size, shuffle_generator=shuffle_generator, drop_last=drop_last)
-        return (self._finish(raw, index) for raw, index in read(self.rows, chunks))
+        return (self._finish(raw) for raw in read(self._read, chunks, ahead=not self.resident))
 
     def indices(
         self,
@@ -172,7 +161,7 @@ class Split:
         return chunks[0] if len(chunks) == 1 else tuple(torch.cat(each) for each in zip(*chunks))
 
     def mean(self) -> Tensor:
-        """The mean datum, `shape`: ``1/N sum_i x_i``, summed in float64.
+        """The mean datum of the main array, `shape`: ``1/N sum_i x_i``, summed in float64.
 
         For dynamic rows it is the mean of the probabilities, with no draw; of values that are missing in some
         rows it is the mean over the others, and NaN where there are none.
@@ -186,7 +175,8 @@ class Split:
             rows = self.rows.read(index.to(self._home)).cpu()
             total += rows.nansum(0, dtype=torch.float64) if self.missing else rows.sum(0, dtype=torch.float64)
             count += (~rows.isnan()).sum(0) if self.missing else 0
-        return (total / (count * self.divisor)).to(self.dtype).to(self.device)
+        dtype = self.dtype if self.dtype.is_floating_point else torch.float32
+        return (total / (count * self.divisor)).to(dtype).to(self.device)
 
     # Other splits
 
@@ -203,7 +193,8 @@ class Split:
             )
         index = index.to(self._home)
         y, factors = (None if known is None else known[index] for known in (self.y, self.factors))
-        return replace(self, rows=self.rows.select(index), y=y, factors=factors)
+        others = {name: each.select(index) for name, each in self.others.items()}
+        return replace(self, rows=self.rows.select(index), y=y, factors=factors, others=others)
 
     def take(self, n: int, *, seed: int = 0, in_order: bool = False) -> Split:
         """`n` rows at random, the same for the same seed; all of them, as they are, where there are no more.
@@ -237,7 +228,8 @@ class Split:
         rows = self.rows.to(target)
         home = target if isinstance(rows, ResidentRows) else torch.device("cpu")
         y, factors = (None if known is None else known.to(home) for known in (self.y, self.factors))
-        return replace(self, rows=rows, y=y, factors=factors)
+        others = {name: each.to(target) for name, each in self.others.items()}
+        return replace(self, rows=rows, y=y, factors=factors, others=others)
 
     def in_memory(self) -> Split:
         """The split with its rows read once into memory, for a folder or a map that does fit.
@@ -245,42 +237,30 @@ class Split:
         Raises:
             DataError: a row that cannot be read.
         """
-        if self.resident:
+
+        def kept(rows: Rows) -> Rows:
+            if isinstance(rows, ResidentRows):
+                return rows
+            chunks = torch.arange(len(rows)).split(rows_per_chunk(rows.shape))
+            return ResidentRows(torch.cat([rows.read(index) for index in chunks]))
+
+        if all(isinstance(rows, ResidentRows) for rows in (self.rows, *self.others.values())):
             return self
-        chunks = torch.arange(len(self)).split(rows_per_chunk(self.shape))
-        tensor = torch.cat([self.rows.read(index) for index in chunks])
-        return replace(self, rows=ResidentRows(tensor)).to(self.device)
-
-    # How a batch is made
-
-    @property
-    def _home(self) -> torch.device:
-        """Where rows are gathered, and so where an index belongs."""
-        return self.device if self.resident else torch.device("cpu")
-
-    def _finish(self, raw: Tensor, index: Tensor) -> tuple[Tensor, ...]:
-        """Stored rows (a copy of them) -> the batch."""
-        # bytes cross to the device, floats are made there
-        x = raw.to(self.device, non_blocking=True).to(self.dtype)
-        if self.divisor != 1.0:
-            x.div_(self.divisor)
-        if self.dynamic:
-            # Bernoulli(x): four times as fast on a CPU as torch.bernoulli(x), and as exact, since
-            # u is uniform on [0, 1): u < 0 never and u < 1 always.
-            x = torch.rand_like(x).lt_(x)
-        if not self.with_labels or self.y is None:
-            return (x,)
-        return x, self.y.index_select(0, index).to(self.device, non_blocking=True)
+        others = {name: kept(rows) for name, rows in self.others.items()}
+        return replace(self, rows=kept(self.rows), others=others).to(self.device)
 
 
-def as_split(data: Split | Any, missing: bool = False) -> Split:
-    """`data` itself if it is a Split, else `Split.from_tensor(data, missing=missing)`.
-
-    Raises:
-        DataError: as `Split.from_tensor`, or a whole data set was given.
-    """
-    if isinstance(data, Split):
-        return data
-    if isinstance(getattr(data, "test", None), Split):
-        raise DataError("a whole data set was given; give one of its parts, for example data.test")
-    return Split.from_tensor(data, missing=missing)
+def of_stored(kept: Stored, labels: bool | None = None, missing: bool = False) -> Split:
+    """A split of arrays; its batches hold class labels where there are any, unless `labels` says no."""
+    scaled = kept.naming.main == "x" and isinstance(kept.rows, ResidentRows)
+    divisor = divisor_of(kept.rows.tensor) if scaled else 1.0  # type: ignore[union-attr]
+    with_labels = kept.y is not None if labels is None else labels
+    return Split(
+        kept.rows,
+        kept.y,
+        divisor,
+        with_labels=with_labels,
+        missing=missing,
+        others=kept.others,
+        naming=kept.naming,
+    )

@@ -74,7 +74,8 @@ def active_units(
 
     Args:
         pair: the guide alone is run; its modules are in eval mode meanwhile.
-        data: a `data.Split`, a Tensor (N, *event), or a tuple of Tensors (N, ...), of at least two rows.
+        data: a `data.Split`, a Tensor (N, *event), a tuple of Tensors (N, ...), or what
+            `data.as_split` takes; of at least two rows.
         threshold: variance above which a unit counts as active; the paper's is 0.01.
         num_particles: K, draws from the guide for each datum, at least two.
         batch_size: data at a time; chosen for the cache where None.

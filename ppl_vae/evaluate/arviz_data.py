@@ -47,7 +47,7 @@ def inference_data(pair: Pair, x: Any, num_samples: int = 100, *, seed: int | No
 
     Args:
         pair: model and guide; their modules are in eval mode meanwhile.
-        x: a `data.Split`, a Tensor (N, *event), or a tuple of Tensors (N, ...).
+        x: a `data.Split`, a Tensor (N, *event), a tuple of Tensors (N, ...), or what `data.as_split` takes.
         num_samples: S.
         seed: of the draws; the caller's random numbers stay as they were. None draws from those.
 

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from numpy import ndarray
 from torch import Tensor
 
 from ppl_vae.core.checks import check_count
 from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
-from ppl_vae.data import as_split
+from ppl_vae.data import Split, as_split, for_pair
 from ppl_vae.data.batch import to_batch
+from ppl_vae.data.convert import is_tuple_of_arrays
+from ppl_vae.data.selection import in_order
 
 # Large enough that Pyro's handlers are a few per cent of the time, small enough for the caches
 ELEMENTS = {"cpu": 2**21}
@@ -45,7 +46,8 @@ class Tensors:
 
 
 def to_data(data: Any, pair: Pair) -> Data:
-    """A split, a Tensor, an array or a tuple of these as something that gives batches on the pair's device.
+    """A split, a Tensor, an array, a tuple of these, or whatever `data.as_split` takes, as something that
+    gives the batches of the pair's programs on its device.
 
     Raises:
         ValueError: no rows, or Tensors of different lengths; for anything else, as `data.as_split`.
@@ -53,24 +55,24 @@ def to_data(data: Any, pair: Pair) -> Data:
     dtypes, missing = pair.batch_dtypes, takes_missing(pair.model)
     if isinstance(data, Tensor) and data.is_floating_point() and dtypes and dtypes[0].is_floating_point:
         data = data.to(dtypes[0])  # a Split keeps float64, which a pair in float32 does not take
-    if not (
-        isinstance(data, tuple | list) and len(data) and all(isinstance(x, Tensor | ndarray) for x in data)
-    ):
-        split: Data = as_split(data, missing).to(pair.device)
+    if not is_tuple_of_arrays(tuple(data) if isinstance(data, list) else data):
+        split: Data = for_pair(as_split(data, missing), pair).to(pair.device)
         return split
     shapes = [tuple(tensor.shape) for tensor in data]
     if any(not shape for shape in shapes) or len({shape[0] for shape in shapes}) != 1:
         raise ValueError(f"the data's Tensors must have one length, but their shapes are {shapes}")
     if shapes[0][0] == 0:
         raise ValueError(f"the data is empty: its Tensors have the shapes {shapes}; give at least one row")
-    return Tensors(tuple(tensor.to(pair.device) for tensor in to_batch(data, dtypes, missing=missing)))
+    chosen = to_batch(in_order(data, pair), dtypes, missing=missing)
+    return Tensors(tuple(tensor.to(pair.device) for tensor in chosen))
 
 
 def datum_size(data: Data) -> int:
     """The number of elements of one datum's largest Tensor."""
     if isinstance(data, Tensors):
         return max(math.prod(tensor.shape[1:]) for tensor in data.tensors)
-    return math.prod(getattr(data, "shape", ()))
+    shapes = data.shapes.values() if isinstance(data, Split) else [getattr(data, "shape", ())]
+    return max(math.prod(shape) for shape in shapes)
 
 
 def plan(

@@ -71,7 +71,8 @@ def bounds(
 
     Args:
         pair: model and guide; their modules are in eval mode meanwhile.
-        data: a `data.Split`, a Tensor (N, *event), or a tuple of Tensors (N, ...).
+        data: a `data.Split`, a Tensor (N, *event), a tuple of Tensors (N, ...), or what
+            `data.as_split` takes.
         num_particles: K, draws from the guide for each datum.
         batch_size: data at a time; chosen for the cache where None.
         seed: of the draws; the caller's random numbers stay as they were. None draws from those.

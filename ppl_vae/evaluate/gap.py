@@ -137,7 +137,8 @@ def inference_gap(
 
     Args:
         pair: model and guide; their modules are in eval mode meanwhile.
-        data: a `data.Split`, a Tensor (N, *event), or a tuple of Tensors (N, ...).
+        data: a `data.Split`, a Tensor (N, *event), a tuple of Tensors (N, ...), or what
+            `data.as_split` takes.
         num_particles: K, draws for each datum and each of the two ELBOs, and for the evidence.
         num_steps: of the search, for each datum.
         step_size: of its first step, in units of the answer's own scale.

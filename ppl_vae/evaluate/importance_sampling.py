@@ -128,7 +128,8 @@ def log_likelihood(
 
     Args:
         pair: model and guide; their modules are in eval mode meanwhile.
-        data: a `data.Split`, a Tensor (N, *event), or a tuple of Tensors (N, ...).
+        data: a `data.Split`, a Tensor (N, *event), a tuple of Tensors (N, ...), or what
+            `data.as_split` takes.
         num_particles: K, draws from the guide for each datum.
         batch_size: data at a time; chosen together with `chunk` for the cache where None.
         chunk: particles at a time, at most; lower it where memory is short.

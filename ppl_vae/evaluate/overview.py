@@ -42,7 +42,8 @@ def summary(
 
     Args:
         pair: model and guide; their modules are in eval mode meanwhile.
-        data: a `data.Split`, a Tensor (N, *event) of at least two rows, or a tuple of Tensors (N, ...).
+        data: a `data.Split`, a Tensor (N, *event) of at least two rows, a tuple of Tensors (N, ...),
+            or what `data.as_split` takes.
         num_particles: K of the log-likelihood; the ELBO is taken with K = 1.
         threshold: variance above which a latent unit counts as active.
         batch_size: data at a time; chosen for the cache where None.

@@ -92,7 +92,8 @@ def holes(
 
     Args:
         pair: model and guide; their modules are in eval mode meanwhile.
-        data: a `data.Split`, a Tensor (N, *event), or a tuple of Tensors (N, ...).
+        data: a `data.Split`, a Tensor (N, *event), a tuple of Tensors (N, ...), or what
+            `data.as_split` takes.
         site: the latent site; needed when there are several.
         dims: two dimensions of it; by default those in which the guide's mean varies most.
         level: the share of codes that count as in a hole.

@@ -127,7 +127,8 @@ def elbo_surgery(
 
     Args:
         pair: model and guide; their modules are in eval mode meanwhile.
-        data: a `data.Split`, a Tensor (N, *event), or a tuple of Tensors (N, ...).
+        data: a `data.Split`, a Tensor (N, *event), a tuple of Tensors (N, ...), or what
+            `data.as_split` takes.
         num_particles: K, draws from the guide for each datum.
         num_draws: of how many data, chosen at random, the draws are used; None uses all.
         batch_size: data at a time; chosen for the cache where None.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,10 +11,14 @@ from torch import Tensor
 
 from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
-from ppl_vae.data import DataSet, Split
+from ppl_vae.data import as_split, for_pair
 from ppl_vae.data.batch import to_batch
+from ppl_vae.data.convert import is_several, is_tuple_of_arrays
+from ppl_vae.data.selection import in_order
 
 Batch = Tensor | Sequence[Tensor]
+
+_IN_MEMORY = 2**30  # bytes that a batch may take which is read from elsewhere
 
 
 def as_tensors(pair: Pair, batch: Batch) -> tuple[Tensor, ...]:
@@ -40,20 +45,30 @@ def as_tensors(pair: Pair, batch: Batch) -> tuple[Tensor, ...]:
 
 
 def converted(pair: Pair, batch: Any) -> tuple[Tensor, ...]:
-    """Tensors and arrays as a data set would give them (`data.batch.to_batch`), whatever their number."""
-    if isinstance(batch, Split | DataSet):
-        raise ValueError(
-            f"a batch is a tensor, or the tensors that the programs take, got {batch!r}: take some of its "
-            f"rows, {'data.test' if isinstance(batch, DataSet) else 'split'}[:100].tensors()"
-        )
+    """Tensors and arrays as a data set would give them (`data.batch.to_batch`), whatever their number; or all
+    rows of one thing that holds several arrays, such as a `Split` or a dictionary."""
     items = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
-    if len(items) == 1 and isinstance(items[0], Split | DataSet):
-        return converted(pair, items[0])
+    if len(items) == 1 and is_several(items[0]):
+        return _of_data(pair, items[0])
     if not items:
         raise ValueError("a batch is a tensor, or the tensors that the programs take, got nothing")
     return tuple(
         item.to(pair.device) for item in to_batch(items, pair.batch_dtypes, missing=takes_missing(pair.model))
     )
+
+
+def _of_data(pair: Pair, data: Any) -> tuple[Tensor, ...]:
+    """All rows of what holds data by name, as one batch."""
+    if is_tuple_of_arrays(data):
+        return converted(pair, in_order(data, pair))
+    split = for_pair(as_split(data, takes_missing(pair.model)), pair)
+    size = 4 * len(split) * sum(math.prod(shape) for shape in split.shapes.values())
+    if not split.resident and size > _IN_MEMORY:
+        raise ValueError(
+            f"a question is asked of a batch that is in memory, got {split!r}, which takes {size:,} bytes: "
+            f"take some of its rows, split[:100].tensors()"
+        )
+    return converted(pair, split.tensors())
 
 
 def spelled(shape: Iterable[int | str]) -> str:

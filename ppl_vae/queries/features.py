@@ -9,7 +9,8 @@ import torch
 
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair
-from ppl_vae.data import DataSet, Split
+from ppl_vae.data import DataSet, Split, for_pair
+from ppl_vae.data.naming import Naming
 from ppl_vae.data.rows import ResidentRows
 from ppl_vae.queries.arguments import check_site
 from ppl_vae.queries.questions import encode
@@ -66,8 +67,8 @@ def latent_features(
             if name in data.parts()
         }
         return replace(data, **parts)
-    # an unsupervised pair does not take the labels that its data set may give
-    seen = replace(data, with_labels=False) if len(pair.datum_spec) == 1 else data
+    # a pair that was trained on one array does not take the labels that its data set may give
+    seen = data.choose([data.naming.main]) if len(pair.datum_spec) == 1 else for_pair(data, pair)
     rows = []
     with questioning(pair, seed, pair.device):
         for batch in seen.to(pair.device).batches(batch_size):
@@ -79,4 +80,9 @@ def latent_features(
                 check_site(site, found)
             rows.append(found[site if site is not None else next(iter(found))])
     y, factors = (None if known is None else known.to(pair.device) for known in (data.y, data.factors))
-    return Split(ResidentRows(torch.cat(rows)), y, with_labels=y is not None, factors=factors)
+    others = {name: rows.to(pair.device) for name, rows in data.others.items()}
+    latents = ResidentRows(torch.cat(rows))
+    if others:
+        naming = Naming("x", ("x", *(name for name in data.held if name != data.naming.main)), by_user=True)
+        return Split(latents, y, with_labels=y is not None, factors=factors, others=others, naming=naming)
+    return Split(latents, y, with_labels=y is not None, factors=factors)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet, Split, as_split
+from ppl_vae.data.rows import Rows
 from ppl_vae.runs.naming import describe, describe_module, differences
 from ppl_vae.runs.seals import update_with
 
@@ -72,29 +73,41 @@ def data_identity(data: DataSet | Split | Tensor) -> dict[str, Any]:
 
 
 def split_identity(split: Split) -> dict[str, Any]:
-    """One part: how many rows of what, how a batch is made of them, and their SHA-256.
+    """One part: how many rows of what, how a batch is made of them, and the SHA-256 of each array of a batch.
 
     All rows are read up to 64 MB, and 16 MB of rows that a fixed seed chooses beyond.
     """
-    size = max(1, int(torch.Size(split.shape).numel()) * split.rows.dtype.itemsize)
-    index = torch.arange(len(split))
-    if size * len(split) > _WHOLE:
-        some = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
-        ends = torch.tensor([0, len(split) - 1])
-        index = torch.cat([some[: max(16, _SAMPLED // size)], ends]).unique()
-    home = split.device if split.resident else torch.device("cpu")
-    values, classes = hashlib.sha256(), hashlib.sha256()
-    for chunk in index.split(max(1, 2**22 // size)):
-        update_with(values, split.rows.read(chunk.to(home)))
+    classes = hashlib.sha256()
     if split.with_labels and split.y is not None:
         update_with(classes, split.y)
+    beside = {name: _rows_identity(split.others[name]) for name in split.names if name in split.others}
+    main = _rows_identity(split.rows)
     return {
+        **({"names": list(split.names), "arrays": beside} if beside else {}),
         "rows": len(split),
-        "shape": list(split.shape),
-        "stored": str(split.rows.dtype).removeprefix("torch."),
+        "shape": main["shape"],
+        "stored": main["stored"],
         "divisor": float(split.divisor),
         "dynamic": split.dynamic,
         "labels": classes.hexdigest()[:16] if split.with_labels else "",
+        "values": main["values"],
+    }
+
+
+def _rows_identity(rows: Rows) -> dict[str, Any]:
+    """One array: of what its rows are, and the SHA-256 of them."""
+    size = max(1, int(torch.Size(rows.shape).numel()) * rows.dtype.itemsize)
+    index = torch.arange(len(rows))
+    if size * len(rows) > _WHOLE:
+        some = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+        ends = torch.tensor([0, len(rows) - 1])
+        index = torch.cat([some[: max(16, _SAMPLED // size)], ends]).unique()
+    values = hashlib.sha256()
+    for chunk in index.split(max(1, 2**22 // size)):
+        update_with(values, rows.read(chunk))
+    return {
+        "shape": list(rows.shape),
+        "stored": str(rows.dtype).removeprefix("torch."),
         "values": values.hexdigest()[:16],
     }
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
 from pyro.poutine.trace_struct import Trace
@@ -17,7 +19,7 @@ from ppl_vae.core import drawing
 from ppl_vae.core.faults import NOT_AMORTISED, is_autoguide, sites_so_far, traced
 from ppl_vae.core.finite import num_values
 from ppl_vae.core.isolation import eval_mode, one_thread, random_numbers, validation
-from ppl_vae.core.missing import same_values
+from ppl_vae.core.missing import same_values, takes_missing
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import (
@@ -33,6 +35,9 @@ from ppl_vae.core.sites import (
 )
 from ppl_vae.core.subsampling import check_rows, check_sizes, whole_plate
 from ppl_vae.core.summing import sums_over
+from ppl_vae.data import DataSet, as_split, for_pair
+from ppl_vae.data.convert import is_several
+from ppl_vae.data.gaps import example_of
 from ppl_vae.estimators import ELBO
 from ppl_vae.testing.hints import starting_hints
 from ppl_vae.testing.inputs import model_inputs
@@ -79,7 +84,7 @@ class PairReport:
 
 @one_thread
 def check_pair(
-    pair: Pair, *batch: Tensor, estimator: PyroELBO | None = None, allow_global: bool = False
+    pair: Pair, *batch: Any, estimator: PyroELBO | None = None, allow_global: bool = False
 ) -> PairReport:
     """Run a pair through its contract on one batch, and say what it is made of.
 
@@ -87,7 +92,8 @@ def check_pair(
 
     Args:
         pair: the pair.
-        batch: what its programs are called with; two data or more.
+        batch: what its programs are called with, two data or more; or a data set, a dictionary of arrays or
+            whatever else `data.as_split` takes, of which eight data are taken.
         estimator: one of ours or of Pyro's, to be checked for this pair too (`linter`).
         allow_global: accept latent sites outside the `data` plate, which some estimators treat; with
             an estimator it is the one to say so.
@@ -100,6 +106,7 @@ def check_pair(
             valid for the pair.
     """
     require_pair(pair)
+    batch = _of_data(pair, batch)
     _check_batch(batch)
     before = [tensor.clone() for tensor in batch]
     with _undisturbed(pair), validation(True):
@@ -123,6 +130,15 @@ def check_pair(
         inputs, notes = model_inputs(pair, batch)
         hints = starting_hints(pair, batch, particles)
     return _report(pair, particles, inputs, notes, hints)
+
+
+def _of_data(pair: Pair, batch: Sequence[Any]) -> tuple[Any, ...]:
+    """A batch as it is given, or some rows of data that is given whole."""
+    if len(batch) != 1 or not is_several(batch[0]):
+        return tuple(batch)
+    given = batch[0].train if isinstance(batch[0], DataSet) else as_split(batch[0], takes_missing(pair.model))
+    with random_numbers(0, torch.device("cpu")):  # the rows of a dynamic split are drawn
+        return tuple(tensor.to(pair.device) for tensor in example_of(for_pair(given, pair), None, 8))
 
 
 def _check_batch(batch: Sequence[Tensor]) -> None:

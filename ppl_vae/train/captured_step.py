@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +23,6 @@ from ppl_vae.capture.rewrites.rounding import MatmulPrecision
 from ppl_vae.capture.updates import clip
 from ppl_vae.core.isolation import questioning
 from ppl_vae.data import Split
-from ppl_vae.data.rows import ResidentRows
 from ppl_vae.train.accepted import check_equality, check_objective, equal_of
 from ppl_vae.train.step_inputs import MAX_TERMS, Inputs
 
@@ -122,19 +121,17 @@ class CapturedStep:
         """The same on `split.batch(index)`, which is made inside the graph for rows that lie on the
         device.
         """
-        if not isinstance(split.rows, ResidentRows):
+        if not split.resident:
             return self(*split.batch(index))
-        rows = split.rows.tensor
-        labels = (split.y,) if split.with_labels and split.y is not None else ()
+        stored = split.stored()
 
         def make(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-            given, index, *y = tensors
-            inside = replace(split, rows=ResidentRows(given), y=y[0] if y else None)
-            return inside.batch(index)
+            index, *given = tensors
+            return split.holding(given).batch(index)
 
-        options = (split.divisor, split.dynamic, bool(labels))
-        key = ("on", rows.shape, rows.stride(), rows.dtype, len(index), options)
-        return self._run(_Batch((rows, index.to(rows.device), *labels), make, key))
+        looks = [(rows.shape, rows.stride(), rows.dtype) for rows in stored]
+        key = ("on", split.names, split.divisor, split.dynamic, len(index), *looks)
+        return self._run(_Batch((index.to(split.device), *stored), make, key))
 
     def pop(self) -> Terms:
         """The sums of the terms since the last call, float64."""

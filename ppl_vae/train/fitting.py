@@ -31,8 +31,9 @@ def fit(pair: Pair, estimator: PyroELBO, data: Data, options: FitOptions) -> Run
     Args:
         pair: the pair; it is moved to `device`.
         estimator: one of `ppl_vae.estimators`, or Pyro's own `Trace_ELBO()`, `RenyiELBO(...)` etc.
-        data: a `DataSet` (its train part is trained on, its valid part validated on), or a `Split`
-            or tensor to train on without validation.
+        data: a `DataSet` (its train part is trained on, its valid part validated on), or a `Split`, a
+            tensor, a dictionary of arrays or whatever else `data.as_split` takes, to train on without
+            validation. The programs are given the arrays that their arguments name.
         options: see `FitOptions`.
 
     Raises:

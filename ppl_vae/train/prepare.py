@@ -21,8 +21,9 @@ from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import latent_names
 from ppl_vae.core.subsampling import check_sizes, seen_by
-from ppl_vae.data import DataSet, Split, as_split
+from ppl_vae.data import DataSet, Split, as_split, for_pair
 from ppl_vae.data.gaps import example_of
+from ppl_vae.data.selection import withheld
 from ppl_vae.estimators import auxiliary_of, ours
 from ppl_vae.evaluate.loop import check_pair_type
 from ppl_vae.kl import KLPlan
@@ -108,8 +109,9 @@ def prepare(pair: Pair, estimator: PyroELBO, data: Data, options: FitOptions) ->
     """Check all that `fit` was given, and make what a training is made of."""
     check_pair_type(pair)
     check_beside(options, estimator, data)
+    given, data = data, _for_pair(data, pair)
     fabric = options.fabric or make_fabric(str(options.device))
-    train, valid = _parts(data, fabric, takes_missing(pair.model))
+    train, valid = _parts(data, fabric)
     pair.to(fabric.device)
     with random_numbers(options.seed, fabric.device):
         example = _example(pair, train, valid, estimator, options.batch_size)
@@ -117,7 +119,7 @@ def prepare(pair: Pair, estimator: PyroELBO, data: Data, options: FitOptions) ->
     report = check_pair(pair, *example, estimator=estimator) if options.check else None
     with questioning(pair, options.seed, fabric.device):
         plan = _kl_plan(pair, estimator, example, options, train, len(train) * fabric.world_size)
-    training = _training(pair, estimator, data, options, plan, fabric)
+    training = _training(pair, estimator, given, options, plan, fabric)
     folder = RunFolder(options.run_dir) if options.run_dir is not None and fabric.is_global_zero else None
     hints = Hints(report, plan)
     prepared = Prepared(
@@ -159,8 +161,22 @@ def make_fabric(device: str) -> Fabric:
     return Fabric(accelerator=kind, devices=[int(index)] if index and kind != "cpu" else 1)
 
 
-def _parts(data: Data, fabric: Fabric, missing: bool) -> tuple[Split, Split | None]:
-    train, valid = (data.train, data.valid) if isinstance(data, DataSet) else (as_split(data, missing), None)
+def _for_pair(data: Data, pair: Pair) -> DataSet | Split:
+    """The data with the batches that the programs take."""
+    source = data if isinstance(data, DataSet) else as_split(data, takes_missing(pair.model))
+    train = source.train if isinstance(source, DataSet) else source
+    chosen = for_pair(source, pair)
+    if withheld(train, pair) and "y" not in (chosen.train if isinstance(chosen, DataSet) else chosen).names:
+        warnings.warn(
+            "the data has labels, which the programs can take as y and are not given: labels=True gives them",
+            UserWarning,
+            stacklevel=7,  # the line that called fit
+        )
+    return chosen
+
+
+def _parts(data: DataSet | Split, fabric: Fabric) -> tuple[Split, Split | None]:
+    train, valid = (data.train, data.valid) if isinstance(data, DataSet) else (data, None)
     if fabric.world_size > 1:
         size = len(train) // fabric.world_size * fabric.world_size  # equal shares: equal steps
         train = train[fabric.global_rank : size : fabric.world_size]
@@ -217,7 +233,7 @@ def _training(
     settings = {
         **options.plain(),
         "estimator": repr(estimator) if ours(estimator) is not None else _stock(estimator),
-        "data": "a tensor" if isinstance(data, Tensor) else repr(data),
+        "data": repr(data) if isinstance(data, DataSet | Split) else _kind_of(data),
     }
     return Training(
         pair,
@@ -229,7 +245,7 @@ def _training(
     )
 
 
-def _describe(prepared: Prepared, data: Data) -> None:
+def _describe(prepared: Prepared, data: DataSet | Split) -> None:
     """Say what the run is of, and before the first step what its folder will not do once the training has
     ended.
     """
@@ -264,6 +280,11 @@ def _describe(prepared: Prepared, data: Data) -> None:
 def _net_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     automatic = precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(False)
     return torch.bfloat16 if precision == "bf16" or automatic else None
+
+
+def _kind_of(data: object) -> str:
+    """Data that is no split, as text."""
+    return "a tensor" if isinstance(data, Tensor) else f"of type {type(data).__name__}"
 
 
 def _stock(estimator: PyroELBO) -> str:

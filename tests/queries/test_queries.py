@@ -398,7 +398,7 @@ LINEAR_MISTAKES: list[tuple[Callable[[Pair, Tensor], Any], str]] = [
     (lambda p, x: queries.reconstruct(p, x, x), "batches are 1 tensors, got 2"),
     (lambda p, x: queries.reconstruct(p, x[:0]), "positive length"),
     (lambda p, x: queries.reconstruct(p), "got nothing"),
-    (lambda p, x: queries.encode(p, {"x": x}), r"the batch: a dict of \['x'\] is no array: give its entries"),
+    (lambda p, x: queries.encode(p, {"a": x, "b": x}), r"the programs take \(x\), and the data has a, b"),
     (lambda p, x: queries.encode(p, x, num_samples=0), "num_samples must be"),
     (lambda p, x: queries.decode(p, {"y": x}), r"no latent site 'y': the latent sites are \['z'\]"),
     (lambda p, x: queries.decode(p, x), r"'z': expected shape \(..., n, 2\), got \(6, 4\)"),

@@ -230,14 +230,13 @@ MISTAKES = [
     Mistake("a net that flattens, reconstructed", lambda: queries.reconstruct(pair_of(model_of(decode=flattening)), X, num_samples=5), ("cannot run on a batch", "test_pair_mistakes.py, line"), ("Trace Shapes",)),
     # calls
     Mistake("two tensors for one", lambda: check_pair(pair_of(), X, X), ("this batch has 2", "labels=True"), ("to_event",)),
-    Mistake("a data set to check_pair", lambda: check_pair(pair_of(), data.Split.from_tensor(X)), ("got ['Split']", "data.train.take(8).tensors()")),
     Mistake("a list to check_pair", lambda: check_pair(pair_of(), [X]), ("got ['list']",)),
     Mistake("arguments of check_pair swapped", lambda: check_pair(X, pair_of()), ("expected a ppl_vae.Pair, got Tensor",)),
     Mistake("arguments of encode swapped", lambda: queries.encode(X, pair_of()), ("expected a ppl_vae.Pair, got Tensor",)),
     Mistake("arguments of fit swapped", lambda: fit(pair_of(), X, estimators.ELBO()), ("got an object of type Tensor: fit(pair, estimator, data)",), ("tensor(",)),
     Mistake("a class for a model", lambda: Pair(models.VAE, guide_of()), ("the class VAE: give an object of it",)),
     Mistake("a distribution of torch", lambda: check_pair(pair_of(guide=guide_of(posterior=lambda raw: torch.distributions.Normal(raw, 1.0))), X), ("pyro.distributions", "object is not callable")),
-    Mistake("one-hot labels", lambda: data.from_tensors(X, torch.eye(20)), ("y.argmax(1)",)),
+    Mistake("one-hot labels", lambda: data.from_tensors(X, torch.eye(20), labels=True), ("y.argmax(1)",)),
 ]  # fmt: skip
 
 

@@ -1,0 +1,199 @@
+"""Which of a data set's arrays a pair's programs are called with: by name, or in order without names."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, overload
+
+from ppl_vae.core.pair import Pair
+from ppl_vae.data.data_error import DataError
+from ppl_vae.data.dataset import DataSet
+from ppl_vae.data.naming import ONLY_X, Naming, names_in_order
+from ppl_vae.data.split import Split
+
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Taken(NamedTuple):
+    """What a program is called with.
+
+    Attributes:
+        names: of the arguments that a batch can give, in order.
+        required: those without a default.
+        by_keyword: those that no batch can give.
+    """
+
+    names: tuple[str, ...]
+    required: tuple[str, ...]
+    by_keyword: tuple[str, ...] = ()
+
+
+@overload
+def for_pair(data: DataSet, pair: Pair) -> DataSet: ...
+
+
+@overload
+def for_pair(data: Split, pair: Pair) -> Split: ...
+
+
+@overload
+def for_pair(data: DataSet | Split, pair: Pair) -> DataSet | Split: ...
+
+
+def for_pair(data: DataSet | Split, pair: Pair) -> DataSet | Split:
+    """The same data, with the batches that a pair's programs are called with.
+
+    An array goes to the argument of its name, and one that no program takes is not sent. An argument with a
+    default may lack its array. Data whose arrays nobody has named (a tensor, a tuple of tensors) go in their
+    order, so that the argument of a program may be called `data` or `images`. Labels that a data set knows
+    (`y`, without `labels=True`) go to a program that cannot do without them.
+
+    Raises:
+        DataError: an argument has no array, or no array an argument; lists both sides.
+    """
+    train = data.train if isinstance(data, DataSet) else data
+    names = _chosen(train.names, train.held, train.naming, pair)
+    if names == train.names:
+        return data
+    if isinstance(data, Split):
+        return data.choose(names)
+    parts: dict[str, Any] = {
+        # a part may lack the labels that another one has
+        part: split.choose([name for name in names if name in split.held])
+        for part, split in data.parts().items()
+    }
+    return replace(data, **parts)
+
+
+def withheld(split: Split, pair: Pair) -> str:
+    """The name of labels that the programs would take and are not given; "" for none."""
+    taken = taken_by(pair)
+    hidden = "y" in split.held and "y" not in split.names
+    return "y" if taken is not None and hidden and "y" in taken.names else ""
+
+
+def taken_by(pair: Pair) -> Taken | None:
+    """The arguments of both programs, the model's first; None where they cannot be known."""
+    model, guide = _of_one(pair.model), _of_one(pair.guide)
+    if model is None:
+        return None
+    both = [model] if guide is None else [model, guide]  # a guide that takes *batch takes what the model does
+    names, required, by_keyword = (
+        tuple(dict.fromkeys(name for each in both for name in each[kind])) for kind in range(3)
+    )
+    return Taken(names, required, by_keyword)
+
+
+def in_order(arrays: Sequence[Any], pair: Pair) -> tuple[Any, ...]:
+    """Those of some arrays without names that a pair's programs are called with, as `for_pair` chooses them.
+
+    Raises:
+        DataError: as `for_pair`.
+    """
+    names = names_in_order(arrays)
+    given = dict(zip(names, arrays))
+    return tuple(given[name] for name in _chosen(names, names, ONLY_X, pair))
+
+
+def _chosen(given: Sequence[str], held: Sequence[str], naming: Naming, pair: Pair) -> tuple[str, ...]:
+    """The names of the arrays to send.
+
+    Args:
+        given: the arrays of a batch as it is.
+        held: all that there are.
+        naming: who has named them, and what has no place among them.
+    """
+    taken = taken_by(pair)
+    if taken is None:
+        return tuple(given)
+    if out_of_reach := [name for name in held if name in taken.by_keyword]:
+        raise DataError(
+            f"the programs take {out_of_reach[0]!r} by keyword alone, and a batch is given by place: "
+            f"write it before the * of forward"
+        )
+    sent = [
+        name
+        for name in taken.names
+        if name in given or (name in held and (name != "y" or name in taken.required))
+    ]
+    missing = [name for name in taken.required if name not in sent]
+    if sent and not missing and not any(name.isdigit() for name in given):
+        _refuse_gap(sent, taken, pair)
+        left = [name for name in given if name not in sent]
+        if left and not naming.by_user and len(taken.names) > len(sent):
+            free = next(name for name in taken.names if name not in sent)
+            raise DataError(
+                f"the programs take {_listed(taken)}, and {left[0]!r} of the data may be meant for {free!r}: "
+                f"rename that argument to {left[0]!r}, or give the arrays by name"
+            )
+        return tuple(sent)
+    by_place = len(taken.required) <= len(given) <= len(taken.names)
+    misplaced = [n for n, place in zip(given, taken.names) if n in taken.names and n != place]
+    if by_place and not misplaced and (not naming.by_user or (len(given) == 1 and not sent)):
+        return tuple(given)
+    raise DataError(_both_sides(given, held, taken, missing) + _why_not(missing, naming))
+
+
+def _refuse_gap(sent: Sequence[str], taken: Taken, pair: Pair) -> None:
+    """A batch is given by place: what is left out must stand at the end of each program's arguments."""
+    if len(sent) == len(taken.names):
+        return
+    for role, program in (("model", pair.model), ("guide", pair.guide)):
+        own = _of_one(program)
+        if own is not None and list(own.names[: len(sent)]) != list(sent[: len(own.names)]):
+            absent = [name for name in taken.names if name not in sent]
+            raise DataError(
+                f"the programs take {_listed(taken)}, and the data has no {absent[0]!r}: a batch is given by "
+                f"place, and the {role}, which takes ({', '.join(own.names)}), would get another there. "
+                f"Write the arguments that may be left out last, or give {absent[0]!r} too"
+            )
+
+
+def _both_sides(given: Sequence[str], held: Sequence[str], taken: Taken, missing: Sequence[str]) -> str:
+    by_name = [name for name in held if not name.isdigit()]
+    data = f"the data has {', '.join(by_name)}"
+    if without := len(held) - len(by_name):
+        data += f" and {without} more without a name"
+    lacks = f"; what is missing is {', '.join(missing)}" if missing else ""
+    if "y" in held and "y" not in given and len(taken.required) == len(given) + 1:
+        lacks += "; the data's y is given by place with labels=True"
+    if not taken.names:
+        return f"the programs take nothing, and {data}: write the data as arguments, def forward(self, x)"
+    example = ", ".join(f"{name}=..." for name in (taken.required or taken.names))
+    return (
+        f"the programs take {_listed(taken)}, and {data}{lacks}. Arrays are given to the arguments of their "
+        f"names: data.from_tensors({example}), or rename the arguments"
+    )
+
+
+def _why_not(missing: Sequence[str], naming: Naming) -> str:
+    """Why the data has no arrays of these names, though it has something of them."""
+    for name in missing:
+        if name in naming.left_out:
+            return f". What the data has as {name!r} is left out: {naming.left_out[name]}"
+    if columns := [name for name in missing if name in naming.columns]:
+        shown = ", ".join(f"{name!r}: frame[{name!r}]" for name in columns)
+        return f". The columns of the table are one array, x; give them by name: {{{shown}}}"
+    return ""
+
+
+def _listed(taken: Taken) -> str:
+    shown = [name if name in taken.required else f"{name}=..." for name in taken.names]
+    return f"({', '.join(shown)})"
+
+
+def _of_one(program: Any) -> Taken | None:
+    try:
+        parameters = inspect.signature(getattr(program, "forward", program)).parameters.values()
+    except (TypeError, ValueError):  # what is written in C may not say
+        return None
+    if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters):
+        return None
+    by_place = [each for each in parameters if each.kind in _BY_PLACE]
+    return Taken(
+        tuple(each.name for each in by_place),
+        tuple(each.name for each in by_place if each.default is inspect.Parameter.empty),
+        tuple(each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY),
+    )
