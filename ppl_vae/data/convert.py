@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from ppl_vae.data import annotated, frames, labelled
 from ppl_vae.data.data_error import DataError
@@ -47,7 +47,11 @@ def as_split(data: Any, missing: bool = False) -> Split:
     if isinstance(data, DataLoader):
         data = dataset_of(data)
     if isinstance(data, Dataset):
-        data = fields_of(data)
+        fields = fields_of(data)
+        if isinstance(fields, tuple):
+            kept = store_in_order(fields, missing, by_place=isinstance(data, TensorDataset))
+            return of_stored(kept, missing=missing)
+        data = fields
     if annotated.is_annotated(data):
         return _annotated(data)
     if labelled.is_labelled(data):

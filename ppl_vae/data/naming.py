@@ -32,6 +32,7 @@ class Naming:
         order: of the arrays in a batch; empty for all, as they were given.
         by_user: whether somebody has named them; else `x` and `y` are only what we call them. A number
             is the place of an array without a name.
+        by_place: whether they were given as a tuple, which goes to the programs in its order if it can.
         columns: of a table's columns that `x` is made of, in order; empty where there are none.
         left_out: why something of a name is no array, such as a column that lacks values.
     """
@@ -39,12 +40,16 @@ class Naming:
     main: str = "x"
     order: tuple[str, ...] = ()
     by_user: bool = False
+    by_place: bool = False
     columns: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 ONLY_X = Naming()
 """Of what nobody has named."""
+
+IN_ORDER = Naming(by_place=True)
+"""Of a tuple."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,8 +161,13 @@ def store_beside(x: Any, y: Any, missing: bool = False) -> Stored:
     return assembled(rows, Naming("x", ("x",)))
 
 
-def store_in_order(arrays: Sequence[Any], missing: bool = False) -> Stored:
+def store_in_order(arrays: Sequence[Any], missing: bool = False, by_place: bool = True) -> Stored:
     """Arrays that nobody has named: `x`, class numbers `y` second, and others by their places alone.
+
+    Args:
+        arrays: in order.
+        missing: NaN in the first is a value that nobody knows.
+        by_place: see `Naming`.
 
     Raises:
         DataError: an array that cannot be used, or lengths that differ.
@@ -170,7 +180,7 @@ def store_in_order(arrays: Sequence[Any], missing: bool = False) -> Stored:
     )
     tensors = [to_given(array, f"array number {place}") for place, array in enumerate(arrays[1:], 2)]
     rows: dict[str, Rows] = dict(zip(names_in_order([first, *tensors]), [main, *map(ResidentRows, tensors)]))
-    return assembled(rows, Naming("x", tuple(rows)))
+    return assembled(rows, Naming("x", tuple(rows), by_place=by_place))
 
 
 def names_in_order(arrays: Sequence[Any]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, overload
 from ppl_vae.core.pair import Pair
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.dataset import DataSet
-from ppl_vae.data.naming import ONLY_X, Naming, names_in_order
+from ppl_vae.data.naming import IN_ORDER, Naming, names_in_order
 from ppl_vae.data.split import Split
 
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -94,7 +94,7 @@ def in_order(arrays: Sequence[Any], pair: Pair) -> tuple[Any, ...]:
     """
     names = names_in_order(arrays)
     given = dict(zip(names, arrays))
-    return tuple(given[name] for name in _chosen(names, names, ONLY_X, pair))
+    return tuple(given[name] for name in _chosen(names, names, IN_ORDER, pair))
 
 
 def _chosen(given: Sequence[str], held: Sequence[str], naming: Naming, pair: Pair) -> tuple[str, ...]:
@@ -113,6 +113,10 @@ def _chosen(given: Sequence[str], held: Sequence[str], naming: Naming, pair: Pai
             f"the programs take {out_of_reach[0]!r} by keyword alone, and a batch is given by place: "
             f"write it before the * of forward"
         )
+    fits = len(taken.required) <= len(given) <= len(taken.names)
+    fits = fits and all(n == place for n, place in zip(given, taken.names) if n in taken.names)
+    if naming.by_place and fits:
+        return tuple(given)
     sent = [
         name
         for name in taken.names
@@ -129,9 +133,7 @@ def _chosen(given: Sequence[str], held: Sequence[str], naming: Naming, pair: Pai
                 f"rename that argument to {left[0]!r}, or give the arrays by name"
             )
         return tuple(sent)
-    by_place = len(taken.required) <= len(given) <= len(taken.names)
-    misplaced = [n for n, place in zip(given, taken.names) if n in taken.names and n != place]
-    if by_place and not misplaced and (not naming.by_user or (len(given) == 1 and not sent)):
+    if fits and (not naming.by_user or (len(given) == 1 and not sent)):
         return tuple(given)
     raise DataError(_both_sides(given, held, taken, missing) + _why_not(missing, naming))
 

@@ -37,6 +37,7 @@ GIVEN = {
     "a size by place": ((X, Y), lambda x, size: None, ["x", "y"]),
     "a covariate by place": ((X, REAL), lambda x, y: None, ["x", "1"]),
     "three by place": ((X, REAL, MASK), lambda a, b, c: None, ["x", "1", "2"]),
+    "an optional size by place": ((X, Y), lambda x, size=None: None, ["x", "y"]),
     "any number": ((X, REAL, MASK), lambda *batch: None, ["x", "1", "2"]),
     "names": (NAMED, lambda x, y, mask: None, ["x", "y", "mask"]),
     "names in another order": (NAMED, lambda mask, y, x: None, ["mask", "y", "x"]),
