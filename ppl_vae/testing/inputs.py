@@ -1,13 +1,21 @@
-"""What a model takes besides its sites' data, as a report says it."""
+"""What `check_pair` is given, and what a model takes besides its sites' data, as a report says it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from ppl_vae.core.dependence import readings
+from ppl_vae.core.isolation import random_numbers
+from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
+from ppl_vae.core.sites import PairError
+from ppl_vae.data import DataSet, as_split, for_pair
+from ppl_vae.data.convert import is_several
+from ppl_vae.data.gaps import example_of
 from ppl_vae.queries.inputs import names_of
 
 
@@ -28,3 +36,35 @@ def model_inputs(pair: Pair, batch: Sequence[Tensor]) -> tuple[tuple[str, ...], 
                 f"the model, pv.sample and pv.decode, needs like=, a batch of data"
             )
     return tuple(inputs), tuple(notes)
+
+
+def batch_of(pair: Pair, batch: Sequence[Any]) -> tuple[Tensor, ...]:
+    """A batch as it is given, or some rows of data that is given whole.
+
+    Raises:
+        PairError: for what is no Tensors, or fewer than two data.
+    """
+    if len(batch) == 1 and is_several(batch[0]):
+        batch = _some_rows(pair, batch[0])
+    _check_batch(batch)
+    return tuple(batch)
+
+
+def _some_rows(pair: Pair, data: Any) -> tuple[Tensor, ...]:
+    given = data.train if isinstance(data, DataSet) else as_split(data, takes_missing(pair.model))
+    with random_numbers(0, torch.device("cpu")):  # the rows of a dynamic split are drawn
+        return tuple(tensor.to(pair.device) for tensor in example_of(for_pair(given, pair), None, 8))
+
+
+def _check_batch(batch: Sequence[Tensor]) -> None:
+    """Two data or more, as Tensors."""
+    if others := [type(each).__name__ for each in batch if not isinstance(each, Tensor)]:
+        raise PairError(
+            f"check_pair takes the tensors that the programs take, got {others}: check_pair(pair, x), or "
+            f"of a data set check_pair(pair, data.train)"
+        )
+    if not batch or any(tensor.dim() == 0 or len(tensor) < 2 for tensor in batch):
+        shapes = [tuple(tensor.shape) for tensor in batch]
+        raise PairError(
+            f"check_pair needs a batch of two data or more, got shapes {shapes}: check_pair(pair, x)"
+        )

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
 from pyro.poutine.trace_struct import Trace
@@ -19,7 +18,7 @@ from ppl_vae.core import drawing
 from ppl_vae.core.faults import NOT_AMORTISED, is_autoguide, sites_so_far, traced
 from ppl_vae.core.finite import num_values
 from ppl_vae.core.isolation import eval_mode, one_thread, random_numbers, validation
-from ppl_vae.core.missing import same_values, takes_missing
+from ppl_vae.core.missing import same_values
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import (
@@ -35,12 +34,9 @@ from ppl_vae.core.sites import (
 )
 from ppl_vae.core.subsampling import check_rows, check_sizes, whole_plate
 from ppl_vae.core.summing import sums_over
-from ppl_vae.data import DataSet, as_split, for_pair
-from ppl_vae.data.convert import is_several
-from ppl_vae.data.gaps import example_of
 from ppl_vae.estimators import ELBO
 from ppl_vae.testing.hints import starting_hints
-from ppl_vae.testing.inputs import model_inputs
+from ppl_vae.testing.inputs import batch_of, model_inputs
 from ppl_vae.testing.linter import check_estimator_for
 from ppl_vae.testing.runs_alike import attempt, check_independence, check_leading_dims, check_repeats
 from ppl_vae.testing.values import check_latents_alike, check_values
@@ -106,8 +102,7 @@ def check_pair(
             valid for the pair.
     """
     require_pair(pair)
-    batch = _of_data(pair, batch)
-    _check_batch(batch)
+    batch = batch_of(pair, batch)
     before = [tensor.clone() for tensor in batch]
     with _undisturbed(pair), validation(True):
         check_sizes(pair, [batch], "the batch of check_pair")
@@ -130,29 +125,6 @@ def check_pair(
         inputs, notes = model_inputs(pair, batch)
         hints = starting_hints(pair, batch, particles)
     return _report(pair, particles, inputs, notes, hints)
-
-
-def _of_data(pair: Pair, batch: Sequence[Any]) -> tuple[Any, ...]:
-    """A batch as it is given, or some rows of data that is given whole."""
-    if len(batch) != 1 or not is_several(batch[0]):
-        return tuple(batch)
-    given = batch[0].train if isinstance(batch[0], DataSet) else as_split(batch[0], takes_missing(pair.model))
-    with random_numbers(0, torch.device("cpu")):  # the rows of a dynamic split are drawn
-        return tuple(tensor.to(pair.device) for tensor in example_of(for_pair(given, pair), None, 8))
-
-
-def _check_batch(batch: Sequence[Tensor]) -> None:
-    """Two data or more, as Tensors."""
-    if others := [type(each).__name__ for each in batch if not isinstance(each, Tensor)]:
-        raise PairError(
-            f"check_pair takes the tensors that the programs take, got {others}: check_pair(pair, x), or of "
-            f"a data set check_pair(pair, *data.train.take(8).tensors())"
-        )
-    if not batch or any(tensor.dim() == 0 or len(tensor) < 2 for tensor in batch):
-        shapes = [tuple(tensor.shape) for tensor in batch]
-        raise PairError(
-            f"check_pair needs a batch of two data or more, got shapes {shapes}: check_pair(pair, x)"
-        )
 
 
 def _check_untouched(batch: Sequence[Tensor], before: Sequence[Tensor]) -> None:
