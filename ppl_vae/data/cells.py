@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppl_vae.data.data_error import DataError
-from ppl_vae.data.one_cell import MARKS, Value, Where, number_of, plain, read_cell, row_number
+from ppl_vae.data.one_cell import MARKS, Value, Where, is_code, number_of, plain, read_cell, row_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,9 @@ class Cells:
 
     def distinct(self) -> tuple[Value, ...]:
         """The values that occur, in order: numbers by size, texts by the alphabet."""
-        found = {plain(value) for value in self.seen.tolist()}
+        if self.is_numeric:
+            return tuple(plain(value) for value in np.unique(self.seen).tolist())
+        found = {plain(value) for value in set(self.seen.tolist())}
         return tuple(sorted(found, key=lambda value: (isinstance(value, str), value)))
 
 
@@ -67,32 +69,57 @@ def to_cells(
     """
     texts = {str(mark).strip() for mark in marks} | {""}
     numbers = {value for mark in texts if (value := number_of(mark)) is not None}
+    if isinstance(given, np.ndarray) and given.dtype.kind in "iuf":
+        return _of_numbers(name, given.astype(np.float64), numbers, order, where)
+    known: dict[str, str | None] = {}  # what a text is: most of them come many times
     values: list[Any] = []
     found: dict[str, None] = {}
     for row, value in enumerate(given):
+        if type(value) is str and value in known:
+            values.append(known[value])
+            continue
         cell = read_cell(value, name, row, where)
         if isinstance(cell, str) and (cell in texts or number_of(cell) in numbers):
             found[cell] = None
             cell = None
-        elif isinstance(cell, float) and cell in numbers:
+        elif type(cell) is float and cell in numbers:
             found[f"{cell:g}"] = None
             cell = None
+        if type(value) is str:
+            known[value] = cell  # type: ignore[assignment]  # of a text: a text or None
         values.append(cell)
     missing = np.array([value is None for value in values], dtype=bool)
-    parsed = [number_of(value) if isinstance(value, str) else value for value in values]
-    kinds = {type(value) for value in values if value is not None}
-    texts_only = [row for row, value in enumerate(parsed) if value is None and not missing[row]]
     shown = tuple(mark for mark in found if mark)
-    if bool not in kinds and kinds and not texts_only:
-        array = np.array([math.nan if value is None else value for value in parsed], dtype=np.float64)
-        if np.isinf(array).any():
-            row = int(np.isinf(array).argmax())
-            raise DataError(
-                f"column {name!r}: {where(row)} holds an infinite value; replace it, or leave the cell empty "
-                "where it is missing"
-            )
+    spelled = {text: number_of(text) for text in known.values() if text is not None}
+    kinds = {type(value) for value in values if value is not None}
+    codes = any(is_code(text) for text in spelled)
+    if kinds and bool not in kinds and None not in spelled.values() and not codes:
+        parsed = [math.nan if value is None else spelled.get(value, value) for value in values]
+        array = np.array(parsed, dtype=np.float64)
+        _check_finite(name, array, where)
         return Cells(name, array, missing, True, shown, order, None, where)
-    mixed = bool(texts_only) and len(texts_only) < int((~missing).sum())
     objects = np.empty(len(values), dtype=object)
-    objects[:] = values
-    return Cells(name, objects, missing, False, shown, order, texts_only[0] if mixed else None, where)
+    objects[:] = [plain(value) if type(value) is float else value for value in values]
+    texts_only = [row for row, value in enumerate(values) if spelled.get(value, 0) is None]
+    odd = texts_only[0] if 0 < len(texts_only) < int((~missing).sum()) else None
+    return Cells(name, objects, missing, False, shown, order, odd, where)
+
+
+def _of_numbers(
+    name: str, array: NDArray[np.float64], marks: set[float], order: tuple[Value, ...], where: Where
+) -> Cells:
+    """A column that came as numbers, all at once."""
+    marked = np.isin(array, list(marks))
+    found = tuple(f"{value:g}" for value in np.unique(array[marked]))
+    array = np.where(marked, math.nan, array)
+    _check_finite(name, array, where)
+    return Cells(name, array, np.isnan(array), True, found, order, None, where)
+
+
+def _check_finite(name: str, array: NDArray[np.float64], where: Where) -> None:
+    if np.isinf(array).any():
+        row = int(np.isinf(array).argmax())
+        raise DataError(
+            f"column {name!r}: {where(row)} holds an infinite value; replace it, or leave the cell empty "
+            "where it is missing"
+        )

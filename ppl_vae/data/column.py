@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ppl_vae.data.cells import Cells
 from ppl_vae.data.data_error import DataError
-from ppl_vae.data.one_cell import Value, plain
+from ppl_vae.data.one_cell import Value, number_of, plain
 
 NUMBERS = ("numeric", "log", "count")
 LEVELLED = ("category", "ordinal")
@@ -64,19 +64,17 @@ class Column:
             DataError: a value that the kind does not have; names the row.
         """
         if self.kind in (*LEVELLED, "label"):
-            places = {level: float(place) for place, level in enumerate(self.levels)}
-            numbers = np.full(len(cells.values), math.nan)
-            for row in np.flatnonzero(~cells.missing).tolist():
-                value = plain(cells.values[row])
-                if value not in places:
-                    known = ", ".join(map(str, self.levels[:8])) + (", ..." if len(self.levels) > 8 else "")
-                    raise self._fault(cells, row, f"is none of its levels {known}")
-                numbers[row] = places[value]
-            return numbers
-        if not cells.is_numeric and not cells.missing.all():
-            row = cells.odd if cells.odd is not None else int((~cells.missing).argmax())
-            raise self._fault(cells, row, f"is no number, and the column is {self.kind}", text=True)
-        numbers = np.where(cells.missing, math.nan, cells.values).astype(np.float64)
+            return self._places(cells)
+        numbers = np.full(len(cells.values), math.nan)
+        if cells.is_numeric:
+            numbers[:] = cells.values
+        else:
+            for row in np.flatnonzero(~cells.missing).tolist():  # texts that may be numbers, such as 007
+                value = number_of(str(cells.values[row]))
+                if value is None:
+                    row = row if cells.odd is None else cells.odd
+                    raise self._fault(cells, row, f"is no number, and the column is {self.kind}", text=True)
+                numbers[row] = value
         if self.kind == "count":
             self._refuse(cells, (numbers < 0) | (numbers != np.floor(numbers)), "is no count 0, 1, 2, ...")
             self._refuse(cells, numbers > LARGEST_COUNT, "is too large for a count in float32")
@@ -84,6 +82,21 @@ class Column:
             self._refuse(cells, numbers <= 0, "has no logarithm")
             return np.log(numbers)
         return numbers
+
+    def _places(self, cells: Cells) -> NDArray[np.float64]:
+        """The numbers of the cells' levels."""
+        places: dict[Value, float] = {level: float(place) for place, level in enumerate(self.levels)}
+        if any(isinstance(level, str) for level in self.levels):
+            # a text that spells a number may have come as one
+            places |= {str(level): place for level, place in places.items() if str(level) not in places}
+        seen = np.unique(cells.seen) if cells.is_numeric else set(cells.seen.tolist())
+        known = {value: places.get(plain(value), places.get(str(plain(value)))) for value in seen}
+        known[None] = math.nan
+        numbers = [known[None if gone else value] for value, gone in zip(cells.values, cells.missing)]
+        if None in numbers:
+            few = ", ".join(map(str, self.levels[:8])) + (", ..." if len(self.levels) > 8 else "")
+            raise self._fault(cells, numbers.index(None), f"is none of its levels {few}")
+        return np.array(numbers, dtype=np.float64)
 
     def _refuse(self, cells: Cells, wrong: NDArray[np.bool_], why: str) -> None:
         wrong = wrong & ~cells.missing
@@ -103,10 +116,19 @@ class Column:
         seen = numbers[~np.isnan(numbers)]
         if self.kind not in ("numeric", "log") or not len(seen):
             return self
-        spread = float(seen.std())
+        with np.errstate(over="ignore", invalid="ignore"):
+            middle = float(seen.mean())
+            largest = float(np.abs(seen - middle).max())
+        if not math.isfinite(largest):
+            raise DataError(
+                f"column {self.name!r} holds numbers up to {self.high:.3g}: give it in other units"
+            )
         # what does not vary here is centred alone; a spread that is rounding is none
-        varies = spread > 1e-12 * max(abs(float(seen.mean())), 1e-300)
-        return replace(self, loc=float(seen.mean()), scale=spread if varies else 1.0)
+        if not largest > 1e-12 * abs(middle):
+            return replace(self, loc=middle)
+        # in units of the largest, whose square cannot be too large or too small
+        spread = largest * float(np.sqrt(np.square((seen - middle) / largest).mean()))
+        return replace(self, loc=middle, scale=spread)
 
     def forward(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
         """A column of x from encoded numbers."""

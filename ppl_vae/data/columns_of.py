@@ -58,6 +58,8 @@ def _of_frame(data: Any) -> dict[str, GivenColumn]:
 
 def _of_series(series: Any) -> GivenColumn:
     order: tuple[Value, ...] = ()
+    if series.dtype.is_numeric() and not series.dtype.is_decimal() and not series.is_null().any():
+        return GivenColumn(series.to_numpy())
     if type(series.dtype).__name__ == "Enum":
         order = tuple(plain(level) for level in series.dtype.categories)
     return GivenColumn(series.to_list(), order)

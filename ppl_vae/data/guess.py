@@ -11,7 +11,7 @@ from ppl_vae.data.cells import Cells
 from ppl_vae.data.column import KINDS, LARGEST_COUNT, LEVELLED, Column
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.guess_faults import marks, refuse_odd, refuse_row_numbers, refuse_texts
-from ppl_vae.data.one_cell import Value, plain
+from ppl_vae.data.one_cell import Value, number_of, plain
 
 FEW_LEVELS = 10  # whole numbers of so few values are taken for levels
 CHOOSABLE = tuple(kind for kind in KINDS if kind not in ("constant", "left out"))
@@ -91,6 +91,9 @@ def column_of(cells: Cells, choice: Choice) -> Column:
 def _with_levels(cells: Cells, choice: Sequence[Any]) -> Column:
     plain_levels = all(isinstance(level, str | int | float) for level in choice)
     levels = tuple(plain(level) for level in choice) if plain_levels else ()
+    if cells.is_numeric:  # the command line gives texts
+        spelled = [number_of(level) if isinstance(level, str) else level for level in levels]
+        levels = tuple(plain(level) for level in spelled if level is not None)
     if len(levels) < 2 or len(set(levels)) < len(levels):
         raise DataError(
             f"columns={{{cells.name!r}: {choice!r:.80}}}: the levels of an ordinal column are two or more "

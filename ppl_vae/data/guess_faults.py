@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from ppl_vae.data.cells import Cells
@@ -9,6 +11,24 @@ from ppl_vae.data.data_error import DataError
 
 FEW_TEXTS, SHARE_OF_TEXTS = 30, 0.1  # texts of more values than both are no categories
 FEW_ROWS = 10  # of fewer, nothing is concluded
+WRITTEN = (
+    (
+        r"[-+]?\d+(\.\d{3})*,\d+|[-+]?\d{1,3}(,\d{3})+(\.\d*)?",
+        "numbers with a comma",
+        "read the file by pandas.read_csv(path, sep=..., decimal=',') or (..., thousands=','), and give "
+        "data.table(frame)",
+    ),
+    (
+        r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T].*)?",
+        "dates",
+        "make a number of them, such as the days since a first one, or leave the column out",
+    ),
+    (
+        r"[^\w\s.,+-]\s?[-+]?[\d.,]+|[-+]?[\d.,]+\s?[^\w\s.,+-]",
+        "numbers with a sign beside them",
+        "take it away, frame[name].str.strip('%$').astype(float), or make the column a category",
+    ),
+)  # texts that are neither names nor categories: how they are written, what they are, and the way out
 
 
 def marks(cells: Cells) -> str:
@@ -30,23 +50,16 @@ def refuse_odd(cells: Cells) -> None:
 def refuse_texts(cells: Cells, distinct: int) -> None:
     """Raise DataError for texts that are no categories."""
     number = len(cells.seen)
-    commas = [text for text in cells.seen.tolist() if isinstance(text, str) and _is_decimal_comma(text)]
-    if len(commas) == number:
-        raise DataError(
-            f"column {cells.name!r} holds numbers with a comma, such as {commas[0]!r}: read the file by "
-            f"pandas.read_csv(path, sep=..., decimal=',') and give data.table(frame)"
-        )
+    texts = [text for text in cells.seen.tolist() if isinstance(text, str)]
+    for pattern, what, fix in WRITTEN:
+        if len(texts) == number and all(re.fullmatch(pattern, text) for text in texts):
+            raise DataError(f"column {cells.name!r} holds {what}, such as {texts[0]!r}: {fix}")
     if distinct > max(FEW_TEXTS, SHARE_OF_TEXTS * number) or (distinct == number and number > FEW_ROWS):
         raise DataError(
             f"column {cells.name!r} holds {distinct} different texts in {number} rows, as names do: leave it "
             f"out, columns={{{cells.name!r}: None}}, or make it a category, columns={{{cells.name!r}: "
             f"'category'}}"
         )
-
-
-def _is_decimal_comma(text: str) -> bool:
-    head, comma, tail = text.lstrip("+-").partition(",")
-    return bool(comma) and head.isdigit() and tail.isdigit()
 
 
 def refuse_row_numbers(cells: Cells) -> None:

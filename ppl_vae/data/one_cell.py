@@ -42,6 +42,16 @@ def number_of(text: str) -> float | None:
     return None if math.isnan(number) else number
 
 
+def is_code(text: str) -> bool:
+    """Whether a text of digits begins with a zero that a number would lose, as postcodes do.
+
+    >>> [is_code(text) for text in ("00501", "0", "0.5", "-07")]
+    [True, False, False, True]
+    """
+    digits = text.lstrip("+-")
+    return len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()
+
+
 def read_cell(value: Any, name: str, row: int, where: Where) -> str | float | bool | None:
     """None for a missing value, else a text, a float or a truth value."""
     if value is None or value is np.ma.masked:

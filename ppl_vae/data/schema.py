@@ -83,7 +83,12 @@ class Schema:
     def standardise(self, numbers: NDArray[np.float64]) -> Tensor:
         """x of rows of `encode`."""
         columns = [column.forward(numbers[:, place]) for place, column in enumerate(self)]
-        return torch.from_numpy(np.stack(columns, 1).astype(np.float32))
+        with np.errstate(over="ignore"):
+            x = np.stack(columns, 1).astype(np.float32)
+        if np.isinf(x).any():
+            name = self.names[int(np.isinf(x).any(0).argmax())]
+            raise DataError(f"column {name!r} holds numbers too large for float32: standardise them")
+        return torch.from_numpy(x)
 
     def inverse(self, x: Tensor | NDArray[Any]) -> pd.DataFrame:
         """Rows of x as a frame in the user's units, under the user's names.
@@ -122,7 +127,7 @@ class Schema:
             missing = f"{column.missing}" + (
                 f" as {', '.join(map(repr, column.marks))}" if column.marks else ""
             )
-            rows.append((column.name, column.kind, column.shown(), missing))
+            rows.append((" ".join(column.name.split()), column.kind, column.shown(), missing))
         widths = [max(len(row[place]) for row in rows) for place in range(3)]
         lines = [
             "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]) for row in rows

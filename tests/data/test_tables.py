@@ -85,6 +85,25 @@ def test_kinds_are_overruled():
     assert made.schema.label.levels == (1, 2, 3, 4, 5)
 
 
+def test_texts_of_digits_that_are_codes():
+    columns = {"zip": ["00501", "10001", "94105"] * 10, "code": ["A1", "12", "7"] * 10}
+    made = data.table(columns, columns={"code": "category"})
+    assert [column.levels for column in made.schema] == [("00501", "10001", "94105"), ("12", "7", "A1")]
+    x = made.schema.forward({"zip": ["94105"], "code": ["7"]})  # alone they look like numbers
+    assert x.tolist() == [[2.0, 1.0]]
+    assert made.schema.inverse(x)["zip"].tolist() == ["94105"]
+    assert kinds(data.table(columns, columns={"zip": "numeric", "code": None}).schema)["zip"] == "numeric"
+    levels = data.table({"x": [1, 2, 3] * 10}, columns={"x": ["3", "2", "1"]}).schema.columns[0].levels
+    assert levels == (3, 2, 1)
+
+
+def test_numbers_of_any_size_are_standardised():
+    columns = {"x": [1e300 * (1 + i % 7) for i in range(40)], "y": [1e-300 * (i % 9) for i in range(40)]}
+    made = data.table(columns, columns=dict.fromkeys("xy", "numeric"))
+    x = made.train.tensors()[0].double()
+    torch.testing.assert_close(x.square().mean(0), torch.ones(2).double(), rtol=1e-5, atol=1e-5)
+
+
 def test_the_schema_prints_as_a_table():
     made = frame()
     made["size"] = made["size"].where(made.index > 3, "?")
@@ -240,6 +259,11 @@ TWO_LABELS = {"columns": {"x": "label", "y": "label"}}
         ({"x": [f"name {i}" for i in range(40)]}, {}, "40 different texts in 40 rows, as names do"),
         ({"x": list(range(100, 140))}, {}, "numbers of the rows, from 100 on"),
         ({"x": [f"{i},5" for i in range(40)]}, {}, "numbers with a comma.*decimal=','"),
+        ({"x": ["1,234.5", "22,000"] * 9}, {}, "numbers with a comma"),
+        ({"x": ["2020-01-31", "1.2.1999"] * 9}, {}, "holds dates, such as '2020-01-31'"),
+        ({"x": ["5 %", "7%"] * 9}, {}, "a sign beside them, such as '5 %'"),
+        ({"x": [1.7e308, 1.6e308, 0.5] * 9}, {}, "in other units"),
+        ({"x": [1e300, -1e300, 0.5] * 9}, {"standardise": False}, "too large for float32"),
         ({"x": [1.0, math.inf] * 10}, {}, "row 1 holds an infinite value"),
         ({"x": pd.to_datetime(["2020-01-01", "2021-01-01"] * 9)}, {}, "row 0 holds a date"),
         ({"x": [[1], [2]] * 9}, {}, "'x' is a list"),
