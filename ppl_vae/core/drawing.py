@@ -106,6 +106,7 @@ def at_draws(
 ) -> Particles:
     """The particles at K draws of the guide that are at hand; arguments as `draw`'s."""
     kwargs = kwargs or {}
+    programs = model, guide, args, kwargs
     plated = model
     if num_particles > 1:
         plate_dim = -(plate_nesting(model, guide, args, kwargs) + 1)
@@ -117,7 +118,7 @@ def at_draws(
         known[guide] = False
         model_trace = poutine.trace(poutine.replay(plated, trace=guide_trace)).get_trace(*args, **kwargs)
         try:
-            return replace(read(model_trace, guide_trace, num_particles), args=args)
+            return replace(read(model_trace, guide_trace, num_particles), args=args, programs=programs)
         except SitesDifferError:
             alone = sums_over(model_trace, guide_trace)
             if not alone:
@@ -128,7 +129,7 @@ def at_draws(
             torch.set_rng_state(state)
     nesting = plate_nesting(model, guide, args, kwargs) + (num_particles > 1)
     model_trace = summed_run(plated, guide_trace, args, kwargs, -nesting - 1)
-    return replace(read(model_trace, guide_trace, num_particles), args=args)
+    return replace(read(model_trace, guide_trace, num_particles), args=args, programs=programs)
 
 
 def with_summed_draws(guide_trace: Trace, particles: Particles) -> Trace:

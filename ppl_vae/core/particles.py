@@ -43,6 +43,7 @@ class Particles:
         under_sum: the model's sites that depend on finite ones which it sums over; the term of each is its
             log-density given the sites before it in the model, those sums taken, see `summing.summed_terms`.
         args: what the programs were called with.
+        programs: model, guide, and the positional and the named arguments; None for particles of two traces.
         model_trace, guide_trace: the Pyro traces that all of this was read from.
     """
 
@@ -61,6 +62,7 @@ class Particles:
     subsample: Tensor | None = field(default=None, repr=False)
     under_sum: frozenset[str] = field(default=frozenset(), repr=False)
     args: tuple[Any, ...] = field(default=(), repr=False)
+    programs: tuple[Any, ...] | None = field(default=None, repr=False)
     _closed_form: dict[str, Tensor | None] = field(default_factory=dict, repr=False, compare=False)
 
     def with_kl_weight(self, kl_weight: Mapping[str, Tensor | float]) -> Particles:
@@ -167,6 +169,13 @@ class Particles:
         return self._closed_form[site]
 
     def _kl_closed_form(self, site: str) -> Tensor | None:
+        divergence = self.divergence(site)
+        if divergence is None:
+            return None
+        return reduced(divergence, self.guide_trace.nodes[site], self.num_particles)
+
+    def divergence(self, site: str) -> Tensor | None:
+        """Of the site's batch shape: `kl_closed_form` before its mask, its scale and the sum over plates."""
         if site in self.under_sum:
             return None
         if any(site not in trace.nodes for trace in (self.guide_trace, self.model_trace)):
@@ -183,10 +192,10 @@ class Particles:
         if isinstance(_innermost(guide_site["fn"]), Delta):
             return None  # Pyro's forgets the Delta's own log-density, which an autoguide puts there
         try:
-            divergence = kl_divergence(guide_site["fn"], model_site["fn"])
+            divergence: Tensor = kl_divergence(guide_site["fn"], model_site["fn"])
         except NotImplementedError:
             return None
-        return reduced(divergence, guide_site, self.num_particles)
+        return divergence
 
     def weighted_kl(self, site: str) -> Tensor:
         """(K, B): `kl(site)` times the site's KL weight."""

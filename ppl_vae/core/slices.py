@@ -32,7 +32,7 @@ Sites = dict[tuple[str, str], Site]
 
 @dataclass(frozen=True)
 class Reach:
-    """What the discrete latent sites in inner plates move beside their own slices.
+    """What the latent sites in inner plates move beside their own slices.
 
     Attributes:
         across: (site, role, term, plate): the density of `term`, a site of the program `role`, in a slice of
@@ -44,12 +44,13 @@ class Reach:
     outside: frozenset[tuple[str, str, str]]
 
 
-_known: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Any, Reach]] = weakref.WeakKeyDictionary()
+_OfGuides = weakref.WeakKeyDictionary[Any, Reach]
+_known: weakref.WeakKeyDictionary[Any, _OfGuides] = weakref.WeakKeyDictionary()
 
 
 @one_thread
 def reach_of(model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Reach:
-    """The reach of a pair's discrete sites, found by running both programs some times, and then remembered.
+    """The reach of a pair's latent sites in inner plates, found by some runs and then remembered.
 
     The runs are in eval mode, once with the parameters as they are and once with noise on them, since a net
     that starts at zero hides what it looks at.
@@ -78,27 +79,35 @@ def refuse_across(
     guide: Program,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    carriers: Mapping[str, str] | None = None,
 ) -> None:
     """Raise PairError where something looks across the slices of finite sites that are summed over in each
     slice of an inner plate by itself.
+
+    Args:
+        sites: the finite sites.
+        model, guide, args, kwargs: as of `reach_of`.
+        carriers: other sites whose draws hang on those of a finite one, by name.
     """
     inside = {name: plates for name, site in sites.items() if (plates := inner_plates(site))}
     if not inside:
         return
+    carried = {name: name for name in inside} | dict(carriers or {})
     reach = reach_of(model, guide, args, kwargs)
-    for site, role, term, plate in sorted(reach.across):
-        if site in inside:
+    for source, role, term, plate in sorted(reach.across):
+        site = carried.get(source, "")
+        if site and plate in inside[site]:
             raise PairError(
-                f"site {site!r} is summed over in each slice of the plate {plate!r}, and site {term!r} of "
-                f"the {role} looks from one slice at others (a product of matrices, a mean, a shift along "
-                f"the plate): {_combinations(sites[site], plate)}. Take it out of the plate, or {_DRAW}"
+                f"site {site!r} is summed over in each slice of the plate {plate!r}, and {term!r} of the "
+                f"{role} looks from a slice at {source!r} in others (a product of matrices, a mean, a shift "
+                f"along the plate): {_combinations(sites[site], plate)}. Take it out of the plate, or {_DRAW}"
             )
-    for site, role, term in sorted(reach.outside):
-        if site in inside:
+    for source, role, term in sorted(reach.outside):
+        if site := carried.get(source, ""):
             plate = next(iter(inside[site]))
             raise PairError(
-                f"site {site!r} is summed over in each slice of the plate {plate!r}, and site {term!r} of "
-                f"the {role}, which stands outside, looks at all of them: "
+                f"site {site!r} is summed over in each slice of the plate {plate!r}, and {term!r} of the "
+                f"{role}, which stands outside, looks at {source!r} in all of them: "
                 f"{_combinations(sites[site], plate)}. Put it into the plate, or {_DRAW}"
             )
 
@@ -178,8 +187,6 @@ class _Runs:
     def trials(self) -> Iterator[tuple[str, str, Tensor, Tensor]]:
         """(site, plate, which of its slices are held, the site's values with the others changed)."""
         for name, site in self.latents.items():
-            if getattr(site["fn"], "has_rsample", False):
-                continue
             for plate, (dim, size) in inner_plates(site).items():
                 number, some = torch.arange(size), torch.rand(size) < 0.5
                 for trial, held in enumerate((number == 0, number == size - 1, some, number < 0)):

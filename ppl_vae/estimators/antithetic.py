@@ -15,7 +15,6 @@ from ppl_vae.core import drawing
 from ppl_vae.core.checks import check_count
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError, Program, data_frame
-from ppl_vae.core.terms import over_inner_plates
 from ppl_vae.estimators.elbo import ELBO
 from ppl_vae.estimators.facts import Facts
 
@@ -75,18 +74,18 @@ class _Antithetic(ELBO):
             )
 
     def surrogate(self, particles: AntitheticParticles) -> Tensor:  # type: ignore[override]
-        reward = self.reward(particles)
-        kept = reward
+        kept = self.reward(particles)
         for site in particles.log_guide:
             kept = kept + self._own_score(particles, site)
         surrogate = kept.mean(0)
-        first, second = reward.detach().split(self.num_pairs)
+        found = self.scores(particles)
         for site, logits in particles.logits.items():
             event_dim = particles.guide_trace.nodes[site]["fn"].event_dim
             moved = self.factor(particles.uniform[site], logits.detach().sigmoid()) * logits
             moved = moved.flatten(-event_dim).sum(-1) if event_dim else moved
-            moved = over_inner_plates(moved, self.num_pairs)
-            surrogate = surrogate + ((first - second) * moved).mean(0)
+            first, second = found[site].reward.split(self.num_pairs)
+            gained = (first - second) * moved.reshape(first.shape)
+            surrogate = surrogate + gained.reshape(self.num_pairs, -1, gained.shape[-1]).sum(1).mean(0)
         return surrogate
 
     def __repr__(self) -> str:

@@ -101,6 +101,9 @@ class Estimator(PyroELBO):
         self.check_sites(particles)
         return particles
 
+    def prepare(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> None:
+        """What the estimator has to find out about a pair before its first step; nothing for most."""
+
     def check_sites(self, particles: Particles) -> None:
         """Raise PairError for a site without the pathwise gradient that the estimator needs."""
         if self.facts.needs_reparameterised and particles.non_reparameterised:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor
 
+from ppl_vae.core.downstream import Score, in_rows, scores
 from ppl_vae.core.particles import Particles
 from ppl_vae.estimators.base import Estimator
 from ppl_vae.estimators.facts import Facts
@@ -17,15 +19,19 @@ class ELBO(Estimator):
     .. math:: \mathcal{L}_i = \frac{1}{K} \sum_k \log w_{ki}, \qquad
         w_{ki} = \frac{p(x_i, z_{ki})}{q(z_{ki} \mid x_i)}
 
-    A lower bound for every K. Unbiased gradients: pathwise for reparameterised sites, the score
-    function's for the others (each particle rewarded with its own log-weight). With the same
-    random numbers it equals `pyro.infer.Trace_ELBO`.
+    A lower bound for every K. Unbiased gradients: pathwise for reparameterised sites, the score function's
+    for the others, each rewarded with the terms of its own particle that are downstream of its draw, in
+    its own slice of an inner plate (`core.downstream.scores` says which they are). With the same random
+    numbers its bound equals `pyro.infer.Trace_ELBO`'s, and so does its gradient for a guide that is
+    reparameterised or has one site.
 
     Kingma and Welling, Auto-Encoding Variational Bayes, arXiv:1312.6114.
     """
 
     handles_global_latents: ClassVar[bool] = True
     takes_kl_weight: ClassVar[bool] = True
+    in_closed_form: ClassVar[bool] = False
+    """Whether the reward has KL terms in closed form."""
     facts = Facts("lower", paper="1312.6114")
 
     def reward(self, particles: Particles) -> Tensor:
@@ -38,11 +44,25 @@ class ELBO(Estimator):
     def surrogate(self, particles: Particles) -> Tensor:
         return self.surrogate_with(particles, 0.0)
 
-    def surrogate_with(self, particles: Particles, baseline: Tensor | float) -> Tensor:
-        """(B,): the surrogate with a baseline taken from the score function's reward, without bias."""
+    def scores(self, particles: Particles) -> dict[str, Score]:
+        """By site without a pathwise gradient: its score and its reward, by slice of the inner plates."""
+        return scores(particles, self.in_closed_form)
+
+    def surrogate_with(
+        self, particles: Particles, baseline: Tensor | float, known: Mapping[str, Score] | None = None
+    ) -> Tensor:
+        """(B,): the surrogate with a baseline taken from the score function's reward, without bias.
+
+        Args:
+            particles: K of them.
+            baseline: a number, or by slice of all sites that are scored, (S, 1) or (S, B).
+            known: the scores, where they have been computed.
+        """
         reward = self.reward(particles)
-        if particles.score is not None:
-            reward = reward + particles.score * (reward.detach() - baseline)
+        found = self.scores(particles) if known is None else known
+        if found:
+            log_draw, downstream = in_rows(found)
+            reward = reward + (log_draw * (downstream - baseline)).sum(1)
             for site in particles.log_guide:
                 reward = reward + self._own_score(particles, site)
         return reward.mean(0)
@@ -85,6 +105,8 @@ class MeanFieldELBO(ELBO):
 
     Kingma and Welling, Auto-Encoding Variational Bayes, arXiv:1312.6114, appendix B.
     """
+
+    in_closed_form: ClassVar[bool] = True
 
     def reward(self, particles: Particles) -> Tensor:
         reward = particles.reconstruction

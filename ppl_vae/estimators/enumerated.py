@@ -99,7 +99,17 @@ class EnumeratedELBO(MeanFieldELBO):
         nodes = {name: particles.guide_trace.nodes[name] for name in sizes}
         if not any(map(inner_plates, nodes.values())):
             return self._averaged(particles, sizes)
-        refuse_across(nodes, model, guide, args, kwargs)
+        order = latent_names(particles.guide_trace)
+        carriers = {  # what is drawn after a finite site in its plate hangs on it
+            later: name
+            for name in sizes
+            for later in order[order.index(name) + 1 :]
+            if later not in sizes
+            and not inner_plates(nodes[name])
+            .keys()
+            .isdisjoint(inner_plates(particles.guide_trace.nodes[later]))
+        }
+        refuse_across(nodes, model, guide, args, kwargs, carriers)
         return self._averaged_in_slices(particles, nodes)
 
     def _averaged(self, particles: Particles, sizes: Mapping[str, int]) -> Particles:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.core.downstream import Score, in_rows
 from ppl_vae.core.particles import Particles, log_mean_exp
+from ppl_vae.core.sites import Program
 from ppl_vae.estimators.base import Estimator
 from ppl_vae.estimators.elbo import ELBO
 from ppl_vae.estimators.facts import Facts
 
 
 class MovingAverage(nn.Module):
-    """The exponentially weighted mean of the scalars it was shown; 0 before the first.
+    """The exponentially weighted mean of the scalars, or rows of numbers, it was shown; 0 before the first.
 
     Args:
         decay: the share of the past, in [0, 1).
@@ -38,21 +43,56 @@ class MovingAverage(nn.Module):
         # the weight takes out the start at zero, as Adam's bias correction does
         return self.mean / self.weight.clamp_min(1e-30)
 
+    def of_length(self, count: int) -> MovingAverage:
+        """The same, of rows of `count` numbers, a scalar for one; it forgets what it was shown of others."""
+        shape = () if count == 1 else (count,)
+        if self.mean.shape != shape:
+            self.mean, self.weight = self.mean.new_zeros(shape), self.weight.new_zeros(())
+        return self
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        saved = state_dict.get(f"{prefix}mean")
+        if isinstance(saved, Tensor) and saved.dim() < 2:
+            self.of_length(saved.numel() if saved.dim() else 1)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     @torch.no_grad()
     def add(self, value: Tensor) -> None:
-        """Take a scalar in; in place, so that a captured step sees it."""
+        """Take a scalar or a row in; in place, so that a captured step sees it."""
         self.mean.lerp_(value.to(self.mean), 1 - self.decay)
         self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)
 
 
-class ScoreFunction(ELBO):
+class _WithBaseline(ELBO):
+    """An ELBO whose state has a number for each slice of the sites that are scored."""
+
+    def prepare(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> None:
+        with torch.no_grad():
+            particles = self.draw(model, guide, *args, **kwargs)
+            self._averages(self._rows(self.scores(particles), particles)[1].shape[1])
+
+    @abstractmethod
+    def _averages(self, count: int) -> None:
+        """Make room for the averages of `count` slices."""
+
+    def _rows(self, found: Mapping[str, Score], particles: Particles) -> tuple[Tensor | None, Tensor]:
+        """(K, S, B) scores and rewards; no scores, and the whole reward, where every site has a path."""
+        if found:
+            return in_rows(found)
+        return None, self.reward(particles).detach().unsqueeze(1)
+
+
+class ScoreFunction(_WithBaseline):
     r"""The evidence lower bound with a moving average as the baseline of its score function.
 
-    .. math:: \nabla_\phi := \frac{1}{K} \sum_k (\log w_{ki} - c) \, \nabla_\phi \log q(z_{ki} \mid x_i),
-        \qquad c \leftarrow \gamma c + (1 - \gamma) \overline{\log w}
+    .. math:: \nabla_\phi := \frac{1}{K} \sum_k \sum_s
+        (R_{ksi} - c_s) \, \nabla_\phi \log q(z_{ksi} \mid x_i),
+        \qquad c_s \leftarrow \gamma c_s + (1 - \gamma) \overline{R_s}
 
-    A lower bound. Unbiased gradients, since c comes from earlier steps. Reparameterised sites of a
-    mixed guide keep their pathwise gradient. `auxiliary` holds c.
+    with the sum over the sites without a pathwise gradient and their slices of inner plates, and R the terms
+    of the log-weight downstream of each (`core.downstream.scores`): for one site log w. A lower bound.
+    Unbiased gradients, since c comes from earlier steps. Reparameterised sites of a mixed guide keep their
+    pathwise gradient. `auxiliary` holds c.
 
     Args:
         num_particles: K.
@@ -71,25 +111,33 @@ class ScoreFunction(ELBO):
         self.decay = decay
         self.average = self.auxiliary.average = MovingAverage(decay)
 
+    def _averages(self, count: int) -> None:
+        self.average.of_length(count)
+
     def surrogate(self, particles: Particles) -> Tensor:
         _follow_device(self.auxiliary, particles)
-        surrogate = self.surrogate_with(particles, self.average())
-        self.average.add(self.reward(particles).mean())
+        found = self.scores(particles)
+        reward = self._rows(found, particles)[1]
+        self._averages(reward.shape[1])
+        surrogate = self.surrogate_with(particles, self.average().unsqueeze(-1), found)
+        self.average.add(reward.mean((0, 2)).squeeze(0))
         return surrogate
 
 
-class NVIL(ELBO):
+class NVIL(_WithBaseline):
     r"""The evidence lower bound with a learned baseline C(x) for its score function.
 
-    .. math:: \nabla_\phi := \frac{1}{K} \sum_k
-        \frac{\log w_{ki} - C(x_i) - c}{\max(1, \sigma)} \, \nabla_\phi \log q(z_{ki} \mid x_i)
+    .. math:: \nabla_\phi := \frac{1}{K} \sum_k \sum_s
+        \frac{R_{ksi} - C_s(x_i) - c_s}{\max(1, \sigma_s)} \, \nabla_\phi \log q(z_{ksi} \mid x_i)
 
-    A lower bound. C is trained along, to the least squares of what it leaves; c is a moving average,
-    as is sigma, the standard deviation, with `normalise` (else it is 1). Unbiased gradients without
-    `normalise`, which rescales the guide's. Reparameterised sites keep their pathwise gradient.
+    with s and R as in `ScoreFunction`: for one site R is log w. A lower bound. C is trained along, to the
+    least squares of what it leaves; c is a moving average, as is sigma, the standard deviation, with
+    `normalise` (else it is 1). Unbiased gradients without `normalise`, which rescales the guide's.
+    Reparameterised sites keep their pathwise gradient.
 
     Args:
-        baseline: C, a network from the batch's first tensor, (B, *event), to (B,) or (B, 1).
+        baseline: C, a network from the batch's first tensor, (B, *event), to (B,) or (B, 1), the same for
+            every slice, or to (B, S), one for each of the S slices of all sites, in the guide's order.
         num_particles: K.
         decay: of the moving averages.
         normalise: divide by the standard deviation where it is above 1.
@@ -113,33 +161,42 @@ class NVIL(ELBO):
         follows = "the bound, rescaled" if normalise else "the bound"
         self.facts = Facts("lower", unbiased_guide=not normalise, guide_follows=follows, paper="1402.0030")
 
+    def _averages(self, count: int) -> None:
+        self.average.of_length(count)
+        self.square.of_length(count)
+
     def surrogate(self, particles: Particles) -> Tensor:
         _follow_device(self.auxiliary, particles)
-        predicted = self._predict(particles)
-        centre = self.average()
-        left = self.reward(particles).detach() - predicted - centre
-        surrogate = self.surrogate_with(particles, predicted.detach() + centre)
+        found = self.scores(particles)
+        log_draw, reward = self._rows(found, particles)
+        self._averages(reward.shape[1])
+        predicted = self._predict(particles, reward.shape[1])
+        centre = self.average().unsqueeze(-1)
+        left = reward - predicted - centre
+        surrogate = self.surrogate_with(particles, predicted.detach() + centre, found)
         variance = torch.ones_like(centre)
         if self.normalise:
-            variance = self.square().clamp_min(1.0)
-            if particles.score is not None:
+            variance = self.square().unsqueeze(-1).clamp_min(1.0)
+            if log_draw is not None:
                 # the reward's own share is already in the surrogate: only what the scale takes off is added
-                excess = particles.score * left.detach() * (variance.rsqrt() - 1)
-                surrogate = surrogate + excess.mean(0)
-        self.average.add((left + centre).detach().mean())
-        self.square.add(left.detach().square().mean())
-        return surrogate - 0.5 * (left.square() / variance).mean(0)
+                excess = log_draw * left.detach() * (variance.rsqrt() - 1)
+                surrogate = surrogate + excess.sum(1).mean(0)
+        self.average.add((left + centre).detach().mean((0, 2)).squeeze(0))
+        self.square.add(left.detach().square().mean((0, 2)).squeeze(0))
+        return surrogate - 0.5 * (left.square() / variance).sum(1).mean(0)
 
-    def _predict(self, particles: Particles) -> Tensor:
+    def _predict(self, particles: Particles, slices: int) -> Tensor:
+        """(1, B), or (S, B)."""
         predicted = self.baseline(particles.args[0])
         if particles.subsample is not None and len(predicted) != particles.batch_size:
             predicted = predicted[particles.subsample]  # the plate took these of the rows
-        if predicted.numel() != particles.batch_size:
+        if predicted.numel() not in (particles.batch_size, particles.batch_size * slices):
+            each = "" if slices == 1 else f", or {slices}, one for each slice"
             raise ValueError(
-                f"NVIL's baseline must give one number for each of the {particles.batch_size} data, but its "
-                f"output has shape {list(predicted.shape)}: end it with nn.Linear(..., 1)"
+                f"NVIL's baseline must give one number for each of the {particles.batch_size} data{each}, "
+                f"but its output has shape {list(predicted.shape)}: end it with nn.Linear(..., 1)"
             )
-        return predicted.reshape(-1).to(particles.log_weight.dtype)
+        return predicted.reshape(particles.batch_size, -1).T.to(particles.log_weight.dtype)
 
 
 class VIMCO(Estimator):

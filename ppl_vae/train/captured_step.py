@@ -23,6 +23,7 @@ from ppl_vae.capture.rewrites.rounding import MatmulPrecision
 from ppl_vae.capture.updates import clip
 from ppl_vae.core.isolation import questioning
 from ppl_vae.data import Split
+from ppl_vae.estimators import ours
 from ppl_vae.train.accepted import check_equality, check_objective, equal_of
 from ppl_vae.train.step_inputs import MAX_TERMS, Inputs
 
@@ -219,7 +220,11 @@ class CapturedStep:
         pair = self.objective.pair
         with questioning(pair, 0, pair.device), torch.enable_grad(), self._estimator_put():
             # Pyro's TraceEnum_ELBO refuses a loss without a gradient
-            check_equality(self._given, self.estimator, pair, batch.make(batch.tensors))
+            data = batch.make(batch.tensors)
+            check_equality(self._given, self.estimator, pair, data)
+            if (own := ours(self.estimator)) is not None:
+                own.prepare(pair.model, pair.guide, *data)
+                inputs.look()
         run_first(functools.partial(self._program, batch), batch.tensors, inputs.device, inputs.slots)
 
     def _check_changing(self, batch: _Batch, inputs: Inputs) -> None:

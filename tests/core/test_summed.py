@@ -320,7 +320,7 @@ def test_a_site_that_gathers_the_slices_of_a_plate_is_refused(expand):
 
     message = refusal(Gathers)
     assert "site 'u' is summed over in each slice of the plate 'pixels'" in message
-    assert "site 'x' of the model, which stands outside" in message
+    assert "'x' of the model, which stands outside" in message
     assert "8 combinations" in message
 
 

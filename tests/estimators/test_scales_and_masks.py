@@ -8,7 +8,7 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.distributions.testing.rejection_gamma import ShapeAugmentedGamma
-from pyro.infer import Trace_ELBO
+from pyro.infer import Trace_ELBO, TraceGraph_ELBO
 from torch import nn
 
 from ppl_vae import Pair, PairError, estimators
@@ -160,7 +160,9 @@ def test_the_value_and_the_gradient_of_a_draw_are_pyros(treatment, kind):
     if "own" in str(TREATMENTS[treatment]) and kind != "continuous":
         return  # Pyro masks the score of a draw with the distribution's own mask; the enumeration does not
     found = []
-    for loss in (estimators.ELBO(), Trace_ELBO(max_plate_nesting=2)):
+    # a score meets what is downstream of its draw, as Pyro finds it by the values' provenance
+    pyros = Trace_ELBO if kind == "continuous" else TraceGraph_ELBO
+    for loss in (estimators.ELBO(), pyros(max_plate_nesting=2)):
         pair = make_pair(kind, treatment)
         pyro.set_rng_seed(3)
         loss.loss_and_grads(*pair.pyro(), X, MASK)
