@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -128,8 +128,21 @@ def at_draws(
         if state is not None:
             torch.set_rng_state(state)
     nesting = plate_nesting(model, guide, args, kwargs) + (num_particles > 1)
-    model_trace = summed_run(plated, guide_trace, args, kwargs, -nesting - 1)
+    try:
+        model_trace = summed_run(plated, guide_trace, args, kwargs, -nesting - 1)
+    except PairError as error:
+        if num_particles > 1 and error.__cause__ is not None and _sums_alone(model, guide, args, kwargs):
+            raise error.__cause__ from None  # the particles are at fault, and not the sum
+        raise
     return replace(read(model_trace, guide_trace, num_particles), args=args, programs=programs)
+
+
+def _sums_alone(model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether the sum over finite sites of the model can be taken at a single particle."""
+    with torch.no_grad(), poutine.block(), torch.random.fork_rng(devices=[]), suppress(Exception):
+        at_draws(model, guide, poutine.trace(guide).get_trace(*args, **kwargs), args, kwargs)
+        return True
+    return False
 
 
 def with_summed_draws(guide_trace: Trace, particles: Particles) -> Trace:

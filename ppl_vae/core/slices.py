@@ -8,7 +8,8 @@ across the plate, a mean over it, a shift along it.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,6 @@ from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ppl_vae.core.finite import can_be_summed, values_of
 from ppl_vae.core.isolation import eval_mode, one_thread, random_numbers, validation
@@ -128,33 +128,47 @@ def _combinations(site: Site, plate: str) -> str:
 
 
 def _found(model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Reach:
-    programs = [program for program in (model, guide) if isinstance(program, nn.Module)]
+    modules = [*_modules_of(model), *_modules_of(guide)]
     device = next((arg.device for arg in args if isinstance(arg, Tensor)), torch.device("cpu"))
     across, outside = set[tuple[str, str, str, str]](), set[tuple[str, str, str]]()
-    with torch.no_grad(), poutine.block(), eval_mode(*programs), random_numbers(0, device), validation(False):
+    with torch.no_grad(), poutine.block(), eval_mode(*modules), random_numbers(0, device), validation(False):
         for noisy in (False, True):
-            roles = {"guide": _changed(guide, noisy), "model": _changed(model, noisy)}
             try:
-                runs = _Runs(roles, args, kwargs)
-                for site, plate, held, values in runs.trials():
-                    more = list(runs.moved(site, plate, held, values))
-                    across |= {(site, *term, plate) for term, inside in more if inside}
-                    outside |= {(site, *term) for term, inside in more if not inside}
+                with _noise(modules) if noisy else nullcontext():
+                    runs = _Runs({"guide": guide, "model": model}, args, kwargs)
+                    for site, plate, held, values in runs.trials():
+                        more = list(runs.moved(site, plate, held, values))
+                        across |= {(site, *term, plate) for term, inside in more if inside}
+                        outside |= {(site, *term) for term, inside in more if not inside}
             except Exception:
                 if not noisy:
                     raise  # noise may take a parameter to where no program runs
     return Reach(frozenset(across), frozenset(outside))
 
 
-def _changed(program: Program, noisy: bool) -> Program:
-    if not noisy or not isinstance(program, nn.Module):
-        return program
-    parameters = {
-        name: value + _NOISE * torch.randn_like(value)
-        for name, value in program.named_parameters()
-        if value.is_floating_point()
-    }
-    return lambda *args, **kwargs: functional_call(program, parameters, args, kwargs)
+def _modules_of(program: Any) -> list[nn.Module]:
+    """The modules that a program is or calls: itself, or those that a function around them has kept."""
+    if isinstance(program, nn.Module):
+        return [program]
+    kept = [cell.cell_contents for cell in getattr(program, "__closure__", None) or ()]
+    kept += [getattr(program, "__self__", None), getattr(program, "func", None)]
+    return [each for each in kept if isinstance(each, nn.Module)]
+
+
+@contextmanager
+def _noise(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Noise on the modules' parameters for a while; what is known of the tensors, their gradient and their
+    place in a graph, is not touched.
+    """
+    parameters = {id(p): p for module in modules for p in module.parameters() if p.is_floating_point()}
+    before = {key: parameter.data for key, parameter in parameters.items()}
+    try:
+        for parameter in parameters.values():
+            parameter.data = parameter.data + _NOISE * torch.randn_like(parameter.data)
+        yield
+    finally:
+        for key, parameter in parameters.items():
+            parameter.data = before[key]
 
 
 class _Runs:

@@ -10,12 +10,14 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from ppl_vae.core.faults import traced
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.layout import Site, particle_first
 from ppl_vae.core.pair import Pair
-from ppl_vae.core.sites import PARTICLE_PLATE, PairError, data_frame, plate_nesting
+from ppl_vae.core.sites import PARTICLE_PLATE, PairError, data_frame, latent_names, plate_nesting
 from ppl_vae.core.subsampling import whole_plate
 from ppl_vae.evaluate.batches import plan, size_of, to_data
 from ppl_vae.evaluate.lines import rows
@@ -83,7 +85,8 @@ def active_units(
         progress: show a progress bar.
 
     Raises:
-        PairError: no latent site inside the `data` plate, or a posterior mean that is not finite.
+        PairError: latent sites outside the `data` plate alone, or a posterior mean that is not finite. A
+            guide that draws nothing, for a model that sums over all its latents, has no units.
         ValueError: fewer than two rows or particles, or a threshold below zero.
 
     Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, arXiv:1509.00519, section 5.2.
@@ -109,7 +112,7 @@ def active_units(
                 posterior_mean.setdefault(name, RunningMoments()).update(means.mean(0))
                 noise.setdefault(name, RunningMoments()).update(means.var(0) / num_particles)
             bar.update(size_of(batch))
-    if not posterior_mean:
+    if not posterior_mean and latent_names(prune_subsample_sites(traced(pair.guide, batch, "guide"))):
         raise PairError(
             "the guide has no latent site inside the plate 'data', so there are no units that could vary "
             "with x: put the statements about single data under `with pyro.plate('data', len(x), dim=-1):`"

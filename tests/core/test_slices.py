@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import ppl_vae as pv
 from ppl_vae.core.slices import reach_of
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -73,3 +74,17 @@ def test_what_looks_across_is_found_though_its_weights_are_zero(how, fn):
     assert reach.outside == ({("u", "model", "y")} if how == "outside" else set())
     assert torch.equal(model.weight, before)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_program_within_a_function_is_tried_with_noise_too():
+    model, guide = (
+        Model("mean", lambda: dist.Bernoulli(torch.tensor(0.4))),
+        Guide(lambda: dist.Bernoulli(torch.tensor(0.4))),
+    )
+    x, before = torch.randn(3, 4), model.weight.detach().clone()
+    loss = model.weight.square()
+    reach = reach_of(*pv.Pair(model, guide).pyro(), (x,), {})
+    assert ("u", "model", "x", "pixels") in reach.across
+    assert torch.equal(model.weight, before)
+    loss.backward()  # a graph from before goes through
+    assert model.weight.grad == 0

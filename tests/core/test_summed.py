@@ -381,6 +381,27 @@ def test_a_program_that_does_not_broadcast_is_told_how():
     assert "broadcasts" in message
 
 
+def test_particles_that_do_not_fit_are_not_laid_to_the_sum():
+    class Indexed(nn.Module):
+        """Means that are latent too, for all data: indexed as for one particle alone."""
+
+        def forward(self, x):
+            with pyro.plate("components", 2):
+                means = pyro.sample("means", dist.Normal(0.0, 1.0))
+            with pyro.plate("data", len(x)):
+                k = pyro.sample("k", dist.Categorical(torch.ones(2)))
+                pyro.sample("x", dist.Normal(means[k], 1.0), obs=x)
+
+    class Means(nn.Module):
+        def forward(self, x):
+            with pyro.plate("components", 2):
+                pyro.sample("means", dist.Normal(0.0, 1.0))
+
+    assert drawing.draw(Indexed(), Means(), (X,)).log_weight.shape == (1, len(X))
+    with pytest.raises(PairError, match="cannot run with 3 particles at once, though it can with one"):
+        drawing.draw(Indexed(), Means(), (X,), num_particles=3)
+
+
 def test_a_continuous_site_beside_it_still_belongs_to_the_guide():
     message = refusal(Mixture())
     assert "only in the model: ['k', 'z']" in message

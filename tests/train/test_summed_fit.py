@@ -105,6 +105,23 @@ def test_scores_and_questions(double):
     assert "posterior_predictive" in str(tree)
 
 
+def test_a_model_that_sums_over_all_its_latents_is_summed_up_and_compared(double):
+    pair = pv.Pair(Clusters(), Empty())
+    table = str(evaluate.summary(pair, X.double(), num_particles=30, progress=False))
+    assert "-log p(x)" in table
+    assert "active units" not in table
+    options = {"judge_particles": 40, "progress": False, "batch_size": 16, "device": "cpu"}
+    pv.compare(
+        lambda seed: pv.Pair(Clusters(), Empty()),
+        [estimators.ELBO()],
+        X,
+        epochs=1,
+        seeds=[0],
+        judge_on=X,
+        **options,
+    )
+
+
 def test_a_reconstruction_draws_what_is_summed_from_its_posterior(double):
     model = Clusters()
     with torch.no_grad():
