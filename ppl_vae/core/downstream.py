@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core.particles import Particles
+from ppl_vae.core.plates import inner_plates
 from ppl_vae.core.sites import latent_names
-from ppl_vae.core.slices import Reach, inner_plates, reach_of
+from ppl_vae.core.slices import Reach, reach_of
 from ppl_vae.core.terms import draw_log_prob, in_slices, log_prob, transformed
 
 

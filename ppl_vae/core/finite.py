@@ -65,3 +65,18 @@ def num_values(trace: Trace) -> dict[str, int]:
             assert values is not None
             found[name] = len(values)
     return found
+
+
+def other_values(fn: Any, value: Tensor) -> Tensor:
+    """Other values of a distribution in each entry: of the finite ones another, else a new draw."""
+    if not can_be_summed(fn):
+        drawn: Tensor = fn.sample()
+        return drawn
+    values = values_of(fn)
+    assert values is not None
+    event_dim = fn.event_dim
+    table = values.reshape(len(values), *fn.event_shape)
+    same = table == value.unsqueeze(-1 - event_dim)
+    number = (same.flatten(-event_dim).all(-1) if event_dim else same).long().argmax(-1)
+    shift = torch.randint(1, max(len(values), 2), number.shape, device=number.device)
+    return table[(number + shift) % len(values)]

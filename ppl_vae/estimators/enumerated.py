@@ -20,8 +20,9 @@ from ppl_vae.core import drawing
 from ppl_vae.core.finite import MOST_VALUES, values_of
 from ppl_vae.core.isolation import eval_mode, random_numbers
 from ppl_vae.core.particles import Particles
+from ppl_vae.core.plates import inner_plates
 from ppl_vae.core.sites import PairError, Program, Site, data_frame, is_bookkeeping, latent_names
-from ppl_vae.core.slices import inner_plates, refuse_across
+from ppl_vae.core.slices import refuse_across
 from ppl_vae.core.terms import draw_log_prob, in_slices, log_prob, over_inner_plates, transformed
 from ppl_vae.estimators.elbo import MeanFieldELBO
 from ppl_vae.estimators.facts import Facts

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from ppl_vae import Pair, estimators
-from ppl_vae.estimators.score_function import MovingAverage, without_each
+from ppl_vae.estimators.moving_average import MovingAverage
+from ppl_vae.estimators.score_function import without_each
 from ppl_vae.testing import oracles
 
 pytestmark = pytest.mark.usefixtures("double")
