@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -23,10 +22,8 @@ def values_of(fn: Any) -> Tensor | None:
     None where they are too many.
     """
     if getattr(fn, "has_enumerate_support", False):
-        with suppress(NotImplementedError):  # such as a Binomial whose counts differ
-            values: Tensor = fn.enumerate_support(expand=False)
-            return values
-        return None
+        values: Tensor = fn.enumerate_support(expand=False)
+        return values
     base: Any = getattr(fn, "base_dist", None)
     if (
         not isinstance(fn, Independent)

@@ -44,9 +44,6 @@ class Pair(nn.Module):
         TypeError: when a program is not a `torch.nn.Module`.
     """
 
-    schema: object | None = None
-    """The `data.Schema` of the table that the pair was trained on, by which frames given to it become x."""
-
     def __init__(self, model: nn.Module, guide: nn.Module, example: Sequence[Tensor] = ()) -> None:
         super().__init__()
         for role, program in (("model", model), ("guide", guide)):

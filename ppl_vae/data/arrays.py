@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -9,9 +10,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from ppl_vae.data.blocks import BlockColumn, shuffled_by_blocks
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.naming import ONLY_X, Naming, given_dtype
-from ppl_vae.data.rows import ResidentRows, Rows
+from ppl_vae.data.rows import ResidentRows, Rows, StreamedRows
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -126,6 +128,27 @@ class Arrays:
         """Where rows are gathered, and so where an index belongs."""
         return self.device if self.resident else torch.device("cpu")
 
+    def _in_blocks(self) -> StreamedRows | None:
+        """An array of a batch that is read in blocks, by which a pass is shuffled."""
+        streamed = [rows for rows in map(self._rows_if_any, self.names) if isinstance(rows, StreamedRows)]
+        return next((rows for rows in streamed if isinstance(rows.source, BlockColumn)), None)
+
+    def _shuffled(self, generator: torch.Generator) -> Tensor:
+        """All rows in a random order."""
+        rows = self._in_blocks()
+        if rows is None:
+            return torch.randperm(len(self), generator=generator, device=generator.device)
+        assert isinstance(rows.source, BlockColumn)
+        return shuffled_by_blocks(rows.source, rows.positions, generator)
+
+    def _ahead(self, batch_size: int) -> int:
+        """How many batches are read ahead."""
+        rows = self._in_blocks()
+        if rows is None:
+            return 0 if self.resident else 1
+        assert isinstance(rows.source, BlockColumn)
+        return max(1, math.ceil(rows.source.file.rows_in_buffer / batch_size))
+
     def _in_order(self) -> tuple[str, ...]:
         """The arrays of a batch."""
         order = self.naming.order or (self.naming.main, *self.others)
@@ -138,6 +161,9 @@ class Arrays:
 
     def _is_label(self, name: str) -> bool:
         return name == "y" and self.naming.main != "y" and "y" not in self.others
+
+    def _rows_if_any(self, name: str) -> Rows | None:
+        return None if self._is_label(name) else self._rows_of(name)
 
     def _rows_of(self, name: str) -> Rows:
         return self.rows if name == self.naming.main else self.others[name]

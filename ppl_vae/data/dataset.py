@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ppl_vae.core.checks import check_seed
 from ppl_vae.data.binarise import fix, generator
+from ppl_vae.data.blocks import BlockColumn
 from ppl_vae.data.checks import check_unit_interval
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.memory_map import MemoryMap
@@ -182,6 +183,8 @@ def check_binarisable(rows: Rows, name: str) -> Rows:
         check_unit_interval(rows.tensor, name)
     elif isinstance(rows.source, MemoryMap):
         return StreamedRows(MemoryMap(rows.source.path, True), rows.positions, rows.device)
+    elif isinstance(rows.source, BlockColumn):
+        return replace(rows, source=rows.source.in_unit_interval())
     return rows
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from ppl_vae.data.data_error import DataError
 from ppl_vae.data.dataset import Loaded, Part
 from ppl_vae.data.layout import as_events
 from ppl_vae.data.memory_map import MemoryMap, open_npy
-from ppl_vae.data.rows import ResidentRows, stream
+from ppl_vae.data.naming import Naming, beside, to_given
+from ppl_vae.data.rows import ResidentRows, Rows, stream
 from ppl_vae.data.text_form import form_of
 
 PARTS = ("train", "valid", "test")
@@ -28,7 +29,8 @@ UNPACKED, RATIO = 64 * 2**20, 200
 def read_npz(path: Path) -> Loaded:
     """Arrays `train` [`valid`, `test`], or `x`, or one array of any name.
 
-    Labels are `train_labels` ... beside `train`, `y` beside `x`; `x_train`, `y_train` ... are read too.
+    Labels are `train_labels` ... beside `train`, `y` beside `x`; `x_train`, `y_train` ... are read too. Other
+    arrays of as many rows, `mask` beside `x` or `mask_train` ... beside `x_train`, go to programs by name.
 
     Raises:
         DataError: unreadable or truncated, no known array, or data that cannot be used.
@@ -55,8 +57,36 @@ def read_npz(path: Path) -> Loaded:
         kinds = ", ".join(f"{part} {tensor.dtype} {tuple(tensor.shape)}" for part, tensor in tensors.items())
         raise DataError(f"{path}: the parts differ in type or event shape: {kinds}")
     parts = {part: tensor_part(tensors[part], y, f"{what} labels") for part, (_, y, what) in found.items()}
+    others, left_out = _others(arrays, {part: len(tensor) for part, tensor in tensors.items()}, "x" in arrays)
+    parts = {part: each._replace(others=others[part]) for part, each in parts.items()}
+    naming = Naming("x", ("x",), by_user=bool(others["train"]), left_out=left_out)
     divisor = divisor_of(*tensors.values())
-    return Loaded(parts["train"], parts.get("valid"), parts.get("test"), divisor=divisor)
+    return Loaded(parts["train"], parts.get("valid"), parts.get("test"), divisor=divisor, naming=naming)
+
+
+def _others(
+    arrays: Mapping[str, NDArray[Any]], counts: Mapping[str, int], whole: bool
+) -> tuple[dict[str, dict[str, Rows]], dict[str, str]]:
+    """Of each part, the arrays beside its data by name; and why others are none."""
+    found: dict[str, dict[str, Rows]] = {part: {} for part in counts}
+    left_out: dict[str, str] = {}
+    for part, count in counts.items():
+        end = "" if whole else f"_{part}"
+        named = {name.removesuffix(end): each for name, each in arrays.items() if name.endswith(end)}
+        usable, why = beside({n: each for n, each in named.items() if n not in ("x", "y")}, count)
+        for name, array in usable.items():
+            try:
+                found[part][name] = ResidentRows(to_given(array, name))
+            except DataError as error:
+                why[name] = str(error)  # nobody may ask for it
+        left_out |= why
+    everywhere = set.intersection(*(set(each) for each in found.values()))
+    for part, each in found.items():
+        left_out |= {
+            name: f"the part {part} has it, and not every one" for name in each if name not in everywhere
+        }
+        found[part] = {name: rows for name, rows in each.items() if name in everywhere}
+    return found, left_out
 
 
 def read_npy(path: Path, memory_limit: int) -> Loaded:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ppl_vae.core.checks import check_count, check_seed
 from ppl_vae.data.binarise import numpy_generator
+from ppl_vae.data.block_files import SUFFIXES, read_blocks
 from ppl_vae.data.data_error import DataError, MissingDataError
 from ppl_vae.data.dataset import DRAW, Binarise, DataSet, Loaded, assemble
 from ppl_vae.data.files import read_csv, read_npy, read_npz
@@ -20,7 +21,8 @@ from ppl_vae.data.tables import Columns
 from ppl_vae.data.text_file import table_of_file
 
 TABLES = (".csv", ".tsv", ".txt", ".data")
-FILES = (".npz", ".npy", *TABLES)
+FILES = (".npz", ".npy", *TABLES, *SUFFIXES)
+MAPPED = (".npy", *SUFFIXES)
 MEMORY_LIMIT = 4 * 2**30
 
 
@@ -46,8 +48,9 @@ def load(
     patches (bundled, colour), and those that are drawn by the seed, `num_data` of them, their factors
     known (`Split.factors`): sprites, linear_gaussian, pinwheel, counts.
     Paths: `.npz` (arrays train [valid, test] or x [y]), `.npy`, `.csv` and other tables as text (a row is a
-    datum), or a folder of png and jpg files, whose subfolders are the labels. A name wins over a path: for a
-    folder called digits, write ./digits.
+    datum), `.parquet`, `.h5` and `.zarr` (arrays x, y and others, which programs may take by name), or a
+    folder of png and jpg files, whose subfolders are the labels. A name wins over a path: for a folder called
+    digits, write ./digits.
 
     A text file of numbers alone is a matrix, x as it stands. Where cells are missing or are texts, or where
     one of `columns`, `standardise` and `missing` is given, it is a table with a schema: see `data.table`.
@@ -75,7 +78,8 @@ def load(
         root: where known sets are found or downloaded to: else the variable PPL_VAE_DATA, else
             ~/.cache/ppl_vae.
         image_size: pixels, or (height, width), of known image sets and folders; patches are cut to it.
-        memory_limit: bytes; a larger `.npy` is not read but mapped, and streamed.
+        memory_limit: bytes; a larger `.npy` is not read but mapped, and streamed; a larger `.parquet`, `.h5`
+            or `.zarr` is streamed in blocks, and shuffled by them (`data.blocks.shuffled_by_blocks`).
         num_data: rows of a set that is drawn, all parts together.
         columns: of a table, kinds by name: `data.table`.
         standardise: of a table, whether numbers are standardised; they are by default.
@@ -84,6 +88,7 @@ def load(
     Raises:
         MissingDataError: nothing is there.
         DataError: an unknown name, an unreadable file, or data and options that do not fit.
+        ImportError: a package that reads the file is not installed; names the extra.
 
     >>> from ppl_vae import data
     >>> digits = data.load("digits")
@@ -134,8 +139,10 @@ def _check_effect(key: str, given: str | Path, root: str | Path | None, memory_l
         raise DataError(f"root={str(root)!r}: {given} {why}; leave root out")
     if isinstance(memory_limit, bool) or not isinstance(memory_limit, int) or memory_limit < 0:
         raise DataError(f"memory_limit={memory_limit!r}: give a whole number of bytes >= 0")
-    if memory_limit != MEMORY_LIMIT and (key in NAMED or Path(given).suffix.lower() != ".npy"):
-        raise DataError(f"memory_limit={memory_limit}: only a .npy file is mapped; leave memory_limit out")
+    if memory_limit != MEMORY_LIMIT and (key in NAMED or Path(given).suffix.lower() not in MAPPED):
+        raise DataError(
+            f"memory_limit={memory_limit}: only {', '.join(MAPPED)} files are streamed; leave it out"
+        )
 
 
 def _named(
@@ -163,13 +170,15 @@ def data_root(root: str | Path | None = None) -> Path:
 
 def _read_path(path: Path, size: tuple[int, int] | None, memory_limit: int) -> Loaded | None:
     """What a path holds; None for a text file that is no matrix of numbers."""
-    if path.is_dir():
+    if path.is_dir() and path.suffix.lower() != ".zarr":
         return read_folder(path, size)
     suffix = _check_path(path, size)
     if suffix == ".npz":
         return read_npz(path)
     if suffix == ".npy":
         return read_npy(path, memory_limit)
+    if suffix in SUFFIXES:
+        return read_blocks(path, memory_limit)
     return read_csv(path)
 
 
@@ -192,7 +201,7 @@ def _check_path(path: Path, size: tuple[int, int] | None) -> str:
             f"no data set is called {str(path)!r}{hint}. Known: {', '.join(NAMED)}. Or give the path "
             f"of a {', '.join(FILES)} file or of a folder of images"
         )
-    if not path.is_file():
+    if not path.is_file() and suffix != ".zarr":
         raise DataError(f"{path} is no regular file but a pipe or a device; give a file")
     if size is not None and suffix in FILES:
         raise DataError(f"{path}: image_size is for known image sets and folders of images; resize the array")

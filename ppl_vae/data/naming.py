@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +21,6 @@ from ppl_vae.data.data_error import DataError
 from ppl_vae.data.foreign import to_array
 from ppl_vae.data.rows import ResidentRows, Rows
 from ppl_vae.data.sparse import is_sparse, sparse_rows
-
-if TYPE_CHECKING:
-    from ppl_vae.data.schema import Schema
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,6 @@ class Naming:
         by_place: whether they were given as a tuple, which goes to the programs in its order if it can.
         columns: of a table's columns that `x` is made of, in order; empty where there are none.
         left_out: why something of a name is no array, such as a column that lacks values.
-        schema: of a table, how its columns become x and come back.
     """
 
     main: str = "x"
@@ -47,7 +43,6 @@ class Naming:
     by_place: bool = False
     columns: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
-    schema: Schema | None = None
 
 
 ONLY_X = Naming()
@@ -82,6 +77,17 @@ def to_given(array: Any, what: str) -> Tensor:
     Raises:
         DataError: no array, not numeric, empty, or a value that is not finite.
     """
+    tensor = given_tensor(array, what)
+    if not tensor.ndim:
+        raise DataError(f"{what}: one number for all rows; give one for each, (N,)")
+    check_shape((*tensor.shape, 1), what)
+    if tensor.is_floating_point():
+        check_finite(tensor, what)
+    return tensor
+
+
+def given_tensor(array: Any, what: str) -> Tensor:
+    """The same, not yet checked for NaN and for its shape."""
     array = to_array(array, what)
     if not isinstance(array, Tensor):
         if array.dtype.kind not in "buif":
@@ -104,11 +110,6 @@ def to_given(array: Any, what: str) -> Tensor:
     elif array.is_floating_point() and array.dtype not in (torch.float32, torch.float64):
         array = array.to(torch.float32)
     tensor: Tensor = array.detach()
-    if not tensor.ndim:
-        raise DataError(f"{what}: one number for all rows; give one for each, (N,)")
-    check_shape((*tensor.shape, 1), what)
-    if tensor.is_floating_point():
-        check_finite(tensor, what)
     return tensor
 
 
@@ -157,6 +158,26 @@ def rows_of(array: Any, name: str, missing: bool = False) -> Rows:
     if is_sparse(array):
         return sparse_rows(array, name, real=name == "x")
     return ResidentRows(to_main(array, name, missing) if name == "x" else to_given(array, name))
+
+
+def beside(arrays: Mapping[str, Any], count: int) -> tuple[dict[str, Any], dict[str, str]]:
+    """Those arrays of a file that a program may be given beside its data, and why the others are none.
+
+    Args:
+        arrays: by name, with a shape and a type of NumPy's.
+        count: of the data.
+    """
+    usable, left_out = {}, {}
+    for name, array in arrays.items():
+        if not name.isidentifier():
+            left_out[name] = "no argument of a program can be called so"
+        elif not array.shape or array.shape[0] != count:
+            left_out[name] = f"its shape is {tuple(array.shape)}, and the data has {count} rows"
+        elif array.dtype.kind not in "buif":
+            left_out[name] = f"its values are of type {array.dtype} and no numbers"
+        else:
+            usable[name] = array
+    return usable, left_out
 
 
 def store_beside(x: Any, y: Any, missing: bool = False) -> Stored:

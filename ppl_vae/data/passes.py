@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,10 +16,10 @@ def in_chunks(
     num_data: int,
     batch_size: int,
     device: torch.device,
-    shuffle_generator: torch.Generator | None,
     drop_last: bool,
+    shuffled: Callable[[], Tensor] | None,
 ) -> tuple[Tensor, ...]:
-    """The numbers of all rows on `device`, in order or shuffled, `batch_size` at a time.
+    """The numbers of all rows on `device`, in order or as `shuffled` has them, `batch_size` at a time.
 
     Raises:
         DataError: `batch_size` is not positive, or `drop_last` would drop everything.
@@ -30,26 +31,26 @@ def in_chunks(
             f"batch_size={batch_size} with drop_last=True drops all {num_data} rows; "
             f"give a smaller batch_size"
         )
-    if shuffle_generator is None:
-        order = torch.arange(num_data)
-    else:
-        order = torch.randperm(num_data, generator=shuffle_generator, device=shuffle_generator.device)
+    order = torch.arange(num_data) if shuffled is None else shuffled()
     chunks = order.to(device).split(min(batch_size, num_data))
     return chunks[:-1] if drop_last and len(chunks[-1]) < batch_size else chunks
 
 
 def read(
-    rows: Callable[[Tensor], tuple[Tensor, ...]], chunks: tuple[Tensor, ...], *, ahead: bool
+    rows: Callable[[Tensor], tuple[Tensor, ...]], chunks: tuple[Tensor, ...], *, ahead: int
 ) -> Iterator[tuple[Tensor, ...]]:
-    """What `rows` gives for each chunk of numbers; where they are streamed, one chunk `ahead` in a thread."""
+    """What `rows` gives for each chunk of numbers; streamed ones are read `ahead` in a thread."""
     if not ahead:
         for index in chunks:
             yield rows(index)
         return
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(rows, chunks[0])
-        for following in [*chunks[1:], None]:
-            raw = coming.result()
-            if following is not None:
-                coming = reader.submit(rows, following)
+    reader = ThreadPoolExecutor(1)
+    try:
+        coming = deque(reader.submit(rows, chunk) for chunk in chunks[:ahead])
+        for number in range(len(chunks)):
+            raw = coming.popleft().result()
+            if number + ahead < len(chunks):
+                coming.append(reader.submit(rows, chunks[number + ahead]))
             yield raw
+    finally:
+        reader.shutdown(cancel_futures=True)  # whoever breaks off does not wait for what was to come

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -132,13 +133,14 @@ class Split(Arrays):
     ) -> Iterator[tuple[Tensor, ...]]:
         """All batches of one pass, in order or shuffled by `shuffle_generator`.
 
-        Streamed rows are read one batch ahead in a thread.
+        Streamed rows are read a batch ahead in a thread; those of files that are read in blocks, as many as
+            a buffer of blocks has, and they are shuffled by blocks (`blocks.shuffled_by_blocks`).
 
         Raises:
             DataError: `batch_size` is not positive, or `drop_last` would drop everything.
         """
         chunks = self.indices(batch_size, shuffle_generator=shuffle_generator, drop_last=drop_last)
-        return (self._finish(raw) for raw in read(self._read, chunks, ahead=not self.resident))
+        return (self._finish(raw) for raw in read(self._read, chunks, ahead=self._ahead(batch_size)))
 
     def indices(
         self,
@@ -152,7 +154,11 @@ class Split(Arrays):
         Raises:
             DataError: `batch_size` is not positive, or `drop_last` would drop everything.
         """
-        return in_chunks(len(self), batch_size, self._home, shuffle_generator, drop_last)
+        shuffled = None if shuffle_generator is None else partial(self._shuffled, shuffle_generator)
+        chunks = in_chunks(len(self), batch_size, self._home, drop_last, shuffled)
+        if shuffled is None or self._in_blocks() is None:
+            return chunks
+        return tuple(chunk.sort().values for chunk in chunks)  # as the file has them, which is faster to read
 
     def tensors(self, limit: int | None = None) -> tuple[Tensor, ...]:
         """All rows, or those of `take(limit)`, as one batch: for small sets."""

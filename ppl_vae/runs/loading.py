@@ -18,7 +18,6 @@ from ppl_vae.runs.config import ConfigError, Tree, build, describe
 from ppl_vae.runs.folder import CONFIG, WEIGHTS, RunFolder, written_version
 from ppl_vae.runs.run_error import RunError
 from ppl_vae.runs.safe_yaml import YamlError, load_yaml
-from ppl_vae.runs.schemas import schema_of
 from ppl_vae.runs.weights import shared_names, shortened, take_dtypes
 
 # what the construction of a pair may take: its weights some times over, for their initial values, and
@@ -125,7 +124,6 @@ def load(
     folder.check_belonging(config)
     folder.load_weights(pair)
     pair.datum_spec = datum_spec
-    pair.schema = schema_of(folder, config)
     try:
         return pair.to(device).eval()
     except (RuntimeError, AssertionError) as error:

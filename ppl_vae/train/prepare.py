@@ -23,7 +23,6 @@ from ppl_vae.core.sites import latent_names
 from ppl_vae.core.subsampling import check_sizes, seen_by
 from ppl_vae.data import DataSet, Split, as_split, for_pair
 from ppl_vae.data.gaps import example_of
-from ppl_vae.data.known_table import of_table
 from ppl_vae.data.selection import withheld
 from ppl_vae.estimators import auxiliary_of, ours
 from ppl_vae.evaluate.loop import check_pair_type
@@ -117,7 +116,6 @@ def prepare(pair: Pair, estimator: PyroELBO, data: Data, options: FitOptions) ->
     with random_numbers(options.seed, fabric.device):
         example = _example(pair, train, valid, estimator, options.batch_size)
     pair.remember(example)
-    pair.schema = train.naming.schema or pair.schema  # arrays may be rows of the table of before
     report = check_pair(pair, *example, estimator=estimator) if options.check else None
     with questioning(pair, options.seed, fabric.device):
         plan = _kl_plan(pair, estimator, example, options, train, len(train) * fabric.world_size)
@@ -165,7 +163,7 @@ def make_fabric(device: str) -> Fabric:
 
 def _for_pair(data: Data, pair: Pair) -> DataSet | Split:
     """The data with the batches that the programs take."""
-    source = data if isinstance(data, DataSet) else as_split(of_table(data, pair), takes_missing(pair.model))
+    source = data if isinstance(data, DataSet) else as_split(data, takes_missing(pair.model))
     train = source.train if isinstance(source, DataSet) else source
     chosen = for_pair(source, pair)
     if withheld(train, pair) and "y" not in (chosen.train if isinstance(chosen, DataSet) else chosen).names:
@@ -266,8 +264,8 @@ def _describe(prepared: Prepared, data: DataSet | Split) -> None:
         prepared.fabric.world_size,
     )
     name: dict[str, Any] = {"name": data.name} if isinstance(data, DataSet) else {}
-    if (schema := prepared.train.naming.schema) is not None:
-        name["schema"] = schema.plain()
+    if isinstance(data, DataSet) and data.schema is not None:
+        name["schema"] = data.schema.plain()
     prepared.config = {
         **trees,
         "data": {**name, **training.identity["data"]},

@@ -144,8 +144,8 @@ def test_headers_that_no_array_has(header, suffix, tmp_path):
     [
         ("pinwheel", {"root": "."}, "is drawn; leave root out"),
         ("rows.npy", {"root": "."}, "leave root out"),
-        ("digits", {"memory_limit": 10}, "leave memory_limit out"),
-        ("rows.csv", {"memory_limit": 10}, "leave memory_limit out"),
+        ("digits", {"memory_limit": 10}, "leave it out"),
+        ("rows.csv", {"memory_limit": 10}, "leave it out"),
         ("rows.npy", {"memory_limit": 1.5}, "whole number of bytes"),
         ("rows.npy", {"image_size": 8}, "image_size is for"),
         ("rows.npy", {"num_data": 8}, "is not drawn"),

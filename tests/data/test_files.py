@@ -282,7 +282,10 @@ def test_a_missing_file_is_named(tmp_path, name):
 
 def test_other_endings_are_refused(tmp_path):
     path = write(tmp_path / "a.mat", "x")
-    with pytest.raises(DataError, match=r"\.npz, \.npy, \.csv, \.tsv, \.txt, \.data can be read"):
+    with pytest.raises(
+        DataError,
+        match=r"\.npz, \.npy, \.csv, \.tsv, \.txt, \.data, \.parquet, \.h5, \.hdf5, \.zarr can be read",
+    ):
         load(path)
 
 
@@ -290,3 +293,36 @@ def test_arrays_are_not_resized(tmp_path):
     np.save(tmp_path / "a.npy", GREY)
     with pytest.raises(DataError, match="image_size is for"):
         load(tmp_path / "a.npy", image_size=8)
+
+
+def test_arrays_beside_the_data_of_an_npz_go_to_programs_by_name(tmp_path):
+    from ppl_vae.data import for_pair
+    from tests.data.test_selection import pair_of
+
+    x, mask, gappy = np.arange(60.0).reshape(20, 3), np.arange(60).reshape(20, 3) % 2 > 0, np.full(20, np.nan)
+    np.savez(tmp_path / "one.npz", x=x, mask=mask, gappy=gappy, names=np.array(list("abc")), short=np.ones(3))
+    one = load(tmp_path / "one.npz", seed=0)
+    assert one.train.names == ("x",)
+    found, masked = for_pair(one, pair_of(lambda x, mask: None)).test.tensors()
+    assert torch.equal(masked, found % 2 > 0)
+    for name, why in (
+        ("gappy", "row 0 holds NaN"),
+        ("names", "its shape is"),
+        ("short", "the data has 20 rows"),
+    ):
+        with pytest.raises(DataError, match=f"'{name}' is left out: .*{why}"):
+            for_pair(one, pair_of(eval(f"lambda x, {name}: None")))
+    np.savez(
+        tmp_path / "parts.npz",
+        x_train=x,
+        mask_train=mask,
+        x_test=x[:4],
+        mask_test=mask[:4],
+        size_test=np.ones(4),
+    )
+    parts = load(tmp_path / "parts.npz", valid_fraction=0)
+    assert torch.equal(
+        for_pair(parts, pair_of(lambda x, mask: None)).test.tensors()[1], torch.from_numpy(mask[:4])
+    )
+    with pytest.raises(DataError, match="the part test has it, and not every one"):
+        for_pair(parts, pair_of(lambda x, size: None))
