@@ -14,7 +14,7 @@ from torch.distributions import constraints
 from ppl_vae import plots, queries
 from ppl_vae.core.isolation import questioning
 from ppl_vae.core.pair import Pair
-from ppl_vae.core.sites import DATA_PLATE, Site, data_frame
+from ppl_vae.core.sites import Site, data_frame, is_of_data
 from ppl_vae.data import Split, for_pair
 from ppl_vae.evaluate import ActiveUnits, Bounds, Summary
 from ppl_vae.queries import Draws
@@ -79,7 +79,7 @@ class Pictures:
         shown = [name for name in observed if values[name].shape == batch[0].shape] or [
             name for name in observed if values[name].numel() == batch[0].numel()
         ]
-        names = names_of(pair.model, 2)
+        names = names_of(pair, 2)
         return cls(
             pair,
             split,
@@ -219,7 +219,7 @@ class Pictures:
             found = centre(self.pair, part.tensors())[site]
         value = laid_out(found["value"], found)
         place = value.dim() - len(found["fn"].event_shape) - 1
-        frames = [f.dim for f in found["cond_indep_stack"] if f.name == DATA_PLATE]
+        frames = [f.dim for f in found["cond_indep_stack"] if is_of_data(f)]
         place -= sum(1 for f in found["cond_indep_stack"] if f.dim is not None and f.dim > frames[0])
         return value.movedim(place, 0).reshape(len(part), -1)
 

@@ -17,6 +17,7 @@ from ppl_vae.comparison.point_result import AtPoint, Cell
 from ppl_vae.comparison.reference import Evidence, References, evidence_of, sample_moments
 from ppl_vae.core.checks import check_count
 from ppl_vae.core.isolation import one_thread, random_numbers
+from ppl_vae.core.meeting import meet
 from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet, Split, as_split, for_pair
@@ -250,4 +251,6 @@ def _batch(
         split = for_pair(as_split(data, takes_missing(pair.model)), pair)
         with random_numbers(seed, torch.device("cpu")):
             tensors = split.take(num_data).tensors() if is_several(data) else split.tensors()
-    return tuple(tensor.to(pair.device) for tensor in tensors)
+    batch = tuple(tensor.to(pair.device) for tensor in tensors)
+    meet(pair, batch)
+    return batch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ppl_vae.core.faults import refusal
 from ppl_vae.core.isolation import one_thread
+from ppl_vae.core.one_by_one import NOT_ONE_BY_ONE, joined, runs_one_by_one, same_rows
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import (
-    DATA_PLATE,
     PARTICLE_PLATE,
     PairError,
     Program,
@@ -28,8 +28,10 @@ from ppl_vae.core.sites import (
     SitesDifferError,
     check_sites_match,
     data_frame,
+    data_plate_of,
     is_deterministic,
     is_summed,
+    left_to_the_model,
     plate_nesting,
 )
 from ppl_vae.core.slices import refuse_across
@@ -89,7 +91,13 @@ def _draw(
 ) -> Particles:
     plated = guide
     if num_particles > 1:
-        plate_dim = -(plate_nesting(model, guide, args, kwargs) + 1)
+        plate_dim = particle_dim(model, guide, args, kwargs)
+        if runs_one_by_one(model, guide):
+            if guide_handler is not None:
+                raise PairError(NOT_ONE_BY_ONE)
+            with same_rows():
+                singles = [_draw(model, guide, args, kwargs, 1, guide_handler) for _ in range(num_particles)]
+            return joined(singles, plate_dim)
         plated = pyro.plate(PARTICLE_PLATE, num_particles, dim=plate_dim)(guide)
     with guide_handler or nullcontext():
         guide_trace = poutine.trace(plated).get_trace(*args, **kwargs)
@@ -109,7 +117,7 @@ def at_draws(
     programs = model, guide, args, kwargs
     plated = model
     if num_particles > 1:
-        plate_dim = -(plate_nesting(model, guide, args, kwargs) + 1)
+        plate_dim = particle_dim(model, guide, args, kwargs)
         plated = pyro.plate(PARTICLE_PLATE, num_particles, dim=plate_dim)(model)
     known = _sums.setdefault(model, weakref.WeakKeyDictionary())
     if not known.get(guide):
@@ -162,12 +170,18 @@ _sums: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Any, bool]] = we
 """Whether a pair's model has finite sites of its own, as the first run has shown."""
 
 
+def particle_dim(model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """The dim of the particles: the first to the left of all plates of a pair."""
+    return -(plate_nesting(model, guide, args, kwargs) + 1)
+
+
 def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particles:
     """Particles from a guide's trace and the trace of the model replayed on it."""
     subsample = _indices(guide_trace, model_trace)
     model_trace, guide_trace = prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
     check_sites_match(model_trace, guide_trace)
-    log_likelihood, log_prior, global_log_prior, under_sum = _model_terms(model_trace, num_particles)
+    missing = left_to_the_model(model_trace, guide_trace)
+    log_likelihood, log_prior, global_log_prior, under_sum = _model_terms(model_trace, num_particles, missing)
     log_guide, global_log_guide, log_draw, global_log_draw, scored = _guide_terms(guide_trace, num_particles)
     return Particles(
         log_likelihood,
@@ -187,11 +201,11 @@ def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particle
 
 
 def _model_terms(
-    trace: Trace, num_particles: int
+    trace: Trace, num_particles: int, missing: Container[str]
 ) -> tuple[dict[str, Tensor], Lazily, dict[str, Tensor], frozenset[str]]:
     """The log-likelihoods, the log-priors inside and outside the `data` plate, and whose terms are sums."""
     observed, inside, outside = dict[str, Tensor](), Lazily(), dict[str, Tensor]()
-    sites = dict(_random_sites(trace))
+    sites = {name: site for name, site in _random_sites(trace) if name not in missing}
     sums = summed_terms(sites, num_particles) if any(map(is_summed, sites.values())) else {}
     for name, site in sites.items():
         if is_summed(site):
@@ -249,15 +263,15 @@ def _scale(*traces: Trace) -> float:
     scales = {ratio(frame) for frame in frames if frame is not None}
     if len(scales) > 1:
         raise PairError(
-            f"the plate {DATA_PLATE!r} has different subsampling factors N/B in the two programs: "
-            f"{sorted(scales)}. Subsample it with the same indices in model and guide"
+            f"the plate {data_plate_of(*traces)!r} has different subsampling factors N/B in the two "
+            f"programs: {sorted(scales)}. Subsample it with the same indices in model and guide"
         )
     return scales.pop() if scales else 1.0
 
 
 def _indices(*traces: Trace) -> Tensor | None:
     for trace in traces:
-        site = trace.nodes.get(DATA_PLATE)
+        site = trace.nodes.get(data_plate_of(trace))
         if site is not None and site_is_subsample(site) and len(site["value"]) < site["fn"].size:
             indices: Tensor = site["value"]
             return indices

@@ -163,10 +163,13 @@ def without_nvml() -> Iterator[None]:
 def eval_mode(*modules: nn.Module) -> Iterator[None]:
     """All submodules in eval mode; each gets its own mode back, also after an exception."""
     with ONE_THREAD:
-        modes = [(part, part.training) for module in modules for part in module.modules()]
+        modes = {part: part.training for module in modules for part in module.modules()}
 
         def undo() -> None:
-            for part, mode in modes:
+            for module in modules:
+                for part in module.modules():  # what came in meanwhile is as the whole was
+                    part.training = modes.get(part, modes[module])
+            for part, mode in modes.items():
                 part.training = mode
 
         with _until_the_end(undo):

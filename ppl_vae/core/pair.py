@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,15 +11,16 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.core.arguments import arguments_of
+from ppl_vae.core.program import (
+    ProgramModule,
+    described,
+    joint_arguments,
+    needs_owning,
+    own_parameters_of,
+)
+
 _numbers = itertools.count()
-
-
-def _described(program: Any) -> str:
-    if isinstance(program, type):
-        return f"the class {program.__name__}: give an object of it, {program.__name__}(...)"
-    if isinstance(program, Pair):
-        return "a Pair already: give one program"
-    return f"{type(program).__name__}: put the program in a Module's forward"
 
 
 def require_pair(pair: Any) -> None:
@@ -28,36 +30,97 @@ def require_pair(pair: Any) -> None:
 
 
 class Pair(nn.Module):
-    r"""A model p(x, z) and a guide q(z | x), both `torch.nn.Module`s that make `pyro.sample` statements.
+    r"""A model p(x, z) and a guide q(z | x): two Pyro programs, called with the same tensors.
 
-    Nothing is inherited and nothing is overridden: `model(*batch)` and `guide(*batch)` run as Pyro
-    programs under any effect handler. The plate of independent data is called `data` and sits at
-    `dim=-1`; the latent sites have the same names in both programs.
+    Nothing is inherited and nothing is overridden: Modules whose forward makes `pyro.sample` statements,
+    functions, methods, PyroModules, autoguides, or handlers around one of these. They run under any effect
+    handler. The plate of independent data sits at `dim=-1`; the latent sites have the same names in both.
+    What the programs make by `pyro.param` and `pyro.module` in their first run belongs to the pair.
 
     Args:
         model: the generative model, called with a batch's tensors.
-        guide: the approximate posterior, called with the same tensors.
+        guide: the approximate posterior, called with the same tensors. Where the two take different
+            ones, each gets those that its arguments name, see `arguments`.
         example: a batch of any size; only the shape and dtype of one datum are kept, so that the
             model can be run without data (`pv.sample`). `pv.fit` and `pv.load` fill it in.
+        plate: the name of the plate of independent data. By default "data"; where a program has no plate of
+            that name, the only one at `dim=-1` that holds as many as the first batch has.
+        vectorize: whether K particles run at once, in a plate of their own, or one by one, in K times the
+            time; by default a first run finds out.
 
     Raises:
-        TypeError: when a program is not a `torch.nn.Module`.
+        TypeError: when a program cannot be called.
     """
 
-    def __init__(self, model: nn.Module, guide: nn.Module, example: Sequence[Tensor] = ()) -> None:
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        example: Sequence[Tensor] = (),
+        *,
+        plate: str | None = None,
+        vectorize: bool | None = None,
+    ) -> None:
         super().__init__()
         for role, program in (("model", model), ("guide", guide)):
-            if not isinstance(program, nn.Module):
+            if isinstance(program, Pair):
+                raise TypeError(f"the {role} is a Pair already: give one program")
+            if isinstance(program, type) or not callable(program):
                 raise TypeError(
-                    f"the {role} must be a torch.nn.Module whose forward makes pyro.sample "
-                    f"statements, but is {_described(program)}"
+                    f"the {role} must be a torch.nn.Module or a function that makes pyro.sample "
+                    f"statements, but is {described(program)}"
                 )
-        self.model = model
-        self.guide = guide
+        self.arguments = joint_arguments(model, guide)
+        """The names of the tensors of a batch, in their order: what the model takes, then what only the
+        guide takes; None where a program does not say, `forward(*batch)`."""
+        self.met = False
+        """Whether the programs have run, so that what their first run makes is there: `meeting.meet`."""
+        self.fixed_rows: int | None = None
+        """The one number of data that the programs go with, where they have parameters for each datum."""
+        self.vectorize = vectorize
+        # another pair's
+        known = [program for program in (model, guide) if isinstance(program, ProgramModule)]
+        self.plate = plate if plate is not None else next((each.plate for each in known), None)
+        reasons = [each.one_by_one for each in known if each.one_by_one is not None]
+        self.one_by_one = "" if vectorize is False else min(reasons, default=None)
+        """Why the programs do not run with several particles at once; "" where they were said not to."""
+        self._own = (own_parameters_of(model, guide),)
+        self.model: nn.Module = self._as_module(model, needs_owning(model))
+        self.guide: nn.Module = self._as_module(guide, needs_owning(guide))
         self.datum_spec: tuple[tuple[torch.Size, torch.dtype], ...] = ()
         self._programs: tuple[Callable[..., Any], Callable[..., Any]] | None = None
         if len(example):
             self.remember(example)
+
+    def own(self, plate: str | None, one_by_one: str | None, owning: tuple[bool, bool]) -> None:
+        """Take over what a first run found out (`meeting.meet`).
+
+        Args:
+            plate: the name of the plate of data, where it is not "data".
+            one_by_one: why the programs do not run with several particles at once; None where they do.
+            owning: whether model and guide make parameters by `pyro.param`.
+        """
+        self.plate = plate
+        if self.one_by_one is None:
+            self.one_by_one = one_by_one
+        self.model, self.guide = (
+            self._as_module(program, owns)
+            for program, owns in zip((self.model, self.guide), owning, strict=True)
+        )
+        self._programs = None
+
+    def _as_module(self, program: Callable[..., Any], owning: bool) -> nn.Module:
+        settings = self.plate, self.arguments, self.one_by_one
+        if isinstance(program, ProgramModule):
+            if (program.plate, program.arguments, program.one_by_one) == settings:
+                return program
+            return ProgramModule(program.program, program.own_parameters, *settings)
+        takes = arguments_of(program)
+        by_name = takes != self.arguments and takes is not None and set(takes) <= set(self.arguments or ())
+        special = owning or by_name or self.plate is not None or self.one_by_one is not None
+        if isinstance(program, nn.Module) and not special:
+            return program
+        return ProgramModule(program, self._own[0], *settings)
 
     @property
     def device(self) -> torch.device:
@@ -124,7 +187,11 @@ class Pair(nn.Module):
                         if parameter.requires_grad:
                             own = f"{name}.{role}$$${parameter_name}"
                             pyro.param(names.get(id(parameter), own), parameter)
-                    return program(*batch, **kwargs)
+                    result = program(*batch, **kwargs)
+                    # a PyroModule, while it runs, takes away what Pyro's store writes on parameters
+                    for parameter in self.parameters():
+                        parameter.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined]
+                    return result
 
                 return run
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
 from ppl_vae.core.sites import PARTICLE_PLATE, PairError, before, without_data_plate
+from ppl_vae.core.stacked import stack
 from ppl_vae.core.terms import own_masks, reduced
 
 
@@ -44,6 +45,7 @@ class Particles:
             log-density given the sites before it in the model, those sums taken, see `summing.summed_terms`.
         args: what the programs were called with.
         programs: model, guide, and the positional and the named arguments; None for particles of two traces.
+        singles: the particles one by one, where the programs do not run with K at once; empty elsewhere.
         model_trace, guide_trace: the Pyro traces that all of this was read from.
     """
 
@@ -63,6 +65,7 @@ class Particles:
     under_sum: frozenset[str] = field(default=frozenset(), repr=False)
     args: tuple[Any, ...] = field(default=(), repr=False)
     programs: tuple[Any, ...] | None = field(default=None, repr=False)
+    singles: tuple[Particles, ...] = field(default=(), repr=False)
     _closed_form: dict[str, Tensor | None] = field(default_factory=dict, repr=False, compare=False)
 
     def with_kl_weight(self, kl_weight: Mapping[str, Tensor | float]) -> Particles:
@@ -169,6 +172,10 @@ class Particles:
         return self._closed_form[site]
 
     def _kl_closed_form(self, site: str) -> Tensor | None:
+        if self.singles:
+            each = [single.kl_closed_form(site) for single in self.singles]
+            known = [term for term in each if term is not None]
+            return torch.cat(known) if len(known) == len(each) else None
         divergence = self.divergence(site)
         if divergence is None:
             return None
@@ -178,6 +185,12 @@ class Particles:
         """Of the site's batch shape: `kl_closed_form` before its mask, its scale and the sum over plates."""
         if site in self.under_sum:
             return None
+        if self.singles:
+            rows = [single.divergence(site) for single in self.singles]
+            known = [row for row in rows if row is not None]
+            if len(known) < len(rows):
+                return None
+            return stack(known, -len(self.guide_trace.nodes[site]["fn"].batch_shape))
         if any(site not in trace.nodes for trace in (self.guide_trace, self.model_trace)):
             return None
         guide_site = self.guide_trace.nodes[site]

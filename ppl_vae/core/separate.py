@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pyro.distributions.transforms import BatchNorm
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import TransformedDistribution
 
 from ppl_vae.core import drawing
+from ppl_vae.core.one_by_one import joined, runs_one_by_one, same_rows
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError, Program
 from ppl_vae.core.terms import factor, is_plain, over_inner_plates, transformed
@@ -68,7 +69,13 @@ class SeparateParticles(Particles):
         """Whether a scale or a mask stands on a site of the guide,
         so that `score_term` is not `draw_term`.
         """
+        if self.singles:
+            return any(single.has_factors for single in self._singles)
         return not all(is_plain(self.guide_trace.nodes[site]) for site in self.log_draw)
+
+    @property
+    def _singles(self) -> tuple[SeparateParticles, ...]:
+        return cast("tuple[SeparateParticles, ...]", self.singles)
 
     @cached_property
     def path_term(self) -> Tensor:
@@ -93,6 +100,8 @@ class SeparateParticles(Particles):
             objective: what the draws move.
             factors: multiply what each entry of a draw does by the scale and mask that its density has.
         """
+        if self.singles:
+            return torch.cat([single.path(objective, factors) for single in self._singles])
         total = torch.zeros_like(self.reconstruction)
         sites = list(self.draws)
         cut = [self.guide_trace.nodes[site]["value"] for site in sites]
@@ -124,6 +133,12 @@ def draw(
     Raises:
         PairError: also for a flow in the guide that has no inverse, or another one in training mode.
     """
+    if num_particles > 1 and runs_one_by_one(model, guide):
+        with same_rows():
+            singles = [draw(model, guide, args, kwargs) for _ in range(num_particles)]
+        together = joined(singles, drawing.particle_dim(model, guide, args, kwargs or {}))
+        assert isinstance(together, SeparateParticles)
+        return together
     cut = _Cut()
     try:
         particles = drawing.draw(model, guide, args, kwargs, num_particles=num_particles, guide_handler=cut)

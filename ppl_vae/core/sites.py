@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from pyro.poutine.util import prune_subsample_sites, site_is_factor, site_is_subsample
@@ -30,22 +31,59 @@ class SitesDifferError(PairError):
     """The latent sites of the two programs are not the same."""
 
 
+class _OfData(CondIndepStackFrame):
+    """The frame of a plate of data that has another name than `data`."""
+
+
+class _NotOfData(CondIndepStackFrame):
+    """The frame of a plate that is called `data` in a program whose data are in another one."""
+
+
+def marked(stack: Iterable[CondIndepStackFrame], plate: str) -> tuple[CondIndepStackFrame, ...]:
+    """The frames of a site in a program whose plate of data is called `plate`: `is_of_data` then knows it."""
+    return tuple(
+        _OfData(*frame) if frame.name == plate else _NotOfData(*frame) if frame.name == DATA_PLATE else frame
+        for frame in stack
+    )
+
+
+def is_of_data(frame: CondIndepStackFrame) -> bool:
+    """Whether a frame is that of the plate of data: by its name, or as `marked` has it."""
+    return isinstance(frame, _OfData) or (frame.name == DATA_PLATE and not isinstance(frame, _NotOfData))
+
+
 def data_frame(site: Site) -> Any:
-    """The frame of the `data` plate around a site, or None for a global site.
+    """The frame of the plate of data around a site, or None for a global site.
 
     Raises:
         PairError: when the plate is sequential or not at dim=-1.
     """
     for frame in site["cond_indep_stack"]:
-        if frame.name == DATA_PLATE:
+        if is_of_data(frame):
             if frame.dim != -1:
                 where = "is sequential" if frame.dim is None else f"sits at dim={frame.dim}"
                 raise PairError(
-                    f"site {site['name']!r}: the plate {DATA_PLATE!r} {where}; write "
-                    f"`with pyro.plate({DATA_PLATE!r}, len(x), dim=-1):`"
+                    f"site {site['name']!r}: the plate {frame.name!r} {where}; write "
+                    f"`with pyro.plate({frame.name!r}, len(x), dim=-1):`"
                 )
             return frame
     return None
+
+
+def inner_plates(site: Site) -> list[str]:
+    """The plates around a site that are neither that of data nor that of particles."""
+    frames = site["cond_indep_stack"]
+    return [f.name for f in frames if not is_of_data(f) and f.name != PARTICLE_PLATE]
+
+
+def data_plate_of(*traces: Trace) -> str:
+    """What the plate of data is called in these traces."""
+    for trace in traces:
+        for site in trace.nodes.values():
+            for frame in site["cond_indep_stack"] if site["type"] == "sample" else ():
+                if is_of_data(frame):
+                    return str(frame.name)
+    return DATA_PLATE
 
 
 def without_data_plate(what: str, *traces: Trace) -> str:
@@ -53,13 +91,13 @@ def without_data_plate(what: str, *traces: Trace) -> str:
     and the way out.
     """
     plates = _plates(traces)
-    plates.pop(DATA_PLATE, None)
     found = ", ".join(f"{plate!r} around {sorted(set(names))}" for plate, names in plates.items())
     way = f"`with pyro.plate({DATA_PLATE!r}, len(x), dim=-1):`"
     if plates:
         return (
             f"{what} inside a plate called {DATA_PLATE!r}; the plates that there are: {found}. The plate of "
-            f"the independent data must bear the name {DATA_PLATE!r}, in model and guide: rename it, {way}"
+            f"the independent data bears the name {DATA_PLATE!r}, or one that is said: Pair(model, guide, "
+            f"plate={next(iter(plates))!r}), in model and guide at dim=-1"
         )
     return f"{what} inside a plate called {DATA_PLATE!r}: put the statements about single data under {way}"
 
@@ -69,30 +107,42 @@ def other_plates(sites: Iterable[str], *traces: Trace) -> str:
     found = []
     for plate, names in _plates(traces).items():
         inside = [site for site in sites if site in names]
-        if inside and plate != DATA_PLATE:
+        if inside:
             found.append(f"{inside} in a plate called {plate!r}")
     return f" ({', '.join(found)})" if found else ""
 
 
 def _plates(traces: Iterable[Trace]) -> dict[str, list[str]]:
-    """The sites in each plate."""
+    """The sites in each plate that is not of data."""
     plates: dict[str, list[str]] = {}
     for trace in traces:
         for name, site in trace.nodes.items():
-            if site["type"] == "sample":
-                for frame in site["cond_indep_stack"]:
-                    plates.setdefault(frame.name, []).append(name)
+            for plate in inner_plates(site) if site["type"] == "sample" else ():
+                plates.setdefault(plate, []).append(name)
     return plates
 
 
 def masked_observations(trace: Trace) -> list[str]:
     """The sites that `pyro.sample(..., obs_mask=)` has split into an observed and an unobserved part."""
-    ends = ("_observed", "_unobserved")
     return [
-        name.removesuffix(ends[1])
-        for name in latent_names(trace)
-        if name.endswith(ends[1]) and name.removesuffix(ends[1]) + ends[0] in trace.nodes
+        name.removesuffix("_unobserved")
+        for name in trace.nodes
+        if name.endswith("_unobserved") and name.removesuffix("_unobserved") + "_observed" in trace.nodes
     ]
+
+
+def left_to_the_model(model_trace: Trace, guide_trace: Trace) -> set[str]:
+    """The missing entries of observations that the guide does not draw.
+
+    The model draws them, so that their density and that of their draw are one, and cancel in a log-weight.
+    Finite ones are not among them: those are summed over, exactly.
+    """
+    parts = {f"{name}_unobserved" for name in masked_observations(model_trace)} - set(guide_trace.nodes)
+    return {name for name in parts if not _is_finite(model_trace.nodes[name]["fn"])}
+
+
+def _is_finite(fn: Any) -> bool:
+    return bool(getattr(getattr(fn, "base_dist", fn), "has_enumerate_support", False))
 
 
 def is_enumerated(site: Site) -> bool:
@@ -143,13 +193,11 @@ def latent_names(trace: Trace) -> list[str]:
 
 def check_sites_match(model_trace: Trace, guide_trace: Trace) -> None:
     """Raise SitesDifferError unless both programs have the same latent sites, but for those summed over."""
-    in_model, in_guide = latent_names(model_trace), latent_names(guide_trace)
+    in_guide, missing = latent_names(guide_trace), left_to_the_model(model_trace, guide_trace)
+    in_model = [name for name in latent_names(model_trace) if name not in missing]
     if set(in_model) == set(in_guide):
         return
     only_in_model = [name for name in in_model if name not in in_guide]
-    masked = [name for name in masked_observations(model_trace) if f"{name}_unobserved" in only_in_model]
-    if masked:
-        raise SitesDifferError(_about_obs_mask(masked[0]))
     message = (
         "the latent sites of model and guide differ.\n"
         f"  only in the model: {sorted(set(in_model) - set(in_guide))}\n"
@@ -192,15 +240,6 @@ def observed_names(trace: Trace) -> list[str]:
         for name, site in trace.nodes.items()
         if site["type"] == "sample" and site["is_observed"] and not is_bookkeeping(site)
     ]
-
-
-def _about_obs_mask(site: str) -> str:
-    return (
-        f"site {site!r} of the model has obs_mask=, for which Pyro draws the entries that are not observed "
-        f"as a latent site of its own, '{site}_unobserved', and the guide has none of that name. Leave the "
-        f"missing entries out of the likelihood, `with poutine.mask(mask=observed): pyro.sample({site!r}, "
-        f"..., obs={site})`, without obs_mask; or draw '{site}_unobserved' in the guide too"
-    )
 
 
 _nesting: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Any, int]] = weakref.WeakKeyDictionary()

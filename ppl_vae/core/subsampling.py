@@ -21,7 +21,8 @@ from ppl_vae.core.drawing import draw
 from ppl_vae.core.isolation import questioning
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.particles import Particles
-from ppl_vae.core.sites import DATA_PLATE, PairError, Program
+from ppl_vae.core.running import data_plate
+from ppl_vae.core.sites import DATA_PLATE, PairError, Program, data_plate_of
 
 
 @dataclass
@@ -33,13 +34,18 @@ class Seen:
     size: int | None = None
     fixed: bool = False
     only_looks: bool = False
+    plate: str = DATA_PLATE
 
     def require_whole(self) -> None:
         """Raise PairError unless the plate has held each row."""
         if not self.fits:
-            raise PairError(_misfit(self.full_size, self.size, self.rows))
+            raise PairError(self.misfit())
         if self.fixed and self.size != self.rows:
-            raise PairError(_fixed(self.full_size, self.size))
+            raise PairError(_fixed(self.full_size, self.size, self.plate))
+
+    def misfit(self) -> str:
+        """Why the batch does not fit the plate."""
+        return _misfit(self.full_size, self.size, self.rows, self.plate)
 
     @property
     def subsamples(self) -> bool:
@@ -64,8 +70,9 @@ def _subsample(
     name: str, size: Any = None, subsample_size: Any = None, subsample: Any = None, *rest: Any, **options: Any
 ) -> Any:
     seen = _seen.get()
-    if seen is not None and name == DATA_PLATE and size is not None:
+    if seen is not None and name == data_plate() and size is not None:
         given = subsample_size if subsample is None else len(subsample)
+        seen.plate = name
         seen.full_size = int(size)
         seen.size = seen.full_size if given is None or given == -1 else int(given)
         seen.fixed = subsample is not None
@@ -95,7 +102,7 @@ def whole_plate(rows: int, only_looks: bool = False) -> Iterator[Seen]:
     except Exception as error:
         if seen.fits:
             raise
-        raise PairError(_misfit(seen.full_size, seen.size, rows)) from error
+        raise PairError(seen.misfit()) from error
     finally:
         _seen.reset(token)
 
@@ -118,16 +125,17 @@ def check_rows(particles: Particles, rows: int, whole: bool = False) -> None:
     or takes its data from them and need not hold all.
     """
     size, full_size = particles.batch_size, round(particles.scale * particles.batch_size)
+    plate = data_plate_of(particles.model_trace, particles.guide_trace)
     if size == rows or (full_size == rows and not whole):
         return
     if full_size == size:
         raise PairError(
-            f"a batch of {rows} data gave log-weights for {size}: the plate {DATA_PLATE!r} must hold each "
-            f"datum of the batch once, `pyro.plate({DATA_PLATE!r}, len(x), dim=-1)`"
+            f"a batch of {rows} data gave log-weights for {size}: the plate {plate!r} must hold each "
+            f"datum of the batch once, `pyro.plate({plate!r}, len(x), dim=-1)`"
         )
     if full_size == rows:
-        raise PairError(_fixed(full_size, size))
-    raise PairError(_misfit(full_size, size, rows))
+        raise PairError(_fixed(full_size, size, plate))
+    raise PairError(_misfit(full_size, size, rows, plate))
 
 
 def seen_by(pair: Pair, batch: Sequence[Tensor]) -> Seen:
@@ -151,25 +159,25 @@ def check_sizes(pair: Pair, batches: Sequence[Sequence[Tensor]], what: str) -> N
         seen = seen_by(pair, batch)
         if seen.size is not None and seen.full_size is not None and seen.size > seen.full_size:
             raise PairError(
-                f"{what}: the plate {DATA_PLATE!r} takes {seen.size} data, but a batch has {seen.rows}: give "
+                f"{what}: the plate {seen.plate!r} takes {seen.size} data, but a batch has {seen.rows}: give "
                 f"larger batches, without a smaller one at the end, or let the program take fewer"
             )
         if not seen.fits:
-            raise PairError(f"{what}: {_misfit(seen.full_size, seen.size, seen.rows)}")
+            raise PairError(f"{what}: {seen.misfit()}")
 
 
-def _misfit(full_size: int | None, size: int | None, rows: int) -> str:
+def _misfit(full_size: int | None, size: int | None, rows: int, plate: str) -> str:
     return (
-        f"the plate {DATA_PLATE!r} takes {size} of {full_size} data, but the programs were called with "
+        f"the plate {plate!r} takes {size} of {full_size} data, but the programs were called with "
         f"{rows} rows, which are neither. Called with all the data, of which the program takes some, write "
-        f"`with pyro.plate({DATA_PLATE!r}, len(x), subsample_size=...) as index`; called with the data that "
-        f"are taken, `pyro.plate({DATA_PLATE!r}, {full_size}, subsample_size=len(x))`"
+        f"`with pyro.plate({plate!r}, len(x), subsample_size=...) as index`; called with the data that "
+        f"are taken, `pyro.plate({plate!r}, {full_size}, subsample_size=len(x))`"
     )
 
 
-def _fixed(full_size: int | None, size: int | None) -> str:
+def _fixed(full_size: int | None, size: int | None, plate: str) -> str:
     return (
-        f"the plate {DATA_PLATE!r} always takes the same {size} of {full_size} data, by subsample=..., so "
-        f"that the others cannot be seen: let it draw them, `pyro.plate({DATA_PLATE!r}, len(x), "
+        f"the plate {plate!r} always takes the same {size} of {full_size} data, by subsample=..., so "
+        f"that the others cannot be seen: let it draw them, `pyro.plate({plate!r}, len(x), "
         f"subsample_size={size})`"
     )

@@ -23,6 +23,7 @@ from ppl_vae.core.sites import (
     Program,
     is_bookkeeping,
     latent_names,
+    left_to_the_model,
 )
 
 
@@ -47,7 +48,8 @@ def sums_over(model_trace: Trace, guide_trace: Trace) -> list[str]:
     """The latent sites that the model alone has, where each of them can be summed over; [] else."""
     drawn = latent_names(prune_subsample_sites(guide_trace))
     nodes = prune_subsample_sites(model_trace)
-    alone = [name for name in latent_names(nodes) if name not in drawn]
+    missing = left_to_the_model(model_trace, guide_trace)
+    alone = [name for name in latent_names(nodes) if name not in drawn and name not in missing]
     if not set(drawn) <= set(latent_names(nodes)) or not alone:
         return []
     return alone if all(can_be_summed(nodes.nodes[name]["fn"]) for name in alone) else []

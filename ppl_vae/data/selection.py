@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, overload
 
+from ppl_vae.core.arguments import POSITIONAL, parameters_of
 from ppl_vae.core.pair import Pair
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.dataset import DataSet
 from ppl_vae.data.naming import IN_ORDER, Naming, names_in_order
 from ppl_vae.data.split import Split
-
-_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class Taken(NamedTuple):
@@ -76,14 +75,12 @@ def withheld(split: Split, pair: Pair) -> str:
 
 def taken_by(pair: Pair) -> Taken | None:
     """The arguments of both programs, the model's first; None where they cannot be known."""
-    model, guide = _of_one(pair.model), _of_one(pair.guide)
-    if model is None:
+    if pair.arguments is None:
         return None
-    both = [model] if guide is None else [model, guide]  # a guide that takes *batch takes what the model does
-    names, required, by_keyword = (
-        tuple(dict.fromkeys(name for each in both for name in each[kind])) for kind in range(3)
-    )
-    return Taken(names, required, by_keyword)
+    # one that takes *batch takes what the other does
+    known = [each for each in (_of_one(pair.model), _of_one(pair.guide)) if each is not None]
+    required, by_keyword = (dict.fromkeys(name for each in known for name in each[kind]) for kind in (1, 2))
+    return Taken(pair.arguments, tuple(n for n in required if n in pair.arguments), tuple(by_keyword))
 
 
 def in_order(arrays: Sequence[Any], pair: Pair) -> tuple[Any, ...]:
@@ -187,13 +184,10 @@ def _listed(taken: Taken) -> str:
 
 
 def _of_one(program: Any) -> Taken | None:
-    try:
-        parameters = inspect.signature(getattr(program, "forward", program)).parameters.values()
-    except (TypeError, ValueError):  # what is written in C may not say
+    parameters = parameters_of(program)
+    if parameters is None:
         return None
-    if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters):
-        return None
-    by_place = [each for each in parameters if each.kind in _BY_PLACE]
+    by_place = [each for each in parameters if each.kind in POSITIONAL]
     return Taken(
         tuple(each.name for each in by_place),
         tuple(each.name for each in by_place if each.default is inspect.Parameter.empty),

@@ -24,7 +24,7 @@ from torch.distributions import (
 from torch.distributions import TransformedDistribution as TorchTransformed
 from torch.distributions.transforms import AffineTransform
 
-from ppl_vae.core.sites import DATA_PLATE, PairError, data_frame, is_enumerated, latent_names
+from ppl_vae.core.sites import PairError, data_frame, is_enumerated, latent_names
 from ppl_vae.transforms.conditioned import Conditioned
 
 Rebuild = Callable[[Sequence[Tensor]], Any]
@@ -66,7 +66,7 @@ class Local:
     def plate(self) -> Any:
         """The guide's `data` plate again, with the same subsample."""
         size = self.frame.full_size or self.frame.size
-        return pyro.plate(DATA_PLATE, size, subsample=self.indices, dim=-1)
+        return pyro.plate(self.frame.name, size, subsample=self.indices, dim=-1)
 
 
 def read_local(guide: nn.Module, batch: Sequence[Any]) -> Local:
@@ -92,7 +92,7 @@ def read_local(guide: nn.Module, batch: Sequence[Any]) -> Local:
     if frame is None or not plain or is_enumerated(site) or not site["fn"].has_rsample:
         raise PairError(
             f"site {names[0]!r}: its local parameters can only be moved where it stands in the plate "
-            f"'data' and no other, has no mask, and is drawn with a pathwise gradient; use "
+            f"of data and no other, has no mask, and is drawn with a pathwise gradient; use "
             f"guides.MeanField or another reparameterised guide"
         )
     fn = site["fn"]
@@ -100,7 +100,7 @@ def read_local(guide: nn.Module, batch: Sequence[Any]) -> Local:
     shapes: list[torch.Size] = []
     rebuild = _family(fn, {id(tensor) for tensor in moved}, shapes, {})
     subsampled = frame.full_size not in (None, frame.size)
-    indices = whole.nodes[DATA_PLATE]["value"] if subsampled else None
+    indices = whole.nodes[frame.name]["value"] if subsampled else None
     return Local(names[0], tuple(shapes), rebuild, frame, indices, site["value"].detach())
 
 

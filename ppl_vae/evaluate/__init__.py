@@ -6,6 +6,7 @@ from ppl_vae.evaluate.gap import InferenceGap, inference_gap
 from ppl_vae.evaluate.importance_sampling import LogLikelihood, log_likelihood
 from ppl_vae.evaluate.overview import Summary, summary
 from ppl_vae.evaluate.prior_holes import Holes, holes
+from ppl_vae.evaluate.steps import PerStep, per_step
 from ppl_vae.evaluate.surgery import ElboSurgery, SiteSurgery, elbo_surgery
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Holes",
     "InferenceGap",
     "LogLikelihood",
+    "PerStep",
     "SiteSurgery",
     "Summary",
     "active_units",
@@ -23,5 +25,6 @@ __all__ = [
     "holes",
     "inference_gap",
     "log_likelihood",
+    "per_step",
     "summary",
 ]

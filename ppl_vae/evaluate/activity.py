@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.poutine.util import prune_subsample_sites
@@ -17,12 +16,12 @@ from ppl_vae.core.faults import traced
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.layout import Site, particle_first
 from ppl_vae.core.pair import Pair
-from ppl_vae.core.sites import PARTICLE_PLATE, PairError, data_frame, latent_names, plate_nesting
-from ppl_vae.core.subsampling import whole_plate
+from ppl_vae.core.sites import PairError, data_frame, latent_names
 from ppl_vae.evaluate.batches import plan, size_of, to_data
 from ppl_vae.evaluate.lines import rows
 from ppl_vae.evaluate.loop import check_pair_type, progress_bar
 from ppl_vae.evaluate.statistics import RunningMoments
+from ppl_vae.queries.handlers import find_plate_dim, several
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +133,7 @@ def active_units(
 
 def _guide_sites(pair: Pair, batch: Sequence[Tensor], num_particles: int) -> dict[str, Site]:
     """The latent sites inside the `data` plate of K runs of the guide at once."""
-    dim = -(plate_nesting(pair.model, pair.guide, tuple(batch), {}) + 1)
-    guide = pyro.plate(PARTICLE_PLATE, num_particles, dim=dim)(pair.guide)
-    with whole_plate(len(batch[0])):
-        trace = poutine.trace(guide).get_trace(*batch)
+    trace = several(pair.guide, batch, num_particles, find_plate_dim(pair, tuple(batch)))
     return {
         name: site
         for name, site in trace.nodes.items()

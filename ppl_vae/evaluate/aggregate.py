@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ppl_vae.core.layout import particle_first
 from ppl_vae.core.particles import Particles
-from ppl_vae.core.sites import DATA_PLATE, PARTICLE_PLATE
+from ppl_vae.core.sites import inner_plates
 from ppl_vae.distributions.factors import factors, marginals
 from ppl_vae.evaluate.batches import ELEMENTS, ELEMENTS_ELSEWHERE
 
@@ -107,7 +107,7 @@ class Refusals:
         if site in particles.under_sum:
             return "its prior is a sum over finite sites of the model"
         nodes = [trace.nodes[site] for trace in (particles.guide_trace, particles.model_trace)]
-        inner = {f.name for node in nodes for f in node["cond_indep_stack"]} - {DATA_PLATE, PARTICLE_PLATE}
+        inner = {plate for node in nodes for plate in inner_plates(node)}
         if inner:
             return f"it is in the plates {sorted(inner)}"
         ratio = particles.scale

@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pyro
 import torch
 import xarray
-from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ppl_vae.core.checks import check_count
-from ppl_vae.core.drawing import with_summed_draws
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.layout import particle_first
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.particles import Particles
-from ppl_vae.core.sites import PARTICLE_PLATE, Program, Uncondition, data_frame, plate_nesting
-from ppl_vae.core.subsampling import draw_whole, whole_plate
+from ppl_vae.core.sites import Uncondition, data_frame
+from ppl_vae.core.subsampling import draw_whole
 from ppl_vae.evaluate.arviz_support import load_inference_data, save_inference_data, to_inference_data
 from ppl_vae.evaluate.batches import to_data
 from ppl_vae.evaluate.loop import check_pair_type
+from ppl_vae.queries.handlers import find_plate_dim, several, with_sums
 
 __all__ = ["inference_data", "load_inference_data", "save_inference_data"]
 
@@ -71,11 +69,10 @@ def inference_data(pair: Pair, x: Any, num_samples: int = 100, *, seed: int | No
     (batch,) = source.batches(len(source))
     with questioning(pair, seed, pair.device):
         particles = draw_whole(pair.model, pair.guide, batch, num_particles=num_samples)
-        free = _in_particle_plate(pair, Uncondition()(pair.model), batch, num_samples)
-        with whole_plate(len(batch[0])):
-            prior = poutine.trace(free).get_trace(*batch)
-            latents = with_summed_draws(particles.guide_trace, particles)
-            predictive = poutine.trace(poutine.replay(free, trace=latents)).get_trace(*batch)
+        free, dim = Uncondition()(pair.model), find_plate_dim(pair, batch) if num_samples > 1 else None
+        prior = several(free, batch, num_samples, dim)
+        latents = with_sums(pair, particles.guide_trace, batch, num_samples, dim)
+        predictive = several(free, batch, num_samples, dim, replay=latents)
     observed = [name for name in particles.log_likelihood if not _is_factor(particles.model_trace, name)]
     outside = [name for name in particles.model_trace.observation_nodes if name not in observed]
     latent = [name for name in prior.stochastic_nodes if name not in (*observed, *outside)]
@@ -100,14 +97,6 @@ def inference_data(pair: Pair, x: Any, num_samples: int = 100, *, seed: int | No
             ),
         }
     )
-
-
-def _in_particle_plate(pair: Pair, program: Program, batch: tuple[Tensor, ...], num_samples: int) -> Program:
-    if num_samples == 1:
-        return program
-    dim = -(plate_nesting(pair.model, pair.guide, batch, {}) + 1)
-    in_plate: Program = pyro.plate(PARTICLE_PLATE, num_samples, dim=dim)(program)
-    return in_plate
 
 
 def _is_factor(trace: Trace, name: str) -> bool:

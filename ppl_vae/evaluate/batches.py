@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core.checks import check_count
+from ppl_vae.core.meeting import meet
 from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import Split, as_split, for_pair
@@ -23,6 +24,7 @@ ELEMENTS = {"cpu": 2**21}
 ELEMENTS_ELSEWHERE = 2**26
 # The guide's net runs once for each chunk: with this many particles in one, it costs next to nothing
 PARTICLES_IN_CHUNK = 256
+_FIRST = 1024  # data that a pair meets, where it may have parameters for each of them
 
 
 class Data(Protocol):
@@ -46,6 +48,18 @@ class Tensors:
 
 
 def to_data(data: Any, pair: Pair) -> Data:
+    """Data for a pair, which has met some of them then.
+
+    Raises:
+        ValueError, DataError: as `_to_data`.
+    """
+    source = _to_data(data, pair)
+    if not pair.met:
+        meet(pair, next(iter(source.batches(min(len(source), _FIRST)))))
+    return source
+
+
+def _to_data(data: Any, pair: Pair) -> Data:
     """A split, a Tensor, an array, a tuple of these, or whatever `data.as_split` takes, as something that
     gives the batches of the pair's programs on its device.
 

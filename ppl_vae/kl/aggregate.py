@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ppl_vae.core.layout import particle_first
 from ppl_vae.core.particles import Particles
-from ppl_vae.core.sites import DATA_PLATE, PARTICLE_PLATE, PairError, latent_names
+from ppl_vae.core.sites import PairError, inner_plates, latent_names
 from ppl_vae.distributions.factors import factors
 from ppl_vae.kl.divergence import refuse_outside_data
 
@@ -91,7 +91,7 @@ def refuse(treatment: str, site: str, particles: Particles, *, vector: bool) -> 
             f"reparameterised"
         )
     node = particles.guide_trace.nodes[site]
-    plates = [f.name for f in node["cond_indep_stack"] if f.name not in (DATA_PLATE, PARTICLE_PLATE)]
+    plates = inner_plates(node)
     if plates or _masked(node["mask"]):
         what = f"in the plates {plates}" if plates else "masked"
         raise PairError(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.core.meeting import meet
 from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import as_split, for_pair
@@ -41,6 +42,7 @@ def as_tensors(pair: Pair, batch: Batch) -> tuple[Tensor, ...]:
     if len(lengths) != 1 or 0 in lengths:
         shapes = [tuple(item.shape) for item in items]
         raise ValueError(f"the tensors of a batch must have the same, positive length, got shapes {shapes}")
+    meet(pair, items)
     return items
 
 
@@ -81,7 +83,9 @@ def rows(pair: Pair, n: int, like: Batch | None, given: Sequence[str]) -> tuple[
     if like is None:
         if given:
             raise ValueError(f"given={list(given)} needs the data to hold: pass them as like=")
-        return pair.blank_batch(n)
+        blank = pair.blank_batch(n)
+        meet(pair, blank)
+        return blank
     tensors = as_tensors(pair, like)
     index = torch.arange(n, device=pair.device) % len(tensors[0])
     return tuple(tensor[index] for tensor in tensors)

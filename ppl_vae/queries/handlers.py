@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyro
+from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from ppl_vae.core.drawing import at_draws, with_summed_draws
 from ppl_vae.core.faults import traced
+from ppl_vae.core.one_by_one import Several, merged, runs_one_by_one, same_rows
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import PARTICLE_PLATE, Program, Site, is_bookkeeping, plate_nesting
 from ppl_vae.core.subsampling import whole_plate
@@ -51,6 +54,51 @@ def run(program: Program, batch: Sequence[Tensor], handler: Messenger | None = N
 def repeated(program: Program, count: int, plate_dim: int | None) -> Program:
     """A program that runs `count` times at once, in a plate of its own at `plate_dim`; as it is for None."""
     return program if plate_dim is None else pyro.plate(PARTICLE_PLATE, count, dim=plate_dim)(program)
+
+
+def several(
+    program: Program,
+    batch: Sequence[Tensor],
+    count: int,
+    plate_dim: int | None,
+    *,
+    replay: Trace | None = None,
+    data: Mapping[str, Tensor] | None = None,
+) -> Trace:
+    """The trace of a program that runs `count` times: at once in a plate at `plate_dim`, or one by one where
+    it must; once for None.
+
+    Args:
+        replay: a trace whose draws it takes, of as many runs.
+        data: values of sites, (count or 1, *plates, *event).
+    """
+    if plate_dim is None or not runs_one_by_one(program):
+        return run(_given(repeated(program, count, plate_dim), replay, data), batch)
+    traces = []
+    with same_rows():
+        for number in range(count):
+            drawn = replay.singles[number] if isinstance(replay, Several) else replay
+            chosen = {name: value[number % len(value)] for name, value in (data or {}).items()}
+            traces.append(run(_given(program, drawn, chosen), batch))
+    return merged(traces, plate_dim)
+
+
+def with_sums(
+    pair: Pair, trace: Trace, batch: tuple[Tensor, ...], count: int, plate_dim: int | None
+) -> Trace:
+    """`count` runs of the guide, and draws of the sites that the model sums over, from p(k | x, z)."""
+    if isinstance(trace, Several):
+        singles = [with_sums(pair, each, batch, 1, None) for each in trace.singles]
+        return trace if plate_dim is None else merged(singles, plate_dim)
+    with whole_plate(len(batch[0])):
+        particles = at_draws(pair.model, pair.guide, trace, batch, num_particles=count)
+    return with_summed_draws(trace, particles)
+
+
+def _given(program: Program, replay: Trace | None, data: Mapping[str, Tensor] | None) -> Program:
+    if replay is not None:
+        program = poutine.replay(program, trace=replay)
+    return poutine.condition(program, data=dict(data)) if data else program
 
 
 def find_plate_dim(pair: Pair, batch: tuple[Tensor, ...]) -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ppl_vae.core.dependence import Reading, readings
 from ppl_vae.core.pair import Pair
@@ -17,11 +16,10 @@ from ppl_vae.queries.arguments import spelled
 Inputs = Mapping[str, Any]
 
 
-def names_of(program: nn.Module, count: int) -> tuple[str, ...]:
-    """The names of a program's first `count` arguments; none where its forward takes `*batch`."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    found = [each for each in inspect.signature(program.forward).parameters.values() if each.kind in kinds]
-    return tuple(each.name for each in found[:count]) if len(found) >= count else ()
+def names_of(pair: Pair, count: int) -> tuple[str, ...]:
+    """The names of a batch's `count` tensors; none where the programs take `*batch`."""
+    names = pair.arguments or ()
+    return names[:count] if len(names) >= count else ()
 
 
 def check_inputs(inputs: Inputs | None) -> None:
@@ -41,11 +39,10 @@ def put(pair: Pair, batch: tuple[Tensor, ...], inputs: Inputs | None) -> tuple[T
     check_inputs(inputs)
     if not inputs:
         return batch
-    names = names_of(pair.model, len(batch))
+    names = names_of(pair, len(batch))
     if unknown := [name for name in inputs if name not in names]:
-        kind = type(pair.model).__name__
         what = f"takes {list(names)}" if names else "takes its batch without names: pass like=(...) instead"
-        raise ValueError(f"inputs names {unknown}, but {kind}.forward {what}")
+        raise ValueError(f"inputs names {unknown}, but the model {what}")
     return (
         tuple(
             _like(inputs[name], given, name) if name in inputs else given for name, given in zip(names, batch)
@@ -73,7 +70,7 @@ def require_choice(pair: Pair, inputs: Inputs | None) -> None:
     """
     check_inputs(inputs)
     blank = pair.blank_batch(2)
-    names = names_of(pair.model, len(blank)) or tuple(f"number {number}" for number in range(len(blank)))
+    names = names_of(pair, len(blank)) or tuple(f"number {number}" for number in range(len(blank)))
     generator = torch.Generator().manual_seed(
         0
     )  # nothing but zeros would hide what log or a division does to them

@@ -6,17 +6,14 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import torch
-from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
 from ppl_vae.core.checks import check_count
-from ppl_vae.core.drawing import at_draws, with_summed_draws
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.core.sites import Site, Uncondition, check_sites_match
-from ppl_vae.core.subsampling import whole_plate
 from ppl_vae.core.summing import sums_over
 from ppl_vae.distributions.improper import is_improper
 from ppl_vae.queries.arguments import Batch, as_tensors, check_site, rows
@@ -27,9 +24,10 @@ from ppl_vae.queries.handlers import (
     is_discrete,
     latent_sites,
     mean_of,
-    repeated,
     run,
     sample_sites,
+    several,
+    with_sums,
 )
 from ppl_vae.queries.inputs import Inputs, check_inputs, held, put, require_choice
 from ppl_vae.queries.site_tensors import common_shape, laid_out, placed
@@ -96,7 +94,7 @@ def encode(pair: Pair, *batch: Tensor, num_samples: int = 1, seed: int | None = 
     with questioning(pair, seed, pair.device):
         tensors = as_tensors(pair, batch)
         plate_dim = find_plate_dim(pair, tensors) if num_samples > 1 else None
-        drawn = run(repeated(pair.guide, num_samples, plate_dim), tensors)
+        drawn = several(pair.guide, tensors, num_samples, plate_dim)
         latents = latent_sites(drawn)
         central = latent_sites(run(pair.guide, tensors, Centre()))
         means = {}
@@ -140,14 +138,15 @@ def reconstruct(
     with questioning(pair, seed, pair.device):
         tensors = as_tensors(pair, batch)
         plate_dim = find_plate_dim(pair, tensors) if num_samples > 1 else None
-        guide_trace = run(repeated(pair.guide, num_samples, plate_dim), tensors)
-        for name, site in list(guide_trace.nodes.items()):
-            if site["type"] == "sample" and site["is_observed"]:
-                guide_trace.remove_node(name)  # replay refuses what the guide did not draw
-        model = repeated(Uncondition(held(given, inputs))(pair.model), num_samples, plate_dim)
+        guide_trace = several(pair.guide, tensors, num_samples, plate_dim)
+        for trace in (guide_trace, *getattr(guide_trace, "singles", ())):
+            for name, site in list(trace.nodes.items()):
+                if site["type"] == "sample" and site["is_observed"]:
+                    trace.remove_node(name)  # replay refuses what the guide did not draw
+        model = Uncondition(held(given, inputs))(pair.model)
 
         def drawn(latents: Trace) -> tuple[Draws, Trace]:
-            trace = run(poutine.replay(model, trace=latents), put(pair, tensors, inputs))
+            trace = several(model, put(pair, tensors, inputs), num_samples, plate_dim, replay=latents)
             lead = (num_samples,) if num_samples > 1 else ()
             draws = read(trace, given, inputs, lead, plate_dim)
             for name in draws.values:
@@ -156,9 +155,7 @@ def reconstruct(
 
         draws, model_trace = drawn(guide_trace)
         if sums_over(model_trace, guide_trace):
-            with whole_plate(len(tensors[0])):
-                particles = at_draws(pair.model, pair.guide, guide_trace, tensors, num_particles=num_samples)
-            guide_trace = with_summed_draws(guide_trace, particles)
+            guide_trace = with_sums(pair, guide_trace, tensors, num_samples, plate_dim)
             draws, model_trace = drawn(guide_trace)
         check_sites_match(prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace))
         return draws
@@ -212,8 +209,8 @@ def decode(
         plate_dim = find_plate_dim(pair, batch) if lead else None
         count = lead.numel()
         data = {name: placed(value, sites[name], count, plate_dim) for name, value in chosen.items()}
-        model = repeated(Uncondition(held(given, inputs))(pair.model), count, plate_dim)
-        trace = run(poutine.condition(model, data=data), batch)
+        model = Uncondition(held(given, inputs))(pair.model)
+        trace = several(model, batch, count, plate_dim, data=data)
         _refuse_improper(trace, chosen)
         return read(trace, given, inputs, tuple(lead), plate_dim)
 

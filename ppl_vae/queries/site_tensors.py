@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ppl_vae.core.sites import DATA_PLATE, Site
+from ppl_vae.core.sites import Site, is_of_data
 from ppl_vae.queries.arguments import spelled
 
 
@@ -28,7 +28,7 @@ def core_shape(site: Site) -> list[int | None]:
     """The shape that a latent must have, None standing for n."""
     fn, frames = site["fn"], site["cond_indep_stack"]
     framed = {frame.dim for frame in frames}
-    data_dim = next((frame.dim for frame in frames if frame.name == DATA_PLATE), None)
+    data_dim = next((frame.dim for frame in frames if is_of_data(frame)), None)
     dims = range(-len(fn.batch_shape), 0)
     batch = [
         None if dim == data_dim else size

@@ -11,7 +11,9 @@ from typing import Any, get_type_hints
 
 from torch import Tensor, nn
 
+from ppl_vae.core.program import ProgramModule
 from ppl_vae.runs.annotations import cast_to, readable
+from ppl_vae.runs.naming import is_local
 from ppl_vae.runs.trust import MODULES, ConfigError, find
 
 Tree = dict[str, Any]
@@ -39,6 +41,9 @@ def describe(module: nn.Module, seen: dict[nn.Module, Tree] | None = None) -> Tr
     {'class_path': 'torch.nn.modules.linear.Linear', 'init_args': {'in_features': 2, 'out_features': 3}}
     """
     seen = {} if seen is None else seen
+    if isinstance(module, ProgramModule):
+        program = module.program
+        return describe(program, seen) if isinstance(program, nn.Module) else _function(program)
     if module not in seen:
         init_args: Tree = {}
         seen[module] = {"class_path": _class_path(type(module)), "init_args": init_args}
@@ -70,6 +75,17 @@ def build(
     """
     trusted = (trust,) if isinstance(trust, str) else tuple(trust)
     return _build(tree, trusted, name, {} if built is None else built)
+
+
+def _function(program: Any) -> Tree:
+    """A program that is a function, by its import path."""
+    if not inspect.isfunction(program) or is_local(program):
+        what = getattr(program, "__qualname__", type(program).__name__)
+        raise ConfigError(
+            f"the program {what} is a function that nothing else can import (a method, one inside of "
+            "another, of a notebook or a script, or within handlers): define it at the top level of a file"
+        )
+    return {"function": f"{program.__module__}.{program.__qualname__}"}
 
 
 def _class_path(cls: type) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import yaml
 from torch import Tensor, nn
 
 from ppl_vae.core.isolation import one_thread
+from ppl_vae.core.meeting import meet
 from ppl_vae.core.pair import Pair
 from ppl_vae.runs.behaviour import log_densities, unlike
 from ppl_vae.runs.budget import at_most
@@ -18,11 +19,13 @@ from ppl_vae.runs.config import ConfigError, Tree, build, describe
 from ppl_vae.runs.folder import CONFIG, WEIGHTS, RunFolder, written_version
 from ppl_vae.runs.run_error import RunError
 from ppl_vae.runs.safe_yaml import YamlError, load_yaml
+from ppl_vae.runs.trust import find_program
 from ppl_vae.runs.weights import shared_names, shortened, take_dtypes
 
 # what the construction of a pair may take: its weights some times over, for their initial values, and
 # this for what is not stored
 _ROOM, _TIMES = 48 * 2**20, 8
+_MOST_ROWS = 2**20  # of a blank batch for programs with parameters for each datum
 
 
 def pair_config(pair: Pair, example: Sequence[Tensor] = ()) -> dict[str, Any]:
@@ -41,9 +44,13 @@ def pair_config(pair: Pair, example: Sequence[Tensor] = ()) -> dict[str, Any]:
         trees: dict[str, Any] = {
             "model": describe(pair.model, seen),
             "guide": describe(pair.guide, seen),
+            **_settings(pair),
         }
         trust = [tree["class_path"].rpartition(".")[0] for tree in seen.values()]
+        functions = [tree for tree in (trees["model"], trees["guide"]) if "function" in tree]
+        trust += [tree["function"].rpartition(".")[0] for tree in functions]
         rebuilt = _build_pair(_through_yaml(trees), trust)
+        meet(rebuilt, example)
         _check_same(pair, rebuilt)
         if example:
             _check_alike(pair, rebuilt, example)
@@ -51,6 +58,12 @@ def pair_config(pair: Pair, example: Sequence[Tensor] = ()) -> dict[str, Any]:
         trees = {"rebuildable": False, "why": str(error)}
     datum = [[list(shape), str(dtype).removeprefix("torch.")] for shape, dtype in pair.datum_spec]
     return {"ppl_vae": written_version(), "pair": trees, "datum": datum}
+
+
+def _settings(pair: Pair) -> dict[str, Any]:
+    """What a pair has beside its programs, where it is not as usual."""
+    given = {"plate": pair.plate, "vectorize": pair.vectorize, "rows": pair.fixed_rows}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def why_not_rebuildable(config: Mapping[str, Any]) -> str | None:
@@ -122,12 +135,20 @@ def load(
     except ConfigError as error:
         raise RunError(f"{folder.path / CONFIG}: {error}; or build it yourself and pass pair=...") from error
     folder.check_belonging(config)
-    folder.load_weights(pair)
     pair.datum_spec = datum_spec
+    _meet_blank(pair, config)
+    folder.load_weights(pair)
     try:
         return pair.to(device).eval()
     except (RuntimeError, AssertionError) as error:
         raise RunError(f"the pair cannot go to device {str(device)!r}: {error}") from error
+
+
+def _meet_blank(pair: Pair, config: Mapping[str, Any]) -> None:
+    """Let programs make what they make at their first run, before the weights are put into it."""
+    rows = config["pair"].get("rows") if isinstance(config.get("pair"), Mapping) else None
+    if pair.datum_spec and not pair.met:
+        meet(pair, pair.blank_batch(rows if isinstance(rows, int) and 0 < rows <= _MOST_ROWS else 2))
 
 
 @one_thread
@@ -135,9 +156,21 @@ def _build_pair(trees: Mapping[str, Any], trust: Iterable[str]) -> Pair:
     built: dict[int, nn.Module | None] = {}
     trust = (trust,) if isinstance(trust, str) else tuple(trust)
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn only to be overwritten
-        model = build(trees.get("model", {}), trust, name="model", built=built)
-        guide = build(trees.get("guide", {}), trust, name="guide", built=built)
-    return Pair(model, guide)
+        model, guide = (_program(trees.get(role, {}), trust, role, built) for role in ("model", "guide"))
+    plate, vectorize = trees.get("plate"), trees.get("vectorize")
+    for name, value, kind in (("plate", plate, str), ("vectorize", vectorize, bool)):
+        if value is not None and not isinstance(value, kind):
+            raise ConfigError(f"{name}: expected a {kind.__name__}, got {value!r:.80}")
+    return Pair(model, guide, plate=plate, vectorize=vectorize)
+
+
+def _program(
+    tree: Any, trust: tuple[str, ...], role: str, built: dict[int, nn.Module | None]
+) -> Callable[..., Any]:
+    if isinstance(tree, Mapping) and list(tree) == ["function"] and isinstance(tree["function"], str):
+        program: Callable[..., Any] = find_program(tree["function"], trust, f"{role}: ")
+        return program
+    return build(tree, trust, name=role, built=built)
 
 
 def _check_same(pair: Pair, rebuilt: Pair) -> None:

@@ -54,10 +54,7 @@ def find(
         ConfigError: for a path that leads nowhere.
     """
     trusted = (trust,) if isinstance(trust, str) else tuple(trust)
-    parts = path.split(".")
-    # a dunder part would run a second copy of a module (__init__) or a program (__main__)
-    if len(parts) < 2 or not all(map(str.isidentifier, parts)) or any(p.startswith("__") for p in parts):
-        raise ConfigError(f"{at}{path!r} is not a class path such as 'ppl_vae.models.VAE'")
+    parts = _parts(path, at)
     if not _under(path, (*trusted, *_IMPORTED)):
         raise _untrusted(path, at)
     found = _imported(parts, at)
@@ -71,6 +68,30 @@ def find(
             raise UntrustedError(f"{at}{path} is refused: {_said(kinds)}")
         raise _untrusted(where(found), at)
     return found
+
+
+def find_program(path: str, trust: Iterable[str], at: str = "") -> Any:
+    """The function of an import path that stands in a file as a pair's program: one that is trusted.
+
+    Raises:
+        UntrustedError, ConfigError: as `find`.
+    """
+    trusted = (trust,) if isinstance(trust, str) else tuple(trust)
+    parts = _parts(path, at)
+    if not _under(path, trusted):
+        raise _untrusted(path, at)
+    found = _imported(parts, at)
+    if not inspect.isfunction(found) or not _under(where(found), trusted):
+        raise ConfigError(f"{at}{path} is not a function of that file")
+    return found
+
+
+def _parts(path: str, at: str) -> list[str]:
+    parts = path.split(".")
+    # a dunder part would run a second copy of a module (__init__) or a program (__main__)
+    if len(parts) < 2 or not all(map(str.isidentifier, parts)) or any(p.startswith("__") for p in parts):
+        raise ConfigError(f"{at}{path!r} is not a class path such as 'ppl_vae.models.VAE'")
+    return parts
 
 
 def where(found: Any) -> str:

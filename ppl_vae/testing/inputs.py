@@ -20,10 +20,10 @@ from ppl_vae.queries.inputs import names_of
 
 
 def model_inputs(pair: Pair, batch: Sequence[Tensor]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The arguments that are inputs, and a note on each that is data and whose values the model reads
-    elsewhere too.
+    """The arguments that are inputs; and notes: on each that is data and whose values the model reads
+    elsewhere too, and on how the programs run.
     """
-    names = names_of(pair.model, len(batch)) or tuple(f"number {number}" for number in range(len(batch)))
+    names = names_of(pair, len(batch)) or tuple(f"number {number}" for number in range(len(batch)))
     inputs, notes = [], []
     for reading in readings(pair.model, batch, pair.device):
         name = names[reading.argument]
@@ -35,6 +35,13 @@ def model_inputs(pair: Pair, batch: Sequence[Tensor]) -> tuple[tuple[str, ...], 
                 f"{reading.in_words()}. Training and evaluation are as sound as without; what is drawn from "
                 f"the model, pv.sample and pv.decode, needs like=, a batch of data"
             )
+    if pair.fixed_rows is not None:
+        notes.append(
+            f"the programs have parameters for each of these {pair.fixed_rows} data: they go with all of "
+            "them as one batch, in this order"
+        )
+    if pair.one_by_one:
+        notes.append(f"particles are drawn one by one, in K times the time: {pair.one_by_one}")
     return tuple(inputs), tuple(notes)
 
 

@@ -18,6 +18,7 @@ from ppl_vae.core import drawing
 from ppl_vae.core.faults import NOT_AMORTISED, is_autoguide, sites_so_far, traced
 from ppl_vae.core.finite import num_values
 from ppl_vae.core.isolation import eval_mode, one_thread, random_numbers, validation
+from ppl_vae.core.meeting import meet
 from ppl_vae.core.missing import same_values
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.core.particles import Particles
@@ -35,6 +36,7 @@ from ppl_vae.core.sites import (
 from ppl_vae.core.subsampling import check_rows, check_sizes, whole_plate
 from ppl_vae.core.summing import sums_over
 from ppl_vae.estimators import ELBO
+from ppl_vae.testing.gradients import baseline_parameters, check_owned
 from ppl_vae.testing.hints import starting_hints
 from ppl_vae.testing.inputs import batch_of, model_inputs
 from ppl_vae.testing.linter import check_estimator_for
@@ -103,6 +105,7 @@ def check_pair(
     """
     require_pair(pair)
     batch = batch_of(pair, batch)
+    meet(pair, batch)
     before = [tensor.clone() for tensor in batch]
     with _undisturbed(pair), validation(True):
         check_sizes(pair, [batch], "the batch of check_pair")
@@ -224,10 +227,9 @@ def _check_finite(particles: Particles) -> None:
 
 
 def _check_unconditioned(pair: Pair, batch: Sequence[Tensor], model_trace: Trace) -> None:
-    program = Uncondition()(pair.model)
     trace = attempt(
         "the model cannot run unconditioned, which is how samples are drawn",
-        lambda: poutine.trace(program).get_trace(*batch),
+        lambda: poutine.trace(Uncondition()(pair.model)).get_trace(*batch),
         "Take only the batch's size, dtype and device from x outside of obs=..., and use distributions "
         "that can be sampled",
     )
@@ -244,13 +246,16 @@ def _check_unconditioned(pair: Pair, batch: Sequence[Tensor], model_trace: Trace
 def _check_gradients(pair: Pair, batch: Sequence[Tensor]) -> None:
     for parameter in pair.parameters():
         parameter.grad = None
+    loss = ELBO().total(particles := ELBO().draw(pair.model, pair.guide, *batch))
+    check_owned(pair, batch, loss)
     attempt(
         "the gradient of the ELBO cannot be computed",
-        lambda: ELBO().differentiable_loss(pair.model, pair.guide, *batch).backward(),
+        loss.backward,
         "Every operation between the parameters and the distributions must be differentiable",
     )
+    baselines = baseline_parameters(particles.guide_trace)
     trained = [(name, p) for name, p in pair.named_parameters() if p.requires_grad]
-    missing = [name for name, parameter in trained if parameter.grad is None]
+    missing = [name for name, p in trained if p.grad is None and id(p) not in baselines]
     if missing:
         raise PairError(
             f"no gradient reaches {missing}: use them in forward, or freeze them with requires_grad_(False)"

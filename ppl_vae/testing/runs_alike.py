@@ -6,16 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from ppl_vae.core import drawing
 from ppl_vae.core.faults import NOT_AMORTISED, is_autoguide, short
 from ppl_vae.core.isolation import random_numbers
+from ppl_vae.core.one_by_one import runs_one_by_one
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.particles import Particles
-from ppl_vae.core.sites import PairError, latent_names
-from ppl_vae.core.subsampling import seen_by, whole_plate
+from ppl_vae.core.replaying import last_alone, replayed, values_of
+from ppl_vae.core.sites import PairError
+from ppl_vae.core.subsampling import seen_by
 
 
 def attempt(what: str, action: Callable[[], Any], fix: str) -> Any:
@@ -30,6 +31,8 @@ def attempt(what: str, action: Callable[[], Any], fix: str) -> Any:
 
 def check_leading_dims(pair: Pair, batch: Sequence[Tensor]) -> None:
     """A particle's log-density is the same beside others as alone."""
+    if runs_one_by_one(pair.model, pair.guide, tell=False):
+        return
     num_particles = 3
     particles = drawing.draw(pair.model, pair.guide, tuple(batch), num_particles=num_particles)
     expected = (num_particles, particles.batch_size)
@@ -39,9 +42,7 @@ def check_leading_dims(pair: Pair, batch: Sequence[Tensor]) -> None:
                 raise PairError(
                     f"site {name!r}: log-density of shape {list(term.shape)}, not {list(expected)}"
                 )
-    single = _values(drawing.draw(pair.model, pair.guide, tuple(batch)))
-    last = {name: value[-1].reshape(single[name].shape) for name, value in _values(particles).items()}
-    alone = _replayed(pair, batch, last)
+    alone = last_alone(pair, batch, particles)
     for name, term in alone.log_likelihood.items():
         _compare(
             term[0],
@@ -55,11 +56,11 @@ def check_repeats(pair: Pair, batch: Sequence[Tensor]) -> None:
     """The same data and latents have the same density twice;
     else the checks that compare runs would mislead.
     """
-    values = _values(drawing.draw(pair.model, pair.guide, tuple(batch)))
+    values = values_of(drawing.draw(pair.model, pair.guide, tuple(batch)))
     runs = []
     for _ in range(2):
         with random_numbers(0, pair.device):
-            runs.append(_replayed(pair, batch, values))
+            runs.append(replayed(pair, batch, values))
     for first, second in zip(_terms(runs[0]), _terms(runs[1]), strict=True):
         for name, term in second.items():
             _compare(
@@ -76,23 +77,10 @@ def _terms(particles: Particles) -> tuple[Mapping[str, Tensor], ...]:
     return particles.log_likelihood, particles.log_prior, particles.log_guide
 
 
-def _replayed(pair: Pair, batch: Sequence[Tensor], values: dict[str, Tensor]) -> Particles:
-    """One particle whose latents are given."""
-    guide = poutine.condition(pair.guide, values)
-    with whole_plate(len(batch[0])):
-        guide_trace = poutine.trace(guide).get_trace(*batch)
-        for name in values:
-            guide_trace.nodes[name]["is_observed"] = False
-        return drawing.at_draws(pair.model, pair.guide, guide_trace, tuple(batch))
-
-
-def _values(particles: Particles) -> dict[str, Tensor]:
-    trace = particles.guide_trace
-    return {name: trace.nodes[name]["value"].detach() for name in latent_names(trace)}
-
-
 def check_independence(pair: Pair, batch: Sequence[Tensor]) -> None:
     """A datum's log-density is the same when another leaves the batch."""
+    if pair.fixed_rows is not None:
+        return
     full = drawing.draw(pair.model, pair.guide, tuple(batch))
     size = full.batch_size
     if any(len(tensor) != size for tensor in batch) or full.scale != 1.0 or full.global_sites:
@@ -101,12 +89,12 @@ def check_independence(pair: Pair, batch: Sequence[Tensor]) -> None:
     if not seen_by(pair, fewer).fits:
         return  # the number of all data stands in the programs
     values = {}
-    for name, value in _values(full).items():
+    for name, value in values_of(full).items():
         data_dim = -1 - len(full.guide_trace.nodes[name]["fn"].event_shape)
         values[name] = value.narrow(data_dim, 0, size - 1)
     part = attempt(
         f"the pair runs on {size} data but not on {size - 1} of them",
-        lambda: _replayed(pair, fewer, values),
+        lambda: replayed(pair, fewer, values),
         NOT_AMORTISED
         if is_autoguide(pair.guide)
         else "A program must take any number of data: its plate is `pyro.plate('data', len(x), dim=-1)`, and "

@@ -127,7 +127,9 @@ class Loop:
     def _batches(self) -> Iterable[Tensor] | Iterable[tuple[Tensor, ...]]:
         """A pass over the data: indices where the step makes the batch itself, else batches, read ahead."""
         train = self.prepared.train
-        order = torch.Generator().manual_seed(self.options.seed + self.training.epoch)
+        order: torch.Generator | None = torch.Generator().manual_seed(self.options.seed + self.training.epoch)
+        if self.prepared.pair.fixed_rows is not None:  # each datum has parameters in its place
+            order = None
         pass_over = train.indices if train.resident else train.batches
         return pass_over(self.options.batch_size, shuffle_generator=order)
 

@@ -17,9 +17,10 @@ from torch import Tensor
 from ppl_vae.core.drawing import draw
 from ppl_vae.core.faults import traced
 from ppl_vae.core.isolation import python_random_numbers, questioning, random_numbers
+from ppl_vae.core.meeting import meet
 from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
-from ppl_vae.core.sites import latent_names
+from ppl_vae.core.sites import PairError, latent_names
 from ppl_vae.core.subsampling import check_sizes, seen_by
 from ppl_vae.data import DataSet, Split, as_split, for_pair
 from ppl_vae.data.gaps import example_of
@@ -115,6 +116,7 @@ def prepare(pair: Pair, estimator: PyroELBO, data: Data, options: FitOptions) ->
     pair.to(fabric.device)
     with random_numbers(options.seed, fabric.device):
         example = _example(pair, train, valid, estimator, options.batch_size)
+    pair.to(fabric.device)  # what the programs have made by now
     pair.remember(example)
     report = check_pair(pair, *example, estimator=estimator) if options.check else None
     with questioning(pair, options.seed, fabric.device):
@@ -187,6 +189,11 @@ def _example(
     pair: Pair, train: Split, valid: Split | None, estimator: PyroELBO, batch_size: int
 ) -> tuple[Tensor, ...]:
     """A few data, or a whole batch of them for programs that subsample it; its sizes are checked first."""
+    first = train.batch(torch.arange(min(batch_size, len(train))))
+    meet(pair, first)
+    if pair.fixed_rows is not None:
+        _check_one_batch(pair, train, batch_size)
+        return first
     example = example_of(train, valid, 8)
     if not seen_by(pair, example).subsamples:
         return example
@@ -196,7 +203,18 @@ def _example(
         check_sizes(
             pair, [part.batch(torch.arange(each)) for each in sorted(sizes)], f"{name} in batches of {size}"
         )
-    return train.batch(torch.arange(min(batch_size, len(train))))
+    return first
+
+
+def _check_one_batch(pair: Pair, train: Split, batch_size: int) -> None:
+    """Raise PairError where programs with parameters for each datum would be given others in their places."""
+    if batch_size < len(train):
+        raise PairError(
+            f"the pair has parameters for each of {pair.fixed_rows} data, and here are {len(train)} in "
+            f"batches of {batch_size}, so that different data would share them: train with all data as one "
+            f"batch, batch_size={len(train)}, which is then not shuffled; or let the guide compute the "
+            "posterior from its batch"
+        )
 
 
 def _kl_plan(

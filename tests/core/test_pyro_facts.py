@@ -245,6 +245,7 @@ def test_9_an_elbo_module_does_not_compile_into_one_graph():
 
 def test_10_distributions_validate_their_arguments_at_every_call(monkeypatch):
     from ppl_vae import fit
+    from ppl_vae.core.meeting import meet
 
     checked = []
     init = torch.distributions.Distribution.__init__
@@ -258,6 +259,7 @@ def test_10_distributions_validate_their_arguments_at_every_call(monkeypatch):
     Trace_ELBO().loss(oracle.pair.model, oracle.pair.guide, *oracle.batch)
     assert sum(checked) >= 3, "the two latents and the observation"
     counts = []
+    meet(oracle.pair, oracle.batch)
     for epochs in (1, 20):  # setting up validates; the steps do not
         checked.clear()
         data = oracle.batch[0]

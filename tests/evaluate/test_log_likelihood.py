@@ -14,6 +14,7 @@ from torch import nn
 
 from ppl_vae import Pair, data, evaluate, guides, models, nets
 from ppl_vae.core import subsampling
+from ppl_vae.core.meeting import meet
 from ppl_vae.core.sites import PairError
 from ppl_vae.evaluate import arviz_support
 from ppl_vae.evaluate.batches import plan, to_data
@@ -87,6 +88,7 @@ class Flat(nn.Module):
 def test_the_same_draws_in_chunks_give_the_same_numbers(double, monkeypatch):
     pair, x = Pair(make_pair().model, Flat()), torch.randn(4, 5)
     stored = torch.randn(48, 4, 3)
+    meet(pair, (x,))
 
     def sample(self, shape=()):
         size = self.shape(torch.Size(shape))

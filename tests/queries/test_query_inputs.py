@@ -113,7 +113,9 @@ def test_arguments_that_sites_observe_need_no_choice():
     assert queries.sample(pair, 5).values["r"].shape == (3, 5)
     nameless = Pair(Nameless(), Guide(), example=batch)
     assert queries.sample(nameless, 5).value.shape == (5, 2)
-    with pytest.raises(ValueError, match=r"Nameless.forward takes its batch without names: pass like="):
+    assert queries.sample(nameless, 5, inputs={"y": 1}).value.shape == (5, 2)  # named by the guide
+    nameless = Pair(Nameless(), lambda *batch: Guide()(*batch), example=batch)
+    with pytest.raises(ValueError, match=r"the model takes its batch without names: pass like="):
         queries.sample(nameless, 5, inputs={"y": 1})
 
 
@@ -135,7 +137,7 @@ def test_the_check_uses_up_no_random_numbers():
 def test_mistakes():
     pair, _ = make()
     for inputs, message in (
-        ({"z": 1}, r"names \['z'\], but Labelled.forward takes \['x', 'y', 'shift'\]"),
+        ({"z": 1}, r"names \['z'\], but the model takes \['x', 'y', 'shift'\]"),
         (
             {"y": torch.zeros(2)},
             r"inputs\['y'\]: expected shape \(3,\), or \(\) for all data alike, got \(2,\)",

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from ppl_vae import Pair, PairError, guides, likelihoods, models, nets
+from ppl_vae.core import drawing
+from ppl_vae.core.replaying import replayed, values_of
 from ppl_vae.testing import check_pair
 from tests.oracle import make_pair
 from tests.programs import (
@@ -112,8 +114,6 @@ X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
         (Model(), Guide(events=0), r"the guide cannot run.*|to_event"),
         (Model(nn.Linear(3, 4)), Guide(dim=3), r"event shape is \[2\] in the model but \[3\] in the guide"),
         (Model(observe=False), Guide(), "only in the model: \\['x'\\]"),
-        (Model(Reshaping()), Guide(), "cannot run with 3 particles at once"),
-        (Model(MixingParticles()), Guide(), "changes when other particles run beside it"),
         (Model(MixingData()), Guide(), "changes when another leaves the batch"),
         (Model(Broken()), Guide(), "the model cannot run|site 'x'"),
         (Model(), Guide(unused=True), r"no gradient reaches \['guide.idle.weight', 'guide.idle.bias'\]"),
@@ -127,8 +127,6 @@ X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
         "event dims of the guide",
         "latent size of the model",
         "observes nothing",
-        "no leading dims",
-        "mixes particles",
         "mixes data",
         "NaN",
         "no gradient",
@@ -139,6 +137,20 @@ X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 def test_a_breach_is_named(model, guide, fragment):
     with pytest.raises(PairError, match=fragment):
         check_pair(Pair(model, guide), X)
+
+
+@pytest.mark.parametrize("net", [Reshaping, MixingParticles])
+def test_particles_that_mind_each_other_run_one_by_one(net):
+    torch.manual_seed(0)
+    pair = Pair(Model(net()), Guide())
+    assert "one by one" in check_pair(pair, X).notes[0]
+    values = {"z": torch.randn(3, 6, 2)}
+    with pytest.warns(UserWarning, match="one by one"):
+        together = drawing.draw(pair.model, pair.guide, (X,), num_particles=3)
+    values = values_of(together)["z"]
+    for number, value in enumerate(values):
+        alone = replayed(pair, (X,), {"z": value})
+        torch.testing.assert_close(alone.log_weight[0], together.log_weight[number])
 
 
 def test_nan_in_the_data_is_named():

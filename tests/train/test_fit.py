@@ -22,6 +22,7 @@ from torch import nn
 
 import ppl_vae as pv
 from ppl_vae import data, estimators, guides, kl, likelihoods, models, nets
+from ppl_vae.core.meeting import meet
 from tests.oracle import make_pair
 from tests.programs import BernoulliGuide, BernoulliModel, GlobalMeanGuide, GlobalMeanModel, Subsampled
 
@@ -206,6 +207,7 @@ def test_early_stopping_restores_the_best_weights(digits):
 def test_dropout_and_batch_norm_work_in_training_only(digits):
     pair = vae(dropout=0.5, batch_norm=True)
     modes = []
+    meet(pair, digits.train.take(8).tensors())
     pair.model.decoder.register_forward_hook(lambda module, *_: modes.append(module.training))
     pv.fit(pair, estimators.ELBO(), digits, check=False, **{**QUICK, "epochs": 1})
     steps = math.ceil(len(digits.train) / 64)

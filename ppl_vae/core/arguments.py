@@ -1,0 +1,43 @@
+"""The tensors that a program takes, by the names of its arguments."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from pyro.poutine.messenger import _bound_partial
+
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def arguments_of(program: Callable[..., Any]) -> tuple[str, ...] | None:
+    """The names of a program's positional arguments; None where they cannot be known, as of `*batch`.
+
+    >>> arguments_of(lambda x, y=None: None)
+    ('x', 'y')
+    """
+    found = parameters_of(program)
+    return None if found is None else tuple(each.name for each in found if each.kind in POSITIONAL)
+
+
+def within_handlers(program: Any) -> Any:
+    """The program inside `poutine.condition(program, ...)` and its like, and inside of a partial."""
+    while isinstance(program, functools.partial):
+        # a handler around a program is a partial of Pyro's own, whose last argument is the program
+        program = program.args[-1] if isinstance(program, _bound_partial) else program.func
+    return program
+
+
+def parameters_of(program: Any) -> list[inspect.Parameter] | None:
+    """The parameters of a program, a Module's `forward`, within handlers; None for one that takes `*batch`."""
+    while isinstance(program, _bound_partial):
+        program = program.args[-1]
+    if hasattr(program, "own_parameters"):  # a `ProgramModule` knows the one inside of it
+        return parameters_of(program.program)
+    try:
+        found = list(inspect.signature(getattr(program, "forward", program)).parameters.values())
+    except (TypeError, ValueError):  # what is written in C may not say
+        return None
+    return None if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in found) else found

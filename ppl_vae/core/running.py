@@ -1,0 +1,66 @@
+"""Which program of a pair runs now, for what Pyro itself is told by no effect handler."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import pyro
+from pyro.nn.module import _Context
+from torch import nn
+
+from ppl_vae.core.own_parameters import OwnParameters
+from ppl_vae.core.sites import DATA_PLATE
+
+
+class _Running(NamedTuple):
+    own_parameters: OwnParameters
+    plate: str | None
+
+
+_running: ContextVar[_Running | None] = ContextVar("running", default=None)
+
+
+@contextmanager
+def inside(own_parameters: OwnParameters, plate: str | None) -> Iterator[None]:
+    """Within it a program runs that owns these, and whose plate of data is called so."""
+    token = _running.set(_Running(own_parameters, plate))
+    try:
+        yield
+    finally:
+        _running.reset(token)
+
+
+def data_plate() -> str:
+    """The name of the plate of data in the program that runs now."""
+    running = _running.get()
+    return DATA_PLATE if running is None or running.plate is None else running.plate
+
+
+class _LocalState:
+    """What a PyroModule needs under Pyro's setting `module_local_params`, and has only if made under it."""
+
+    def __get__(self, context: Any, owner: type) -> Any:
+        return self if context is None else context.__dict__.setdefault("param_state", _nothing())
+
+
+def _nothing() -> dict[str, dict[str, Any]]:
+    return {"params": {}, "constraints": {}}
+
+
+_Context.param_state = _LocalState()  # type: ignore[assignment]
+_as_written = pyro.primitives.module
+
+
+@functools.wraps(_as_written)
+def _module(name: str, nn_module: nn.Module, update_module_params: bool = False) -> nn.Module:
+    running = _running.get()
+    if running is not None and isinstance(nn_module, nn.Module):
+        running.own_parameters.hold(name, nn_module, update_module_params)
+    return _as_written(name, nn_module, update_module_params)
+
+
+pyro.module = pyro.primitives.module = _module
