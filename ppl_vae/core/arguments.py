@@ -31,7 +31,7 @@ def within_handlers(program: Any) -> Any:
 
 
 def parameters_of(program: Any) -> list[inspect.Parameter] | None:
-    """The parameters of a program, a Module's `forward`, within handlers; None for one that takes `*batch`."""
+    """What a program takes, a Module in its `forward`, within handlers or not; None where it is `*batch`."""
     while isinstance(program, _bound_partial):
         program = program.args[-1]
     if hasattr(program, "own_parameters"):  # a `ProgramModule` knows the one inside of it

@@ -17,13 +17,10 @@ from torch import Tensor
 from ppl_vae.core.drawing import draw
 from ppl_vae.core.faults import traced
 from ppl_vae.core.isolation import python_random_numbers, questioning, random_numbers
-from ppl_vae.core.meeting import meet
 from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
-from ppl_vae.core.sites import PairError, latent_names
-from ppl_vae.core.subsampling import check_sizes, seen_by
+from ppl_vae.core.sites import latent_names
 from ppl_vae.data import DataSet, Split, as_split, for_pair
-from ppl_vae.data.gaps import example_of
 from ppl_vae.data.selection import withheld
 from ppl_vae.estimators import auxiliary_of, ours
 from ppl_vae.evaluate.loop import check_pair_type
@@ -33,11 +30,11 @@ from ppl_vae.runs.identity import identity
 from ppl_vae.runs.loading import pair_config, why_not_rebuildable
 from ppl_vae.runs.naming import warn_of_local
 from ppl_vae.testing import check_pair
+from ppl_vae.train.example import example_for
 from ppl_vae.train.hints import Hints
 from ppl_vae.train.optimizers import make_optimizer, make_schedule
 from ppl_vae.train.options import Data, FitOptions, check_beside
 from ppl_vae.train.state import Learner, Training
-from ppl_vae.train.validation import validation_size
 
 if TYPE_CHECKING:  # importing it takes as long as torch
     from lightning_fabric import Fabric
@@ -115,7 +112,7 @@ def prepare(pair: Pair, estimator: PyroELBO, data: Data, options: FitOptions) ->
     train, valid = _parts(data, fabric)
     pair.to(fabric.device)
     with random_numbers(options.seed, fabric.device):
-        example = _example(pair, train, valid, estimator, options.batch_size)
+        example = example_for(pair, train, valid, estimator, options.batch_size)
     pair.to(fabric.device)  # what the programs have made by now
     pair.remember(example)
     report = check_pair(pair, *example, estimator=estimator) if options.check else None
@@ -183,38 +180,6 @@ def _parts(data: DataSet | Split, fabric: Fabric) -> tuple[Split, Split | None]:
         size = len(train) // fabric.world_size * fabric.world_size  # equal shares: equal steps
         train = train[fabric.global_rank : size : fabric.world_size]
     return train.to(fabric.device), None if valid is None else valid.to(fabric.device)
-
-
-def _example(
-    pair: Pair, train: Split, valid: Split | None, estimator: PyroELBO, batch_size: int
-) -> tuple[Tensor, ...]:
-    """A few data, or a whole batch of them for programs that subsample it; its sizes are checked first."""
-    first = train.batch(torch.arange(min(batch_size, len(train))))
-    meet(pair, first)
-    if pair.fixed_rows is not None:
-        _check_one_batch(pair, train, batch_size)
-        return first
-    example = example_of(train, valid, 8)
-    if not seen_by(pair, example).subsamples:
-        return example
-    parts = [(train, batch_size), *([] if valid is None else [(valid, validation_size(estimator))])]
-    for name, (part, size) in zip(("data", "validation data"), parts):
-        sizes = {min(size, len(part)), len(part) % size} - {0}
-        check_sizes(
-            pair, [part.batch(torch.arange(each)) for each in sorted(sizes)], f"{name} in batches of {size}"
-        )
-    return first
-
-
-def _check_one_batch(pair: Pair, train: Split, batch_size: int) -> None:
-    """Raise PairError where programs with parameters for each datum would be given others in their places."""
-    if batch_size < len(train):
-        raise PairError(
-            f"the pair has parameters for each of {pair.fixed_rows} data, and here are {len(train)} in "
-            f"batches of {batch_size}, so that different data would share them: train with all data as one "
-            f"batch, batch_size={len(train)}, which is then not shuffled; or let the guide compute the "
-            "posterior from its batch"
-        )
 
 
 def _kl_plan(
