@@ -22,16 +22,14 @@ from ppl_vae.data.torch_data import dataset_of, fields_of
 def as_split(data: Any, missing: bool = False) -> Split:
     """`data` itself if it is a Split, else one that is made of it.
 
-    | given | becomes |
-    |---|---|
-    | a Tensor, an array, a list of numbers | `x` |
-    | a tuple of arrays | `x`, then `y` where it is class numbers, then arrays that go by their places alone |
-    | a dictionary of arrays | arrays by these names |
-    | a map-style torch `Dataset`, a `DataLoader` of one | the fields of its rows, as a tuple or dictionary |
-    | a frame of pandas, Polars or Arrow, of numbers | `x`, (N, D), a column each |
-    | a sparse matrix of SciPy | `x`, whose rows become dense a batch at a time |
-    | an xarray `DataArray`, or `Dataset` | `x`, or its variables by name |
-    | an AnnData | its X as `x`, and the columns of obs and the layers, which a program may take by name |
+    - a Tensor, an array, a list of numbers: `x`;
+    - a tuple of arrays: `x`, then `y` where it is class numbers, then arrays that go by their places alone;
+    - a dictionary of arrays: arrays by these names;
+    - a map-style torch `Dataset`, or a `DataLoader` of one: the fields of its rows, as a tuple or dictionary;
+    - a frame of pandas, Polars or Arrow, of numbers: `x`, (N, D), a column each;
+    - a sparse matrix of SciPy: `x`, whose rows become dense a batch at a time;
+    - an xarray `DataArray`, or `Dataset`: `x`, or its variables by name;
+    - an AnnData: its X as `x`, and the columns of obs and the layers, which a program may take by name.
 
     Args:
         data: see above.
