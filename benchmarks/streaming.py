@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import shutil
 import statistics
 import time
@@ -164,8 +163,6 @@ def main() -> None:
         results[kind] = measure(path, count, options.batch, options.repeats)
         print(kind, json.dumps({k: v for k, v in results[kind].items() if k != "seconds"}), flush=True)
         remove(path)
-        # of the whole process so far: files of any size take as much
-        report["peak_memory_megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         text = json.dumps(report, indent=1) + "\n"
         atomic_write(options.out, lambda file, text=text: file.write_text(text))  # type: ignore[misc]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ppl_vae.data.convert import as_split
+from ppl_vae.data.data_error import DataError
 from ppl_vae.data.dataset import Binarise, DataSet, Loaded, Part, assemble
 from ppl_vae.data.naming import store_beside
 from ppl_vae.data.split import Split, of_stored
@@ -54,6 +55,13 @@ def from_tensors(
     >>> data.from_tensors(x=torch.rand(50, 3), mask=torch.rand(50, 3) < 0.5).train
     Split(35, shape=(3,), device='cpu', batches of (x, mask))
     """
+    options = {"name": name, "binarise": binarise, "seed": seed, "labels": labels, "missing": missing}
+    options |= {"valid_fraction": valid_fraction, "test_fraction": test_fraction}
+    if mistaken := [option for option, value in options.items() if hasattr(value, "__array__")]:
+        raise DataError(
+            f"{mistaken[0]} is an option of from_tensors: an array of that name goes in a dictionary, "
+            f"data.from_tensors({{{mistaken[0]!r}: ...}})"
+        )
     if x is not None and y is None and not arrays and not isinstance(x, Split | DataSet):
         whole = as_split(x, missing)
     elif isinstance(x, Mapping):

@@ -152,6 +152,12 @@ def test_an_option_is_no_array():
     with pytest.raises(DataError, match="goes in a dictionary"):
         Split.from_tensors(x=X, missing=MASK)
     assert Split.from_tensors({"x": X, "missing": MASK}).names == ("x", "missing")
+    for option in ("labels", "name", "seed", "binarise", "missing", "test_fraction"):
+        with pytest.raises(
+            DataError, match=rf"{option} is an option .*data.from_tensors\(\{{'{option}': ...\}}\)"
+        ):
+            from_tensors(x=X, **{option: Y})
+        assert from_tensors({"x": X, option: Y}).train.names == ("x", option)
 
 
 def test_gaps_in_x_where_they_are_meant():
