@@ -55,7 +55,13 @@ def from_tensors(
     >>> data.from_tensors(x=torch.rand(50, 3), mask=torch.rand(50, 3) < 0.5).train
     Split(35, shape=(3,), device='cpu', batches of (x, mask))
     """
-    options = {"name": name, "binarise": binarise, "seed": seed, "labels": labels, "missing": missing}
+    options: dict[str, Any] = {
+        "name": name,
+        "binarise": binarise,
+        "seed": seed,
+        "labels": labels,
+        "missing": missing,
+    }
     options |= {"valid_fraction": valid_fraction, "test_fraction": test_fraction}
     if mistaken := [option for option, value in options.items() if hasattr(value, "__array__")]:
         raise DataError(
