@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,6 +27,8 @@ class OwnParameters(nn.Module):
         self.unconstrained = nn.ParameterDict()
         self.modules_by_name = nn.ModuleDict()
         self._constraints: dict[str, Any] = {}
+        self.copies = False
+        """Whether it holds copies of modules, so that those of a file's own stay as they are."""
 
     def value(self, name: str, initial: Any, constraint: Any) -> Tensor:
         """The constrained value of a parameter, which is made of `initial` where it is new.
@@ -32,7 +36,8 @@ class OwnParameters(nn.Module):
         Raises:
             PairError: for one that is new and has no initial value, or one outside its constraint.
         """
-        if isinstance(initial, nn.Parameter) and self._holds(name, initial):
+        module, divider, _ = name.partition(_DIVIDER)
+        if divider and isinstance(initial, Tensor) and _key(module) in self.modules_by_name:
             return initial
         key = _key(name)
         if key not in self.unconstrained:
@@ -43,30 +48,22 @@ class OwnParameters(nn.Module):
         parameter: Tensor = self.unconstrained[key]
         return parameter if known is constraints.real else transform_to(known)(parameter)
 
-    def hold(self, name: str, module: nn.Module, replaces: bool) -> None:
-        """Take over a module that a program names by `pyro.module`.
+    def hold(self, name: str, module: nn.Module) -> nn.Module:
+        """The module that stands for one which a program names by `pyro.module`: itself, the first time.
 
         Raises:
-            PairError: for another module under the same name, which would not be the one that is trained.
+            PairError: for another one under that name whose parameters are others.
         """
         key = _key(name)
         known = dict(self.modules_by_name.items()).get(key)
         if known is None:
-            self.modules_by_name[key] = module
-        elif known is not module and not replaces:
+            known = self.modules_by_name[key] = copy.deepcopy(module) if self.copies else module
+        if known is not module and _layout(known) != _layout(module):
             raise PairError(
-                f"pyro.module({name!r}, ...) names another module than in the run before, so the one that is "
-                f"trained would not be the one that is used: make the {type(module).__name__} once, outside "
-                "of the program"
+                f"pyro.module({name!r}, ...) names another module than before, and their parameters are not "
+                "of the same names and shapes, so that one cannot stand for the other: give each its own name"
             )
-
-    def _holds(self, name: str, parameter: nn.Parameter) -> bool:
-        module = _key(name.partition(_DIVIDER)[0])
-        return (
-            _DIVIDER in name
-            and module in self.modules_by_name
-            and any(parameter is each for each in self.modules_by_name[module].parameters())
-        )
+        return known
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         # a program that has not run yet has not made its parameters
@@ -75,6 +72,29 @@ class OwnParameters(nn.Module):
             if name.startswith(begin) and (key := name.removeprefix(begin)) not in self.unconstrained:
                 self.unconstrained[key] = nn.Parameter(torch.empty_like(tensor))
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def exchanged(module: nn.Module, known: nn.Module) -> Callable[[], None]:
+    """Let a module work with the parameters, buffers and modes of another; what comes back undoes it."""
+    parts = list(zip(module.modules(), known.modules(), strict=True))
+    kept = [(part, dict(part._parameters), dict(part._buffers), part.training) for part, _ in parts]
+
+    def undo() -> None:
+        for part, parameters, buffers, training in kept:
+            part._parameters.update(parameters)
+            part._buffers.update(buffers)
+            part.training = training
+
+    for part, other in parts:
+        part._parameters.update(other._parameters)
+        part._buffers.update(other._buffers)
+        part.training = other.training
+    return undo
+
+
+def _layout(module: nn.Module) -> list[Any]:
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    return [len(list(module.modules())), *((name, tensor.shape) for name, tensor in tensors)]
 
 
 def _key(name: str) -> str:

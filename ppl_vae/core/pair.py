@@ -92,6 +92,10 @@ class Pair(nn.Module):
         if len(example):
             self.remember(example)
 
+    def own_copies(self) -> None:
+        """Let nets that functions name by `pyro.module` stay as they are: the pair trains copies of them."""
+        self._own[0].copies = True
+
     def own(self, plate: str | None, one_by_one: str | None, owning: tuple[bool, bool]) -> None:
         """Take over what a first run found out (`meeting.meet`).
 

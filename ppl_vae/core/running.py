@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -12,13 +12,14 @@ import pyro
 from pyro.nn.module import _Context
 from torch import nn
 
-from ppl_vae.core.own_parameters import OwnParameters
+from ppl_vae.core.own_parameters import OwnParameters, exchanged
 from ppl_vae.core.sites import DATA_PLATE
 
 
 class _Running(NamedTuple):
     own_parameters: OwnParameters
     plate: str | None
+    undo: list[Callable[[], None]]
 
 
 _running: ContextVar[_Running | None] = ContextVar("running", default=None)
@@ -27,11 +28,14 @@ _running: ContextVar[_Running | None] = ContextVar("running", default=None)
 @contextmanager
 def inside(own_parameters: OwnParameters, plate: str | None) -> Iterator[None]:
     """Within it a program runs that owns these, and whose plate of data is called so."""
-    token = _running.set(_Running(own_parameters, plate))
+    running = _Running(own_parameters, plate, [])
+    token = _running.set(running)
     try:
         yield
     finally:
         _running.reset(token)
+        for undo in reversed(running.undo):
+            undo()
 
 
 def data_plate() -> str:
@@ -59,7 +63,10 @@ _as_written = pyro.primitives.module
 def _module(name: str, nn_module: nn.Module, update_module_params: bool = False) -> nn.Module:
     running = _running.get()
     if running is not None and isinstance(nn_module, nn.Module):
-        running.own_parameters.hold(name, nn_module, update_module_params)
+        # a copy of a pair, or one from a file, has parameters of its own for a function's nets
+        known = running.own_parameters.hold(name, nn_module)
+        if known is not nn_module:
+            running.undo.append(exchanged(nn_module, known))
     return _as_written(name, nn_module, update_module_params)
 
 

@@ -161,7 +161,9 @@ def _build_pair(trees: Mapping[str, Any], trust: Iterable[str]) -> Pair:
     for name, value, kind in (("plate", plate, str), ("vectorize", vectorize, bool)):
         if value is not None and not isinstance(value, kind):
             raise ConfigError(f"{name}: expected a {kind.__name__}, got {value!r:.80}")
-    return Pair(model, guide, plate=plate, vectorize=vectorize)
+    pair = Pair(model, guide, plate=plate, vectorize=vectorize)
+    pair.own_copies()  # two runs of one file's functions must not share its nets
+    return pair
 
 
 def _program(
