@@ -140,7 +140,7 @@ def refusal(
     """The error of a pair that failed with K particles, explained;
     the same one where that is not possible.
     """
-    if isinstance(error, PairError) or _is_transformed():
+    if isinstance(error, PairError | Warning) or _is_transformed():
         return error
     with _aside(model, guide):
         role, program = "guide", guide

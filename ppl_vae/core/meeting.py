@@ -115,7 +115,7 @@ def _why_one_by_one(pair: Pair, batch: Sequence[Tensor]) -> str | None:
             beside = {name: term[-1:] for name, term in _densities(together).items()}
             alone = _densities(last_alone(pair, batch, together))
         except Exception as error:
-            return short(error)
+            return short(error.__cause__ if isinstance(error.__cause__, Exception) else error)
     return None if _alike(alone, beside) else "a particle's density is another one beside others"
 
 

@@ -90,3 +90,37 @@ def test_parameters_for_each_datum_train_on_all_of_them_in_their_order():
     torch.testing.assert_close(loc, x / 2, rtol=0, atol=0.15)
     with pytest.raises(PairError, match=r"parameters for each of 8 data, and here are 20 in batches of 8"):
         pv.fit(pv.Pair(model, guide), estimators.ELBO(), x, epochs=1, batch_size=8, progress=False)
+
+
+def shared(size=None):
+    """A mean that all data share, their number said or not."""
+
+    def plate(x):
+        return pyro.plate("rows", size or len(x), subsample_size=len(x))
+
+    def model(x):
+        mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+        with plate(x):
+            pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
+
+    def guide(x):
+        loc = pyro.param("loc", torch.tensor(0.0))
+        scale = pyro.param("scale", torch.tensor(0.1), constraint=dist.constraints.positive)
+        pyro.sample("mean", dist.Normal(loc, scale))
+
+    return pv.Pair(model, guide)
+
+
+def test_latents_that_all_data_share_are_counted_once():
+    """In batches too the posterior of a mean is found; where N is not said, batches are refused."""
+    x = torch.randn(40, generator=torch.Generator().manual_seed(3)) + 1.0
+    with pytest.raises(PairError, match=r"counted for every 8 data and not once for 40.*subsample_size=len"):
+        pv.fit(shared(), estimators.ELBO(), x, epochs=1, batch_size=8, progress=False)
+    for pair, batch_size in ((shared(40), 8), (shared(), 40)):
+        pv.fit(
+            pair, estimators.ELBO(10), x, epochs=4 * batch_size, batch_size=batch_size, learning_rate=0.05,
+            progress=False, schedule="cosine",
+        )  # fmt: skip
+        own = pair.guide.own_parameters
+        assert own.value("loc", None, None).item() == pytest.approx(x.sum().item() / 41, abs=0.08)
+        assert own.value("scale", None, None).item() == pytest.approx(41**-0.5, rel=0.35)
