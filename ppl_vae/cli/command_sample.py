@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from ppl_vae import plots, queries
+from ppl_vae import plots, queries, runs
 from ppl_vae.cli import OK
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.figures import is_image
@@ -21,6 +22,8 @@ from ppl_vae.runs import atomic_write
 EPILOG = """examples:
   ppl-vae sample runs/digits --num 100                       a picture, runs/digits/samples.png
   ppl-vae sample runs/digits --num 10000 --out samples.npz   numbers: draws of every site, by its name
+  ppl-vae sample runs/labelled --inputs.y 3                  of a conditional model: sixty-four threes
+  ppl-vae sample runs/wine --out wines.csv                   of a table: rows in its own units
 """
 
 
@@ -33,10 +36,17 @@ def parser() -> Parser:
     options.add_argument("--num", type=int, default=64, help="how many")
     options.add_argument("--seed", type=int, default=0, help="of the draws")
     options.add_argument(
+        "--inputs",
+        type=dict[str, int | float | list[int] | list[float]] | None,
+        default=None,
+        help="values of the model's arguments by name, one for all or one for each: --inputs.y 3",
+    )
+    options.add_argument(
         "--out",
         type=Path | None,
         default=None,
-        help="a .png with the likelihood's means, or a .npz with every site's draws and, as SITE_mean, means",
+        help="a .png with the likelihood's means, a .npz with every site's draws and, as SITE_mean, means, "
+        "or of a table a .csv",
     )
     return options
 
@@ -46,11 +56,15 @@ def run(words: Sequence[str]) -> int:
     options = parser().read(words)
     check_seed("--seed", options.seed)
     out = options.run / "samples.png" if options.out is None else options.out
-    if out.suffix not in (".png", ".npz"):
-        raise UsageError(f"--out {out}: give a name that ends in .png (a picture) or .npz (numbers)")
+    if out.suffix not in (".png", ".npz", ".csv"):
+        raise UsageError(f"--out {out}: give a name that ends in .png (a picture), .npz (numbers) or .csv")
     pair = load_pair(options)
-    draws = queries.sample(pair, options.num, seed=options.seed)
-    if out.suffix == ".png":
+    inputs = {name: torch.as_tensor(value) for name, value in (options.inputs or {}).items()}
+    draws = queries.sample(pair, options.num, inputs=inputs or None, seed=options.seed)
+    if out.suffix == ".csv":
+        frame = runs.load_schema(options.run).inverse(draws.value)
+        atomic_write(out, lambda path: frame.to_csv(path, index=False))
+    elif out.suffix == ".png":
         means = {name: mean for name, mean in draws.means.items() if is_image(tuple(mean.shape[1:]))}
         if not means:
             shapes = {name: tuple(value.shape) for name, value in draws.values.items()}

@@ -25,6 +25,7 @@ def make_pair(
     guide: nn.Module | None = None,
     latent_dim: int = 16,
     net: Literal["mlp", "conv", "residual"] = "mlp",
+    hidden: tuple[int, ...] | None = None,
     likelihood: nn.Module | None = None,
     centre: bool = True,
 ) -> Pair:
@@ -37,8 +38,9 @@ def make_pair(
         latent_dim: the number of latent dimensions of the default programs; beside a program of
             yours, its own `latent_dim`.
         net: the default programs' nets.
-        likelihood: the default model's likelihood; without one Bernoulli for data in {0, 1}, else
-            Gaussian with one learned scale.
+        hidden: widths of the hidden layers of net=mlp; by default two of 200.
+        likelihood: the default model's likelihood; without one, of a table one for each column, Bernoulli
+            for data in {0, 1}, else Gaussian with one learned scale.
         centre: start from the mean of the data: set the output bias of the model's decoder, where
             the model has a `decoder` and a `likelihood` that can.
 
@@ -53,12 +55,18 @@ def make_pair(
             )
         latent_dim = _latent_dim(model, guide, latent_dim)
     encoder, decoder = _NETS[net]
+    widths: dict[str, tuple[int, ...]] = {} if hidden is None else {"hidden": hidden}
+    if widths and net != "mlp":
+        raise UsageError(f"--pair.hidden is of --pair.net mlp, and this is {net}: leave one of them out")
     if model is None:
         likelihood = fitting_likelihood(dataset) if likelihood is None else likelihood
         raw_shape = cast(likelihoods.Likelihood, likelihood).raw_shape(dataset.shape)
-        model = models.VAE(likelihood, decoder(latent_dim=latent_dim, shape=raw_shape), latent_dim)
+        net_of = decoder(latent_dim=latent_dim, shape=raw_shape, **widths)
+        model = models.VAE(likelihood, net_of, latent_dim)
+    if guide is None and dataset.schema is not None and net == "mlp":
+        guide = guides.MeanField(nets.ColumnEncoder.of(dataset.schema, latent_dim, **widths))
     if guide is None:
-        guide = guides.MeanField(encoder(shape=dataset.shape, latent_dim=latent_dim))
+        guide = guides.MeanField(encoder(shape=dataset.shape, latent_dim=latent_dim, **widths))
     if centre:
         centre_model(model, dataset)
     return Pair(model, guide)
@@ -80,7 +88,9 @@ def _latent_dim(model: nn.Module | None, guide: nn.Module | None, default: int) 
 
 
 def fitting_likelihood(dataset: DataSet) -> nn.Module:
-    """Bernoulli for bits, else a Gaussian with a learned scale."""
+    """Of a table one for each column; else Bernoulli for bits, or a Gaussian with a learned scale."""
+    if dataset.schema is not None:
+        return likelihoods.Mixed.of(dataset.schema)
     x = dataset.train.tensors(limit=1000)[0]
     event_dim = len(dataset.shape)
     if bool(((x == 0) | (x == 1)).all()):

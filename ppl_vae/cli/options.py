@@ -235,7 +235,7 @@ def add_data(parser: Parser, default: str | None = "digits") -> None:
         "--data",
         type=str | None,
         default=default,
-        help="a name from `ppl-vae list data`, or a path: .npz, .npy, .csv, a folder of images"
+        help="a name from `ppl-vae list data`, or a path: .npz, .npy, .csv, .parquet, a folder of images"
         + ("" if default else "; by default what the run was trained on"),
     )
     group.add_function_arguments(data.load, "load", skip={"name_or_path"}, as_group=False)

@@ -123,7 +123,7 @@ MISTAKES = [
     Mistake("unknown activation", lambda: nets.MLP(3, activation="rleu"), "rleu"),
     Mistake("event_dim of images for vectors", lambda: likelihoods.Bernoulli().raw_shape((5,)), "event_dim=1"),
     # Python: pairs
-    Mistake("a function for a program", lambda: Pair(lambda x: x, vae()), "torch.nn.Module"),
+    Mistake("a tensor for a program", lambda: Pair(torch.zeros(3), vae()), "torch.nn.Module or a function"),
     Mistake("a latent outside the plate", lambda: check_pair(Pair(vae(), Outside()), X), "z"),
     Mistake("a guide without to_event", lambda: check_pair(Pair(vae(), NoEvent()), X), "to_event"),
     Mistake("a guide of another size", lambda: check_pair(Pair(vae(3), guides.MeanField(encoder(4))), X), "z"),

@@ -61,7 +61,8 @@ def whole_report(pair, split, folder):
 
 def split_of(case):
     x, *y = case.batch(size=SIZE)
-    return data.Split.from_tensor(x, *y, labels=bool(y))
+    missing = bool(x.is_floating_point() and x.isnan().any())
+    return data.Split.from_tensor(x, *y, labels=bool(y), missing=missing)
 
 
 # guides over all of R^d, which a report cannot tell apart

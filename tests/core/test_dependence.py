@@ -180,9 +180,11 @@ def test_an_argument_by_another_name_may_be_chosen_by_it():
 
 
 def test_arguments_without_names_are_numbered():
-    pair = Pair(Program(library), guide_of("x"), example=(COUNTS,))
-    with pytest.raises(ValueError, match="its argument 'number 0' outside obs="):
-        pv.sample(pair, 3)
+    """A program that takes *batch has the names of the other one, where that one says."""
+    for guide, name in ((guide_of("x"), "x"), (lambda *batch: guide_of("x")(*batch), "number 0")):
+        pair = Pair(Program(library), guide, example=(COUNTS,))
+        with pytest.raises(ValueError, match=f"its argument '{name}' outside obs="):
+            pv.sample(pair, 3)
 
 
 def test_the_zoo_reads_its_labels_alone():
