@@ -18,7 +18,7 @@ from ppl_vae.core.pair import Pair
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.program import ProgramModule, Statements
 from ppl_vae.core.replaying import last_alone, replayed, values_of
-from ppl_vae.core.sites import DATA_PLATE, PairError, is_of_data
+from ppl_vae.core.sites import DATA_PLATE, PairError, is_bookkeeping, is_of_data
 from ppl_vae.core.subsampling import seen_by, whole_plate
 
 _FEW = 8  # data, where more would show nothing else
@@ -52,6 +52,7 @@ def meet(pair: Pair, batch: Sequence[Tensor]) -> None:
     pair.met = True
     traces, statements = found
     plate = _data_plate(pair, traces, few)
+    pair.shares = any(_is_global(site, plate) for site in traces[1].nodes.values())
     owning = bool(statements[0]), bool(statements[1])
     if plate is not None or any(owning):
         pair.own(pair.plate if plate is None else plate, None, owning)
@@ -90,6 +91,13 @@ def _run(
             return None
     owned = [isinstance(program, ProgramModule) for program in (pair.model, pair.guide)]
     return [model, guide], [[] if own else look.names for own, look in zip(owned, looks)]
+
+
+def _is_global(site: Any, plate: str | None) -> bool:
+    """Whether a site of the guide is a latent outside the plate of data."""
+    if site["type"] != "sample" or site["is_observed"] or is_bookkeeping(site):
+        return False
+    return not any(is_of_data(frame) or frame.name == plate for frame in site["cond_indep_stack"])
 
 
 def _goes_with(pair: Pair, batch: Sequence[Tensor]) -> bool:

@@ -75,6 +75,8 @@ class Pair(nn.Module):
         guide takes; None where a program does not say, `forward(*batch)`."""
         self.met = False
         """Whether the programs have run, so that what their first run makes is there: `meeting.meet`."""
+        self.shares = False
+        """Whether the guide draws latents that all data share."""
         self.fixed_rows: int | None = None
         """The one number of data that the programs go with, where they have parameters for each datum."""
         self.vectorize = vectorize

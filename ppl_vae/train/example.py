@@ -23,7 +23,7 @@ def example_for(
     """A few data, or a whole batch of them for programs that subsample it; its sizes are checked first."""
     first = train.batch(torch.arange(min(batch_size, len(train))))
     meet(pair, first)
-    if batch_size < len(train):
+    if pair.shares and batch_size < len(train):
         _check_shared(pair, first, batch_size, len(train))
     if pair.fixed_rows is not None:
         _check_one_batch(pair, train, batch_size)
