@@ -13,9 +13,10 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, autoguide, config_enumerate
-from pyro.nn import PyroModule, PyroSample
 from torch import Tensor, nn
 from torch.distributions import constraints
+
+from tests.attacks import tutorial_programs
 
 
 class Example(NamedTuple):
@@ -180,22 +181,8 @@ def gamma_layers() -> Example:
 
 
 def regression() -> Example:
-    class Regression(PyroModule):
-        def __init__(self):
-            super().__init__()
-            self.linear = PyroModule[nn.Linear](3, 1)
-            self.linear.weight = PyroSample(dist.Normal(0.0, 1.0).expand([1, 3]).to_event(2))
-            self.linear.bias = PyroSample(dist.Normal(0.0, 10.0).expand([1]).to_event(1))
-
-        def forward(self, x, y=None):
-            sigma = pyro.sample("sigma", dist.Uniform(0.0, 10.0))
-            mean = self.linear(x).squeeze(-1)
-            with pyro.plate("data", x.shape[0]):
-                pyro.sample("obs", dist.Normal(mean, sigma), obs=y)
-            return mean
-
-    x, model = torch.randn(12, 3), Regression()
-    return Example(model, autoguide.AutoNormal(model), (x, x.sum(-1)), Trace_ELBO(), allow_global=True)
+    model, guide, loss, (batch,) = tutorial_programs.regression(autoguide.AutoNormal)
+    return Example(model, guide, batch, loss, allow_global=True)
 
 
 def flow() -> Example:

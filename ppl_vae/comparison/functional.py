@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-from ppl_vae.core.drawing import draw
+from ppl_vae.core.drawing import draw, particle_dim
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.separate import SeparateParticles
-from ppl_vae.core.sites import PARTICLE_PLATE, latent_names, plate_nesting
+from ppl_vae.core.sites import PARTICLE_PLATE, latent_names
 from ppl_vae.estimators import Estimator
 
 Parameters = Mapping[str, Tensor]
@@ -79,7 +79,7 @@ class Runs(nn.Module):
         """K draws of the guide."""
         guide: Any = self.pair.guide
         if self.num_particles > 1:
-            dim = -(plate_nesting(self.pair.model, guide, batch, {}) + 1)
+            dim = particle_dim(self.pair.model, guide, batch, {})
             guide = pyro.plate(PARTICLE_PLATE, self.num_particles, dim=dim)(guide)
         return poutine.trace(guide).get_trace(*batch)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ppl_vae.core.faults import refusal
 from ppl_vae.core.isolation import one_thread
-from ppl_vae.core.one_by_one import NOT_ONE_BY_ONE, joined, runs_one_by_one, same_rows
+from ppl_vae.core.one_by_one import NOT_ONE_BY_ONE, SameRows, joined, runs_one_by_one
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import (
     PARTICLE_PLATE,
@@ -95,7 +95,7 @@ def _draw(
         if runs_one_by_one(model, guide):
             if guide_handler is not None:
                 raise PairError(NOT_ONE_BY_ONE)
-            with same_rows():
+            with SameRows():
                 singles = [_draw(model, guide, args, kwargs, 1, guide_handler) for _ in range(num_particles)]
             return joined(singles, plate_dim)
         plated = pyro.plate(PARTICLE_PLATE, num_particles, dim=plate_dim)(guide)

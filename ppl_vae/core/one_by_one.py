@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,14 +45,9 @@ def runs_one_by_one(*programs: Program, tell: bool = True) -> bool:
     return bool(slow)
 
 
-@contextmanager
-def same_rows() -> Iterator[None]:
+class SameRows(Messenger):
     """Within it a plate that subsamples takes the same data in every run."""
-    with _SameRows():
-        yield
 
-
-class _SameRows(Messenger):
     def __init__(self) -> None:
         super().__init__()
         self.rows: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import TransformedDistribution
 
 from ppl_vae.core import drawing
-from ppl_vae.core.one_by_one import joined, runs_one_by_one, same_rows
+from ppl_vae.core.one_by_one import SameRows, joined, runs_one_by_one
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError, Program
 from ppl_vae.core.terms import factor, is_plain, over_inner_plates, transformed
@@ -134,7 +134,7 @@ def draw(
         PairError: also for a flow in the guide that has no inverse, or another one in training mode.
     """
     if num_particles > 1 and runs_one_by_one(model, guide):
-        with same_rows():
+        with SameRows():
             singles = [draw(model, guide, args, kwargs) for _ in range(num_particles)]
         together = joined(singles, drawing.particle_dim(model, guide, args, kwargs or {}))
         assert isinstance(together, SeparateParticles)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppl_vae.data.blocks import BLOCK, block_tensor
+from ppl_vae.data.blocks import BLOCK, Events, block_tensor
 from ppl_vae.data.open_stores import close, open_store
 
 
@@ -28,24 +28,17 @@ class ArrayStore:
 
     path: Path
     keys: Mapping[str, str]
+    events: Events = field(init=False, repr=False)
     _root: Any = field(init=False, repr=False)
     _arrays: dict[str, Any] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._root = open_store(self.path)
         self._arrays = {name: self._root[key] if key else self._root for name, key in self.keys.items()}
-        self._events = {name: self._event(name) for name in self.keys}
+        self.events = {name: self._event(name) for name in self.keys}
 
     def __reduce__(self) -> tuple[type[ArrayStore], tuple[Path, Mapping[str, str]]]:
         return ArrayStore, (self.path, dict(self.keys))
-
-    @property
-    def what(self) -> str:
-        return str(self.path)
-
-    @property
-    def events(self) -> Mapping[str, tuple[tuple[int, ...], torch.dtype]]:
-        return self._events
 
     @functools.cached_property
     def bounds(self) -> NDArray[np.int64]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,16 +27,19 @@ BUFFER = 64 * 2**20
 """Bytes of the blocks whose rows are shuffled together."""
 
 
+Events = dict[str, tuple[tuple[int, ...], torch.dtype]]
+
+
 class BlockReader(Protocol):
-    """How one file is read; pickled, it opens the file anew."""
+    """How one file is read; pickled, it opens the file anew.
 
-    @property
-    def what(self) -> str:
-        """The file, as errors call it."""
+    Attributes:
+        path: the file.
+        events: of each array, the event shape and the type of what `block` gives.
+    """
 
-    @property
-    def events(self) -> Mapping[str, tuple[tuple[int, ...], torch.dtype]]:
-        """Of each array, the event shape and the type of what `block` gives."""
+    path: Path
+    events: Events
 
     @property
     def bounds(self) -> NDArray[np.int64]:
@@ -96,7 +98,7 @@ class BlockFile:
         largest = int(np.diff(self.bounds).max()) * self.row_bytes
         if largest > LARGEST:
             raise DataError(
-                f"{reader.what} has a block of {largest:,} bytes, which is read at once: write it with "
+                f"{reader.path} has a block of {largest:,} bytes, which is read at once: write it with "
                 f"smaller ones, row_group_size=10_000 for Parquet or chunks=(1000, ...) for HDF5 and Zarr"
             )
         self.in_buffer = max(2, BUFFER // max(1, largest))
@@ -147,11 +149,11 @@ class BlockFile:
             raise
         except Exception as error:  # each library has its own
             raise DataError(
-                f"{self.reader.what}: rows {self.bounds[number]} to {self.bounds[number + 1]} cannot be read "
+                f"{self.reader.path}: rows {self.bounds[number]} to {self.bounds[number + 1]} cannot be read "
                 f"({error}); it may be damaged: write it anew"
             ) from error
         if found.is_floating_point() and not torch.stack(found.aminmax()).isfinite().all():  # in one pass
-            check_finite(found, f"{self.reader.what}: {name}", first_row=int(self.bounds[number]))
+            check_finite(found, f"{self.reader.path}: {name}", first_row=int(self.bounds[number]))
         return found
 
 
@@ -200,7 +202,7 @@ class BlockColumn:
             block = self.file.block(number, self.name)
             torch.index_select(block, 0, within[first:last], out=rows[first:last])
         if self.unit_interval:
-            check_unit_interval(rows, f"{self.file.reader.what}: {self.name}")
+            check_unit_interval(rows, f"{self.file.reader.path}: {self.name}")
         return rows
 
     def in_unit_interval(self) -> BlockColumn:

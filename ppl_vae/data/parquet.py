@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppl_vae.data.blocks import block_tensor
+from ppl_vae.data.blocks import Events, block_tensor
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.parquet_columns import AS_TABLE, open_parquet
 
@@ -29,8 +28,8 @@ class ParquetTable:
 
     path: Path
     columns: Mapping[str, tuple[str, ...]]
+    events: Events = field(init=False, default_factory=dict, repr=False)
     _file: Any = field(init=False, repr=False)
-    _events: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self._file = open_parquet(self.path)
@@ -38,18 +37,10 @@ class ParquetTable:
             raise DataError(f"{self.path} has no rows; give at least one")
         for name in self.columns:  # the lengths of lists are said nowhere else
             first = self.block(0, name)
-            self._events[name] = tuple(first.shape[1:]), first.dtype
+            self.events[name] = tuple(first.shape[1:]), first.dtype
 
     def __reduce__(self) -> tuple[type[ParquetTable], tuple[Path, Mapping[str, tuple[str, ...]]]]:
         return ParquetTable, (self.path, dict(self.columns))
-
-    @property
-    def what(self) -> str:
-        return str(self.path)
-
-    @property
-    def events(self) -> Mapping[str, tuple[tuple[int, ...], torch.dtype]]:
-        return self._events
 
     @functools.cached_property
     def bounds(self) -> NDArray[np.int64]:
@@ -79,7 +70,7 @@ class ParquetTable:
         # the bytes of a column are numbers and no pixels
         array = np.stack(arrays, 1).astype(np.float64) if stacked else arrays[0]
         found = block_tensor(array, name, f"{self.path}: {name}")
-        known = self._events.get(name, (None,))[0]
+        known = self.events.get(name, (None,))[0]
         if known not in (None, shape := tuple(found.shape[1:])):
             raise DataError(f"{self.path}: {name} has rows of shapes {known} and {shape}: pad them")
         return found

@@ -12,11 +12,11 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ppl_vae.core.drawing import at_draws, with_summed_draws
+from ppl_vae.core.drawing import at_draws, particle_dim, with_summed_draws
 from ppl_vae.core.faults import traced
-from ppl_vae.core.one_by_one import Several, merged, runs_one_by_one, same_rows
+from ppl_vae.core.one_by_one import SameRows, Several, merged, runs_one_by_one
 from ppl_vae.core.pair import Pair
-from ppl_vae.core.sites import PARTICLE_PLATE, Program, Site, is_bookkeeping, plate_nesting
+from ppl_vae.core.sites import PARTICLE_PLATE, Program, Site, is_bookkeeping
 from ppl_vae.core.subsampling import whole_plate
 
 _MEAN_DRAWS = 100  # for the few distributions without a mean (flows): a tenth of a standard deviation
@@ -75,7 +75,7 @@ def several(
     if plate_dim is None or not runs_one_by_one(program):
         return run(_given(repeated(program, count, plate_dim), replay, data), batch)
     traces = []
-    with same_rows():
+    with SameRows():
         for number in range(count):
             drawn = replay.singles[number] if isinstance(replay, Several) else replay
             chosen = {name: value[number % len(value)] for name, value in (data or {}).items()}
@@ -103,7 +103,7 @@ def _given(program: Program, replay: Trace | None, data: Mapping[str, Tensor] | 
 
 def find_plate_dim(pair: Pair, batch: tuple[Tensor, ...]) -> int:
     """The first dim, counted from the right, to the left of all plates of both programs."""
-    return -(plate_nesting(pair.model, pair.guide, batch, {}) + 1)
+    return particle_dim(pair.model, pair.guide, batch, {})
 
 
 def centre(pair: Pair, batch: tuple[Tensor, ...]) -> dict[str, Site]:
