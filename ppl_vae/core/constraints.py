@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.utils import lazy_property
 
+from ppl_vae.core.observed import observed_values
 from ppl_vae.core.sites import Site
 
 _WORDS: tuple[tuple[Any, str], ...] = (
@@ -113,7 +114,7 @@ def support_fault(site: Site) -> str | None:
     """In words, which of a site's values lie outside the support of its distribution;
     None where none does.
     """
-    value = site["value"]
+    value = observed_values(site["fn"], site["value"])
     for part in _parts(site["fn"]):
         if isinstance(part, ChecksData):
             try:

@@ -9,7 +9,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.likelihoods.mixed_distribution import Layout, MixedDistribution
+from ppl_vae.likelihoods.mixed_distribution import MixedDistribution
+from ppl_vae.likelihoods.mixed_elements import Layout
 from ppl_vae.likelihoods.mixed_parts import HasKind, check_columns, likelihood_of, part_of, tried
 
 

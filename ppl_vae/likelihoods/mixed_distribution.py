@@ -3,63 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, Independent, constraints
+from torch.distributions import Distribution, Independent, constraints
 
+from ppl_vae.likelihoods.mixed_elements import Layout, MixedElements
 from ppl_vae.likelihoods.support import SupportChecked
-
-
-class Layout(NamedTuple):
-    """Which columns of a datum each part has.
-
-    Attributes:
-        sizes: how many columns each part has.
-        order: the columns, part after part; None where they stand in that order already.
-        inverse: the way back.
-        fill: a value inside each column's support, which stands in for a missing one.
-        names: of the columns, for errors; none is a number.
-    """
-
-    sizes: tuple[int, ...]
-    order: Tensor | None
-    inverse: Tensor | None
-    fill: Tensor
-    names: tuple[str, ...] = ()
-
-    def split(self, value: Tensor) -> tuple[Tensor, ...]:
-        """The columns of each part, `(..., n)`."""
-        ordered = value if self.order is None else value.index_select(-1, self.order)
-        return ordered.split(self.sizes, -1)
-
-    def join(self, values: Sequence[Tensor]) -> Tensor:
-        """A datum from the columns of each part."""
-        ordered = torch.cat(list(values), -1)
-        return ordered if self.inverse is None else ordered.index_select(-1, self.inverse)
-
-
-class SeenInSupport(constraints.Constraint):
-    """Rows whose cells are missing or inside the support of their column."""
-
-    event_dim = 1
-
-    def __init__(self, parts: Sequence[Any], layout: Layout) -> None:
-        self.parts, self.layout = parts, layout
-        super().__init__()
-
-    def check(self, value: Tensor) -> Tensor:
-        filled = torch.where(value.isnan(), self.layout.fill.to(value), value)
-        good = [part.base_dist.support.check(x) for part, x in zip(self.parts, self.layout.split(filled))]
-        return torch.cat(_alike(good), -1).all(-1)
-
-
-def _alike(values: Sequence[Tensor]) -> list[Tensor]:
-    """Tensors that differ in their last dim alone, after broadcasting."""
-    batch = torch.broadcast_shapes(*(value.shape[:-1] for value in values))
-    return [value.expand(*batch, value.shape[-1]) for value in values]
 
 
 class MixedDistribution(SupportChecked, TorchDistribution):
@@ -87,8 +39,12 @@ class MixedDistribution(SupportChecked, TorchDistribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        """NaN, or what each column takes."""
-        return SeenInSupport(self.parts, self.layout)
+        """Rows whose cells are missing or inside the support of their column."""
+        return constraints.independent(self.elements().support, 1)
+
+    def elements(self) -> MixedElements:
+        """The distribution of the single cells."""
+        return MixedElements([part.base_dist for part in self.parts], self.layout, validate_args=False)
 
     def check(self, x: Tensor) -> None:
         """Raise a ValueError that names the column, its values outside the support and the fix."""
@@ -119,31 +75,21 @@ class MixedDistribution(SupportChecked, TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        missing = value.isnan()
-        filled = torch.where(missing, self.layout.fill.to(value), value)
         total: Any = 0.0
-        split = zip(self.parts, self.layout.split(filled), self.layout.split(missing))
-        for part, x, gap in split:
-            total = total + part.base_dist.log_prob(x).masked_fill(gap, 0.0).sum(-1)
+        for term in self.elements().terms(value):
+            total = total + term.sum(-1)
         return total
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008, as torch writes it
         """A complete row."""
-        with torch.no_grad():
-            drawn = [part.sample(sample_shape).to(self.layout.fill) for part in self.parts]
-            return self.layout.join(_alike(drawn))
+        return self.elements().sample(sample_shape)
 
     @property
     def mean(self) -> Tensor:
         """Each column's mean; the likeliest class of a categorical one, whose classes have no mean."""
-        return self.layout.join(_alike([_centre(part.base_dist).to(self.layout.fill) for part in self.parts]))
+        return self.elements().mean
 
     @property
     def variance(self) -> Tensor:
         """Each column's variance."""
-        return self.layout.join(_alike([part.base_dist.variance.to(self.layout.fill) for part in self.parts]))
-
-
-def _centre(part: Any) -> Tensor:
-    unordered = isinstance(part, Categorical) and not getattr(part, "ordered", False)
-    return part.probs.argmax(-1) if unordered else part.mean
+        return self.elements().variance
