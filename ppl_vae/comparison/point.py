@@ -22,6 +22,7 @@ from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet, Split, as_split, for_pair
 from ppl_vae.data.convert import is_several
+from ppl_vae.data.known_table import of_table
 from ppl_vae.data.selection import in_order
 from ppl_vae.terminal.progress import show_progress
 from ppl_vae.testing.linter import check_estimator_for
@@ -248,7 +249,7 @@ def _batch(
     elif isinstance(data, Sequence):
         tensors = in_order(data, pair)
     else:
-        split = for_pair(as_split(data, takes_missing(pair.model)), pair)
+        split = for_pair(as_split(of_table(data, pair), takes_missing(pair.model)), pair)
         with random_numbers(seed, torch.device("cpu")):
             tensors = split.take(num_data).tensors() if is_several(data) else split.tensors()
     batch = tuple(tensor.to(pair.device) for tensor in tensors)

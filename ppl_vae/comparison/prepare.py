@@ -20,6 +20,7 @@ from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import PairError
 from ppl_vae.data import DataSet, Split, as_split, for_pair
 from ppl_vae.data.gaps import example_of
+from ppl_vae.data.known_table import of_table
 from ppl_vae.testing.linter import check_estimator_for
 from ppl_vae.testing.site_facts import read_sites
 from ppl_vae.train.options import NAMES, PER_RUN, FitOptions, check_beside
@@ -50,10 +51,11 @@ def make_jobs(
         _check_fit_options(estimator, data, fit_options)
     pair = initial_pair(make_pair, seeds[0])
     source = for_pair(data if isinstance(data, DataSet) else as_split(data, takes_missing(pair.model)), pair)
+    pair.schema = (source.train if isinstance(source, DataSet) else source).naming.schema
     with random_numbers(judge_seed, torch.device("cpu")):
         parts = (source.train, source.valid) if isinstance(source, DataSet) else (source, None)
         example = example_of(*parts, 8)
-        test = for_pair(as_split(judge_on, takes_missing(pair.model)), pair)
+        test = for_pair(as_split(of_table(judge_on, pair), takes_missing(pair.model)), pair)
         # binarised once, so that all runs are judged on the same bits
         judging = Judging(test.tensors() if test.dynamic else test, judge_particles, judge_seed)
     if fit_options.get("check", True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -22,8 +23,10 @@ def values_of(fn: Any) -> Tensor | None:
     None where they are too many.
     """
     if getattr(fn, "has_enumerate_support", False):
-        values: Tensor = fn.enumerate_support(expand=False)
-        return values
+        with suppress(NotImplementedError):  # such as a Binomial whose counts differ
+            values: Tensor = fn.enumerate_support(expand=False)
+            return values
+        return None
     base: Any = getattr(fn, "base_dist", None)
     if (
         not isinstance(fn, Independent)

@@ -52,6 +52,9 @@ class Pair(nn.Module):
         TypeError: when a program cannot be called.
     """
 
+    schema: object | None = None
+    """The `data.Schema` of the table that the pair was trained on, by which frames given to it become x."""
+
     def __init__(
         self,
         model: Callable[..., Any],

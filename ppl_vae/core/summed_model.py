@@ -93,12 +93,8 @@ class SummedModel:
         scales = {name: scale_of(self.nodes[name]) for name in names}
         first = next(iter(scales.values()))
         for each in scales.values():
-            same = each is first or (
-                not isinstance(each, Tensor)
-                and not isinstance(first, Tensor)
-                and math.isclose(each, first, rel_tol=1e-9)
-            )
-            if not same or (isinstance(each, Tensor) and each.dim() > 0):
+            single = not any(isinstance(scale, Tensor) and scale.dim() for scale in (each, first))
+            if not single or not (each is first or math.isclose(each, first, rel_tol=1e-6)):
                 raise PairError(
                     f"the sites {list(names)} stand under one sum, over the finite ones among them, and do "
                     "not all have one scale that is a single number: put one poutine.scale around all of "

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from ppl_vae.data.data_error import DataError
 from ppl_vae.data.foreign import to_array
 from ppl_vae.data.rows import ResidentRows, Rows
 from ppl_vae.data.sparse import is_sparse, sparse_rows
+
+if TYPE_CHECKING:
+    from ppl_vae.data.schema import Schema
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Naming:
         by_place: whether they were given as a tuple, which goes to the programs in its order if it can.
         columns: of a table's columns that `x` is made of, in order; empty where there are none.
         left_out: why something of a name is no array, such as a column that lacks values.
+        schema: of a table, how its columns become x and come back.
     """
 
     main: str = "x"
@@ -43,6 +47,7 @@ class Naming:
     by_place: bool = False
     columns: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    schema: Schema | None = None
 
 
 ONLY_X = Naming()

@@ -74,11 +74,18 @@ class Schema:
         Raises:
             DataError: a column is lacking, or holds a value that its kind does not have.
         """
+        return self.standardise(self.encode(self.cells(frame, self.names)))
+
+    def cells(self, frame: Any, names: Sequence[str]) -> dict[str, Cells]:
+        """Some columns of a frame, with this table's marks of what is missing.
+
+        Raises:
+            DataError: a column is lacking.
+        """
         given = columns_of(frame)
-        if lacking := [name for name in self.names if name not in given]:
+        if lacking := [name for name in names if name not in given]:
             raise DataError(f"the table has no column {lacking[0]!r}: it has {list(given)}")
-        cells = {name: to_cells(name, given[name].values, self.marks) for name in self.names}
-        return self.standardise(self.encode(cells))
+        return {name: to_cells(name, given[name].values, self.marks) for name in names}
 
     def standardise(self, numbers: NDArray[np.float64]) -> Tensor:
         """x of rows of `encode`."""

@@ -117,10 +117,11 @@ def table_of_cells(
     raw = assemble(name, loaded, None, seed, valid_fraction, test_fraction, labels)
     if standardise:
         schema = schema.fitted(_numbers(raw.train))
-    parts: dict[str, Any] = {
-        part: replace(split, rows=ResidentRows(schema.standardise(_numbers(split))))
-        for part, split in raw.parts().items()
-    }
+    parts: dict[str, Any] = {}
+    for part, split in raw.parts().items():
+        naming = replace(split.naming, columns=schema.names, schema=schema)
+        rows = ResidentRows(schema.standardise(_numbers(split)))
+        parts[part] = replace(split, rows=rows, naming=naming)
     return replace(raw, **parts, schema=schema)
 
 

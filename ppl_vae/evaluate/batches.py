@@ -17,6 +17,7 @@ from ppl_vae.core.pair import Pair
 from ppl_vae.data import Split, as_split, for_pair
 from ppl_vae.data.batch import to_batch
 from ppl_vae.data.convert import is_tuple_of_arrays
+from ppl_vae.data.known_table import of_table
 from ppl_vae.data.selection import in_order
 
 # Large enough that Pyro's handlers are a few per cent of the time, small enough for the caches
@@ -70,7 +71,7 @@ def _to_data(data: Any, pair: Pair) -> Data:
     if isinstance(data, Tensor) and data.is_floating_point() and dtypes and dtypes[0].is_floating_point:
         data = data.to(dtypes[0])  # a Split keeps float64, which a pair in float32 does not take
     if not is_tuple_of_arrays(tuple(data) if isinstance(data, list) else data):
-        split: Data = for_pair(as_split(data, missing), pair).to(pair.device)
+        split: Data = for_pair(as_split(of_table(data, pair), missing), pair).to(pair.device)
         return split
     shapes = [tuple(tensor.shape) for tensor in data]
     if any(not shape for shape in shapes) or len({shape[0] for shape in shapes}) != 1:

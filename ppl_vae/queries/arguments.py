@@ -15,6 +15,7 @@ from ppl_vae.core.pair import Pair
 from ppl_vae.data import as_split, for_pair
 from ppl_vae.data.batch import to_batch
 from ppl_vae.data.convert import is_several, is_tuple_of_arrays
+from ppl_vae.data.known_table import of_table
 from ppl_vae.data.selection import in_order
 
 Batch = Tensor | Sequence[Tensor]
@@ -63,7 +64,7 @@ def _of_data(pair: Pair, data: Any) -> tuple[Tensor, ...]:
     """All rows of what holds data by name, as one batch."""
     if is_tuple_of_arrays(data):
         return converted(pair, in_order(data, pair))
-    split = for_pair(as_split(data, takes_missing(pair.model)), pair)
+    split = for_pair(as_split(of_table(data, pair), takes_missing(pair.model)), pair)
     size = 4 * len(split) * sum(math.prod(shape) for shape in split.shapes.values())
     if not split.resident and size > _IN_MEMORY:
         raise ValueError(

@@ -19,6 +19,7 @@ from ppl_vae.runs.config import ConfigError, Tree, build, describe
 from ppl_vae.runs.folder import CONFIG, WEIGHTS, RunFolder, written_version
 from ppl_vae.runs.run_error import RunError
 from ppl_vae.runs.safe_yaml import YamlError, load_yaml
+from ppl_vae.runs.schemas import schema_of
 from ppl_vae.runs.trust import find_program
 from ppl_vae.runs.weights import shared_names, shortened, take_dtypes
 
@@ -138,6 +139,7 @@ def load(
     pair.datum_spec = datum_spec
     _meet_blank(pair, config)
     folder.load_weights(pair)
+    pair.schema = schema_of(folder, config)
     try:
         return pair.to(device).eval()
     except (RuntimeError, AssertionError) as error:

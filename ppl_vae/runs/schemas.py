@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ppl_vae.data import DataError, Schema
 from ppl_vae.runs.folder import CONFIG, RunFolder
@@ -22,12 +23,21 @@ def load_schema(path: str | Path) -> Schema:
         RunError: for a folder that is no run's, and for a run that was trained on no table.
     """
     folder = RunFolder(path)
-    config = folder.read_config()
+    schema = schema_of(folder, folder.read_config())
+    if schema is None:
+        raise RunError(f"{folder.path} was trained on no table, so that its data have no columns by name")
+    return schema
+
+
+def schema_of(folder: RunFolder, config: Mapping[str, Any]) -> Schema | None:
+    """The schema in a run's configuration; None for a run of no table.
+
+    Raises:
+        RunError: for one that is damaged.
+    """
     data = config.get("data")
     known = data.get("schema") if isinstance(data, Mapping) else None
-    if known is None:
-        raise RunError(f"{folder.path} was trained on no table, so that its data have no columns by name")
     try:
-        return Schema.from_plain(known)
+        return None if known is None else Schema.from_plain(known)
     except DataError as error:
         raise RunError(f"{folder.path / CONFIG}: {error}") from error

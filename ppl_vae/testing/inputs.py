@@ -16,6 +16,7 @@ from ppl_vae.core.sites import PairError
 from ppl_vae.data import DataSet, as_split, for_pair
 from ppl_vae.data.convert import is_several
 from ppl_vae.data.gaps import example_of
+from ppl_vae.data.known_table import of_table
 from ppl_vae.queries.inputs import names_of
 
 
@@ -58,7 +59,9 @@ def batch_of(pair: Pair, batch: Sequence[Any]) -> tuple[Tensor, ...]:
 
 
 def _some_rows(pair: Pair, data: Any) -> tuple[Tensor, ...]:
-    given = data.train if isinstance(data, DataSet) else as_split(data, takes_missing(pair.model))
+    given = (
+        data.train if isinstance(data, DataSet) else as_split(of_table(data, pair), takes_missing(pair.model))
+    )
     with random_numbers(0, torch.device("cpu")):  # the rows of a dynamic split are drawn
         return tuple(tensor.to(pair.device) for tensor in example_of(for_pair(given, pair), None, 8))
 

@@ -21,6 +21,7 @@ from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import latent_names
 from ppl_vae.data import DataSet, Split, as_split, for_pair
+from ppl_vae.data.known_table import of_table
 from ppl_vae.data.selection import withheld
 from ppl_vae.estimators import auxiliary_of, ours
 from ppl_vae.evaluate.loop import check_pair_type
@@ -115,6 +116,7 @@ def prepare(pair: Pair, estimator: PyroELBO, data: Data, options: FitOptions) ->
         example = example_for(pair, train, valid, estimator, options.batch_size)
     pair.to(fabric.device)  # what the programs have made by now
     pair.remember(example)
+    pair.schema = train.naming.schema or pair.schema  # arrays may be rows of the table of before
     report = check_pair(pair, *example, estimator=estimator) if options.check else None
     with questioning(pair, options.seed, fabric.device):
         plan = _kl_plan(pair, estimator, example, options, train, len(train) * fabric.world_size)
@@ -162,7 +164,7 @@ def make_fabric(device: str) -> Fabric:
 
 def _for_pair(data: Data, pair: Pair) -> DataSet | Split:
     """The data with the batches that the programs take."""
-    source = data if isinstance(data, DataSet) else as_split(data, takes_missing(pair.model))
+    source = data if isinstance(data, DataSet) else as_split(of_table(data, pair), takes_missing(pair.model))
     train = source.train if isinstance(source, DataSet) else source
     chosen = for_pair(source, pair)
     if withheld(train, pair) and "y" not in (chosen.train if isinstance(chosen, DataSet) else chosen).names:
@@ -247,8 +249,8 @@ def _describe(prepared: Prepared, data: DataSet | Split) -> None:
         prepared.fabric.world_size,
     )
     name: dict[str, Any] = {"name": data.name} if isinstance(data, DataSet) else {}
-    if isinstance(data, DataSet) and data.schema is not None:
-        name["schema"] = data.schema.plain()
+    if (schema := prepared.train.naming.schema) is not None:
+        name["schema"] = schema.plain()
     prepared.config = {
         **trees,
         "data": {**name, **training.identity["data"]},

@@ -222,6 +222,13 @@ def test_a_subsampled_plate_and_a_scale_multiply_the_sum():
     torch.testing.assert_close(particles.log_weight[0], 0.5 * model.log_evidence(X), **EXACT)
 
 
+@pytest.mark.parametrize("scale", [0.25, torch.tensor(0.25)], ids=["number", "tensor"])
+def test_a_scale_that_is_made_twice_is_one_scale(scale):
+    model = Clusters(scale=scale)
+    particles = drawing.draw(poutine.scale(model, scale), Empty(), (X,))
+    torch.testing.assert_close(particles.log_weight[0], 0.0625 * model.log_evidence(X))
+
+
 def test_the_first_draw_uses_no_random_numbers_for_what_is_summed():
     model, guide = Mixture(), Amortised()
     states = []
@@ -307,6 +314,16 @@ def test_a_site_outside_the_plate_of_data_is_refused():
 
     assert "site 'k' of the model" in (message := refusal(Global))
     assert "outside the plate of the data" in message
+
+
+def test_a_site_whose_values_cannot_be_listed_belongs_to_the_guide():
+    class Counts(nn.Module):
+        def forward(self, x):
+            with pyro.plate("data", len(x), dim=-1):
+                n = pyro.sample("n", dist.Binomial(torch.arange(float(len(x))), 0.5 * torch.ones(len(x))))
+                pyro.sample("x", dist.Normal(n, 1.0), obs=x)
+
+    assert "only in the model: ['n']" in refusal(Counts)
 
 
 @pytest.mark.parametrize("expand", [False, True])

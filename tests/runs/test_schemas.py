@@ -142,3 +142,44 @@ def test_the_wines_with_gaps(tmp_path):
     assert abs((drawn["type"] == "red").mean() - (whole["type"] == "red").mean()) < 0.12
     assert set(drawn["quality"]) <= set(whole["quality"])
     assert drawn["density"].corr(drawn["alcohol"]) < -0.3  # -0.69 in the table
+
+
+def test_frames_are_brought_to_x_by_the_schema_of_the_training(tmp_path):
+    """Numbers alone too, which would else be taken as they stand."""
+    given = people(200)[["height in cm", "income", "visits"]].dropna()
+    table = data.table(given, columns={"income": "log", "visits": "count"})
+    pair = pair_of(table)
+    pv.fit(pair, estimators.ELBO(), table.train, epochs=1, run_dir=tmp_path, capture=False)
+    rows, x = given.head(20), table.schema.forward(given.head(20))
+    for each in (pair, pv.load(tmp_path)):
+        assert repr(each.schema) == repr(table.schema)
+        assert evaluate.bounds(each, rows, seed=0).elbo == evaluate.bounds(each, x, seed=0).elbo
+        assert torch.equal(pv.encode(each, rows, seed=0).mean, pv.encode(each, x, seed=0).mean)
+        assert check_pair(each, rows).hints == ()
+    with pytest.raises(data.DataError, match="no column 'income'"):
+        pv.encode(pair, rows.drop(columns="income"))
+    run = pv.fit(pair, estimators.ELBO(), given, epochs=1, capture=False, run_dir=tmp_path / "again")
+    assert run.hints == ()
+    assert pv.load_schema(tmp_path / "again").names == table.schema.names
+    compared = pv.compare(
+        lambda seed: pair_of(table), {"ELBO": estimators.ELBO()}, table, epochs=1, seeds=[0], judge_on=rows,
+        judge_particles=10, run_dir=tmp_path / "runs", progress=False, capture=False,
+    )  # fmt: skip
+    assert compared is not None
+
+
+def test_labels_of_a_frame_go_along():
+    given = people(200)
+    given["member"] = given["member"].fillna(False)
+    table = data.table(given, columns={**CHOICES, "member": "label"}, labels=True)
+    likelihood = likelihoods.Mixed.of(table.schema)
+    decoder = nets.MLPDecoder(LATENT + 2, likelihood.raw_shape(table.shape), (8,))
+    model = models.ConditionalVAE(likelihood, decoder, LATENT, 2)
+    guide = guides.Conditional(nets.ColumnEncoder.of(table.schema, LATENT, hidden=(8,)), 2)
+    pair = pv.Pair(model, guide)
+    pv.fit(pair, estimators.ELBO(), table, epochs=1, capture=False)
+    x, y = (
+        table.schema.forward(given.head(9)),
+        torch.tensor(given["member"].head(9).to_numpy(dtype=bool)).long(),
+    )
+    assert torch.equal(pv.encode(pair, given.head(9), seed=0).mean, pv.encode(pair, x, y, seed=0).mean)
