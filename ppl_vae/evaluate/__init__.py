@@ -1,30 +1,40 @@
-"""Evaluate: how good a pair is on data: bounds, log-likelihood, active units, and the three together."""
+"""Evaluate: how good a pair is on data: bounds, log-likelihood, active units, and the three together; and
+whether guide and model are right."""
 
 from ppl_vae.evaluate.activity import ActiveUnits, active_units
 from ppl_vae.evaluate.bounds_on_data import Bounds, bounds
 from ppl_vae.evaluate.gap import InferenceGap, inference_gap
 from ppl_vae.evaluate.importance_sampling import LogLikelihood, log_likelihood
 from ppl_vae.evaluate.overview import Summary, summary
+from ppl_vae.evaluate.predictive_checks import PredictiveCheck, predictive_check
 from ppl_vae.evaluate.prior_holes import Holes, holes
+from ppl_vae.evaluate.simulation_calibration import Calibration, calibration
 from ppl_vae.evaluate.steps import PerStep, per_step
 from ppl_vae.evaluate.surgery import ElboSurgery, SiteSurgery, elbo_surgery
+from ppl_vae.evaluate.two_samples import TwoSample, two_sample
 
 __all__ = [
     "ActiveUnits",
     "Bounds",
+    "Calibration",
     "ElboSurgery",
     "Holes",
     "InferenceGap",
     "LogLikelihood",
     "PerStep",
+    "PredictiveCheck",
     "SiteSurgery",
     "Summary",
+    "TwoSample",
     "active_units",
     "bounds",
+    "calibration",
     "elbo_surgery",
     "holes",
     "inference_gap",
     "log_likelihood",
     "per_step",
+    "predictive_check",
     "summary",
+    "two_sample",
 ]

@@ -10,21 +10,25 @@ Nothing here trains, shows or saves: `plots.images(x).figure.savefig("x.png")` d
 >>> plt.close(ax.figure)
 """
 
+from ppl_vae.plots.calibration_bands import calibration
 from ppl_vae.plots.curves import training_curves
 from ppl_vae.plots.grids import by_label, images, interpolation, reconstructions, samples, traversal
 from ppl_vae.plots.latent import latent_map, tsne
+from ppl_vae.plots.predictive import predictive_check
 from ppl_vae.plots.prior import holes
 from ppl_vae.plots.vectors import cloud, vector_reconstructions, vector_traversal
 from ppl_vae.plots.weights import k_hat
 
 __all__ = [
     "by_label",
+    "calibration",
     "cloud",
     "holes",
     "images",
     "interpolation",
     "k_hat",
     "latent_map",
+    "predictive_check",
     "reconstructions",
     "samples",
     "training_curves",

@@ -65,12 +65,19 @@ def sample(
     require_pair(pair)
     check_count("n", n)
     with questioning(pair, seed, pair.device):
-        batch = put(pair, rows(pair, n, like, _of_like(given, inputs)), inputs)
-        if like is None:
-            require_choice(pair, inputs)
-        trace = run(pair.model, batch, Uncondition(held(given, inputs)))
-        _refuse_improper(trace)
-        return read(trace, given, inputs)
+        return read(drawn_from_model(pair, n, inputs, like, given)[1], given, inputs)
+
+
+def drawn_from_model(
+    pair: Pair, n: int, inputs: Inputs | None, like: Batch | None, given: Sequence[str]
+) -> tuple[tuple[Tensor, ...], Trace]:
+    """What `sample` calls the unconditioned model with, and its trace there."""
+    batch = put(pair, rows(pair, n, like, _of_like(given, inputs)), inputs)
+    if like is None:
+        require_choice(pair, inputs)
+    trace = run(pair.model, batch, Uncondition(held(given, inputs)))
+    _refuse_improper(trace)
+    return batch, trace
 
 
 @one_thread

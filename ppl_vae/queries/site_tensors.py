@@ -38,6 +38,11 @@ def core_shape(site: Site) -> list[int | None]:
     return [*batch, *fn.event_shape]
 
 
+def data_first(tensor: Tensor, site: Site) -> Tensor:
+    """A site's tensor as (n, *inner plates, *event), for a site in the plate of data."""
+    return laid_out(tensor, site).movedim(core_shape(site).index(None), 0)
+
+
 def common_shape(chosen: Mapping[str, Tensor], sites: Mapping[str, Site]) -> tuple[torch.Size, int | None]:
     """The dims to the left that the chosen latents share, and n (None when no site is in `data`)."""
     lead, n = torch.Size(), None

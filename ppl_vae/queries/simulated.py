@@ -1,0 +1,179 @@
+"""Data that the model draws, as the batch that the programs are called with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from pyro.poutine.trace_struct import Trace
+from torch import Tensor
+
+from ppl_vae.core.dependence import readings
+from ppl_vae.core.isolation import validation
+from ppl_vae.core.pair import Pair
+from ppl_vae.core.sites import PairError, Site, data_frame
+from ppl_vae.data.selection import taken_by
+from ppl_vae.queries.arguments import Batch
+from ppl_vae.queries.handlers import latent_sites, run, sample_sites
+from ppl_vae.queries.inputs import Inputs, names_of
+from ppl_vae.queries.questions import drawn_from_model
+from ppl_vae.queries.site_tensors import data_first
+from ppl_vae.queries.undrawn import refuse_factors, refuse_scales
+
+_FEW = 2  # rows, in which an argument's elements are told from one another
+
+
+def simulate(
+    pair: Pair,
+    n: int,
+    *,
+    inputs: Inputs | None = None,
+    like: Batch | None = None,
+    given: Sequence[str] = (),
+) -> tuple[tuple[Tensor, ...], Trace]:
+    """n data that the model draws, as a batch of the programs, and the run that drew them, with its latents.
+
+    Each observed site's draw goes into the argument that holds its data, wherever its elements stand there:
+    that is found by running the model on zeros and ones, and the batch is then held against the draw. What
+    is missing in `like` (NaN) stays missing. Run it within `isolation.questioning`.
+
+    Args:
+        inputs, like, given: as in `sample`.
+
+    Raises:
+        ValueError: as `sample`.
+        PairError: for a site whose data are not elements of the arguments, as they are; for an argument that
+            the guide reads and nothing has chosen; for a model whose draws do not follow its density.
+    """
+    batch, trace = drawn_from_model(pair, n, inputs, like, given)
+    refuse_factors(trace)
+    refuse_scales(trace)
+    drawn = {name: site for name, site in sample_sites(trace).items() if site["infer"].get("was_observed")}
+    if shared := [name for name, site in drawn.items() if data_frame(site) is None]:
+        raise PairError(f"the sites {shared} are observed outside the plate of data, so they are no datum's")
+    places = _places(pair, batch, list(drawn))
+    filled = list(batch)
+    for name, site in drawn.items():
+        values = _rows(site)
+        for place, (own, elements) in places[name].items():
+            filled[place] = _put(filled[place], elements, values[:, own])
+    simulated = _without_unchosen(pair, tuple(filled), places, inputs, like, latent_sites(trace))
+    _require_the_same(pair, simulated, drawn)
+    return simulated, trace
+
+
+Places = Mapping[int, tuple[Tensor, Tensor]]
+"""By argument: the elements of a site's datum that stand there, and where."""
+
+
+def _places(pair: Pair, batch: Sequence[Tensor], sites: Sequence[str]) -> dict[str, Places]:
+    """Where in the arguments the data of each site stand."""
+    few = tuple(batch) if pair.fixed_rows else tuple(tensor[:_FEW] for tensor in batch)
+    found: dict[str, dict[int, tuple[Tensor, Tensor]]] = {name: {} for name in sites}
+    known: dict[str, Tensor] = {}
+    for place, tensor in enumerate(few):
+        for name, number in _numbers(pair, few, place, tensor[0].numel(), sites).items():
+            own = (number >= 0).nonzero().squeeze(1)
+            if len(own):
+                found[name][place] = own, number[own]
+            known[name] = known.get(name, torch.zeros_like(number, dtype=torch.bool)) | (number >= 0)
+    for name in sites:
+        if name not in known or not bool(known[name].all()):
+            raise PairError(
+                f"site {name!r}: what it observes is not made of the batch's tensors as they are, so what "
+                f"the model draws there cannot be handed to the guide in their place. Let it observe an "
+                f"argument itself, pyro.sample({name!r}, ..., obs={name}), and transform the data before"
+            )
+    return {name: dict(each) for name, each in found.items()}
+
+
+def _numbers(
+    pair: Pair, batch: tuple[Tensor, ...], place: int, size: int, sites: Sequence[str]
+) -> dict[str, Tensor]:
+    """For each element of a site's datum the element of one argument that it is, -1 for none; by site."""
+    numbers = torch.arange(size, device=batch[place].device)
+
+    def seen(bit: Tensor) -> dict[str, Tensor]:
+        changed = bit.to(batch[place].dtype).view(batch[place].shape[1:]).expand_as(batch[place])
+        with validation(False):  # the values may lie outside of a support
+            trace = run(pair.model, (*batch[:place], changed.clone(), *batch[place + 1 :]))
+        return {name: _rows(trace.nodes[name]) for name in sites}
+
+    try:
+        zeros, ones = seen(torch.zeros_like(numbers)), seen(torch.ones_like(numbers))
+        bits = [seen((numbers >> bit) & 1) for bit in range(max(1, (size - 1).bit_length()))]
+    except Exception:  # such as an index out of range: it is no site's data
+        return {}
+    found = {}
+    for name in sites:
+        is_it = (zeros[name] == 0).all(0) & (ones[name] == 1).all(0)
+        number = torch.zeros_like(is_it, dtype=torch.long)
+        for bit, values in enumerate(bits):
+            row = values[name][0]
+            is_it &= (values[name] == row).all(0) & ((row == 0) | (row == 1))
+            number += (row == 1).long() << bit
+        found[name] = number.where(is_it, torch.full_like(number, -1))
+    return found
+
+
+def _rows(site: Site) -> Tensor:
+    """The value of a site, (n, elements of a datum)."""
+    value = data_first(site["value"], site)
+    return value.reshape(len(value), -1)
+
+
+def _put(argument: Tensor, elements: Tensor, values: Tensor) -> Tensor:
+    flat = argument.reshape(len(argument), -1).clone()
+    new = values.to(flat.dtype)
+    flat[:, elements] = new.where(~flat[:, elements].isnan(), flat[:, elements])
+    return flat.view(argument.shape)
+
+
+def _without_unchosen(
+    pair: Pair,
+    batch: tuple[Tensor, ...],
+    places: Mapping[str, Places],
+    inputs: Inputs | None,
+    like: Batch | None,
+    latents: Mapping[str, Site],
+) -> tuple[Tensor, ...]:
+    """The batch, without optional arguments at its end that are no site's data and that nobody has chosen: a
+    label, for instance, which would tell the guide of another datum than the one that was drawn.
+    """
+    names = names_of(pair, len(batch)) or tuple(f"number {place}" for place in range(len(batch)))
+    taken = taken_by(pair)
+    optional = {name for name in names if taken is not None and name not in taken.required}
+    data = {
+        place: sum(len(each[place][1]) for each in places.values() if place in each)
+        for place in range(len(batch))
+    }
+    unchosen = [
+        place
+        for place, name in enumerate(names)
+        if data[place] < batch[place][0].numel()
+        and (name in latents or (like is None and name not in (inputs or {})))
+    ]
+    while unchosen and unchosen[-1] == len(batch) - 1 and names[unchosen[-1]] in optional:
+        batch = batch[: unchosen.pop()]
+    reads = readings(pair.guide, batch, pair.device) if unchosen else []
+    for place in unchosen:
+        if not reads or reads[place].matters or data[place]:
+            raise PairError(
+                f"the guide reads the argument {names[place]!r}, which the model does not draw, so its "
+                f"values must be chosen to go with the draws: inputs={{{names[place]!r}: ...}}, or like= a "
+                f"batch"
+            )
+    return batch
+
+
+def _require_the_same(pair: Pair, batch: tuple[Tensor, ...], drawn: Mapping[str, Site]) -> None:
+    """Raise PairError unless the model observes on the batch what was drawn."""
+    with validation(False):
+        seen = run(pair.model, batch).nodes
+    for name, site in drawn.items():
+        now, then = _rows(seen[name]), _rows(site)
+        if not bool(((now == then.to(now.dtype)) | now.isnan()).all()):
+            raise PairError(
+                f"site {name!r}: the model observes other values than it was given, so that no batch stands "
+                f"for what it draws. Let the site observe an argument itself, row for row"
+            )

@@ -1,0 +1,60 @@
+"""Every question about quality, over every pair of the zoo: an answer, or a refusal that names why."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from sklearn.tree import DecisionTreeClassifier
+
+from ppl_vae import evaluate
+from tests.zoo import PARTS
+
+every_part = pytest.mark.parametrize("case", PARTS)
+
+SIZE = 20
+
+
+def ready(case):
+    pair, batch = case.pair().eval(), case.batch(size=SIZE)
+    pair.remember(batch)
+    return pair, batch
+
+
+@pytest.mark.grid
+@every_part
+def test_calibration(case):
+    pair, batch = ready(case)
+    options = {"like": batch} if case.model == "ConditionalVAE" else {}
+    if case.model in ("BayesianDecoderVAE", "Autoencoder"):
+        with pytest.raises(ValueError, match=r"outside the plate 'data'|no prior over \['z'\]"):
+            evaluate.calibration(pair, SIZE, 5)
+        return
+    result = evaluate.calibration(pair, SIZE, 5, **options)
+    assert any(name.startswith(f"{case.site}[") for name in result.names)
+    assert result.ranks.min() >= 0
+    assert result.ranks.max() <= 5
+    assert str(result)
+
+
+@pytest.mark.grid
+@every_part
+def test_criticism(case):
+    pair, batch = ready(case)
+    tree = DecisionTreeClassifier(max_depth=2, random_state=0)
+    if not case.has_prior:
+        for question in (evaluate.predictive_check, evaluate.two_sample):
+            with pytest.raises(ValueError, match=r"no prior over \['z'\]"):
+                question(pair, batch)
+    else:
+        check = evaluate.predictive_check(pair, batch, num_replicates=3)
+        assert ((check.p_values > 0) & (check.p_values <= 1)).all()
+    through = evaluate.predictive_check(pair, batch, num_replicates=3, latents="guide")
+    assert through.replicated.isfinite().all()
+    if case.model == "BayesianDecoderVAE":
+        with pytest.raises(ValueError, match="outside the plate 'data'"):
+            evaluate.two_sample(pair, batch)
+    elif case.has_prior:
+        result = evaluate.two_sample(pair, batch, classifier=tree, num_permutations=9)
+        assert 0 <= result.accuracy <= 1
+        assert result.discrepancy == pytest.approx(result.discrepancy, nan_ok=bool(batch[0].isnan().any()))
+    assert torch.is_grad_enabled()

@@ -1,0 +1,44 @@
+"""Pictures of calibration and of predictive checks."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from ppl_vae import evaluate, plots
+from tests.evaluate.programs import stretched_pair
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    torch.set_default_dtype(torch.float64)
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize("stretch", [1.0, 0.5])
+def test_curves_that_leave_the_band_are_named(stretch):
+    pair = stretched_pair(stretch)
+    pair.remember((torch.zeros(2, 5),))
+    result = evaluate.calibration(pair, 300, 20)
+    ax = plots.calibration(result)
+    ax.figure.canvas.draw()
+    named = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert named[0] == "95% band, all 4 curves"
+    assert {name.split(":")[0] for name in named[1:]} == set(result.departs)
+    for number in range(4):  # each curve is that of its ranks
+        counts = torch.bincount(result.ranks[:, number], minlength=21).cumsum(0) / 300
+        curve = counts - torch.arange(1, 22) / 21
+        drawn = [line.get_ydata()[1:] for line in ax.lines if len(line.get_ydata()) == 22]
+        assert any(abs(each - curve.numpy()).max() < 1e-9 for each in drawn)
+
+
+def test_statistics_beside_replicates():
+    pair = stretched_pair(1.0)
+    check = evaluate.predictive_check(pair, torch.randn(30, 5), num_replicates=20)
+    axes = plots.predictive_check(check)
+    axes[0].figure.canvas.draw()
+    assert [ax.get_title().split(",")[0] for ax in axes] == list(check.names)
+    with pytest.raises(ValueError, match="6 axes are needed, got 1"):
+        plots.predictive_check(check, [axes[0]])
