@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ppl_vae import estimators
 from ppl_vae.cli import OK
+from ppl_vae.cli.default_pair import sum_over_classes
 from ppl_vae.cli.options import Parser, add_data, add_estimator, add_pair, build, load_data, make_parser
 from ppl_vae.cli.rebuildable import refuse_unrebuildable
 from ppl_vae.testing import check_pair
@@ -29,6 +30,7 @@ def run(words: Sequence[str]) -> int:
     options = parser()
     chosen = options.read(words)
     dataset = load_data(chosen)
+    sum_over_classes(chosen, dataset, words)
     pair, built = build(options, chosen, dataset)
     own = estimators.ours(built.estimator)
     allowed = own is None or own.handles_global_latents

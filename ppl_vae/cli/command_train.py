@@ -13,6 +13,7 @@ import jsonargparse
 from ppl_vae import evaluate
 from ppl_vae.cli import OK
 from ppl_vae.cli.checks import check_folder, check_judged, check_judging
+from ppl_vae.cli.default_pair import sum_over_classes
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.options import Parser, add_data, add_estimator, add_pair, build, load_data, make_parser
 from ppl_vae.cli.rebuildable import refuse_unrebuildable
@@ -28,7 +29,8 @@ COMMAND = "command.yaml"
 
 EPILOG = """examples:
   ppl-vae train --data digits --epochs 200 --kl LinearWarmup --kl.epochs 20
-  ppl-vae train --data my_images/ --pair.net conv --pair.latent_dim 32
+  ppl-vae train --data my_images/ --net conv --latent_dim 32         --pair.net, --pair.latent_dim
+  ppl-vae train --data mnist --labels 100                 semi-supervised, 100 labels, 10 of each class
   ppl-vae train --data mnist --estimator pyro.infer.RenyiELBO --estimator.alpha 0.5
   ppl-vae train --model my_file.MyModel --model.hidden 64 --guide my_file.MyGuide
   ppl-vae train --config runs/digits/command.yaml        the options of an earlier run again
@@ -84,6 +86,7 @@ def run(words: Sequence[str]) -> int:
         check_folder(chosen.run_dir, "--run_dir")
     dataset = load_data(chosen)
     check_judged(dataset.test, "test")
+    sum_over_classes(chosen, dataset, words)
     pair, built = build(options, chosen, dataset, chosen.seed)
     names = _fit_options(built)
     folder = RunFolder(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
+import jsonargparse
 from torch import nn
 
 from ppl_vae import guides, likelihoods, models, nets
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet
+from ppl_vae.data.missing_labels import MISSING
 from ppl_vae.nets.contracts import HasInitialBias, latent_dim_of, output_bias_of
 
 _NETS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
@@ -31,6 +36,8 @@ def make_pair(
 ) -> Pair:
     """A model and a guide; what is None is a variational autoencoder's, fitted to the data.
 
+    Data with labels have a conditional one, p(x | y), and with few labels a semi-supervised one, p(x, y).
+
     Args:
         dataset: what the pair will be trained on.
         model: the generative model; by default `models.VAE`.
@@ -45,31 +52,98 @@ def make_pair(
             the model has a `decoder` and a `likelihood` that can.
 
     Raises:
-        UsageError: when a program of yours does not say its `latent_dim`, or nothing takes the labels.
+        UsageError: when a program of yours does not say its `latent_dim`, or labels come with one of the two.
         ValueError: when the likelihood or the nets do not fit the data.
     """
     if model is None or guide is None:
-        if dataset.train.with_labels:
+        if dataset.train.with_labels and (model is not None or guide is not None):
+            lacking = "--guide" if guide is None else "--model"
             raise UsageError(
-                "the default programs take x alone: leave --load.labels out, or give --model and --guide"
+                f"the default programs for labels come as a pair: leave --load.labels out, or give {lacking}"
             )
         latent_dim = _latent_dim(model, guide, latent_dim)
     encoder, decoder = _NETS[net]
     widths: dict[str, tuple[int, ...]] = {} if hidden is None else {"hidden": hidden}
     if widths and net != "mlp":
         raise UsageError(f"--pair.hidden is of --pair.net mlp, and this is {net}: leave one of them out")
+    encoder_of: Callable[[], Any] = functools.partial(encoder, dataset.shape, latent_dim=latent_dim, **widths)
+    if dataset.schema is not None and net == "mlp":
+        encoder_of = functools.partial(nets.ColumnEncoder.of, dataset.schema, latent_dim=latent_dim, **widths)
+    classes = Classes.of(dataset)
     if model is None:
         likelihood = fitting_likelihood(dataset) if likelihood is None else likelihood
         raw_shape = cast(likelihoods.Likelihood, likelihood).raw_shape(dataset.shape)
-        net_of = decoder(latent_dim=latent_dim, shape=raw_shape, **widths)
-        model = models.VAE(likelihood, net_of, latent_dim)
-    if guide is None and dataset.schema is not None and net == "mlp":
-        guide = guides.MeanField(nets.ColumnEncoder.of(dataset.schema, latent_dim, **widths))
+        size = latent_dim + (0 if classes is None else classes.number)
+        net_of = decoder(latent_dim=size, shape=raw_shape, **widths)
+        model = _default_model(likelihood, net_of, latent_dim, classes)
     if guide is None:
-        guide = guides.MeanField(encoder(shape=dataset.shape, latent_dim=latent_dim, **widths))
+        guide = _default_guide(encoder_of, classes)
     if centre:
         centre_model(model, dataset)
     return Pair(model, guide)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of data whose batches hold labels.
+
+    Attributes:
+        number: C.
+        some_missing: whether the training part has data without a label.
+    """
+
+    number: int
+    some_missing: bool
+
+    @classmethod
+    def of(cls, dataset: DataSet) -> Classes | None:
+        """Those of a data set; None where its batches hold no labels."""
+        if not dataset.train.with_labels:
+            return None
+        known = [split.y for split in dataset.parts().values() if split.y is not None]
+        train = dataset.train.y
+        assert train is not None
+        return cls(1 + max(int(y.max()) for y in known), bool((train == MISSING).any()))
+
+
+def sum_over_classes(options: jsonargparse.Namespace, dataset: DataSet, words: Sequence[str]) -> None:
+    """The default bound of the semi-supervised pair: MeanFieldELBO's equal that sums over the classes."""
+    chosen = any(word.partition("=")[0].startswith("--estimator") for word in words)
+    is_default = options.estimator.class_path == "ppl_vae.estimators.MeanFieldELBO"
+    if is_default and not chosen and _is_semi_supervised(dataset, options):
+        given = {**vars(options.estimator.init_args), "closed_form": True}
+        options.estimator = jsonargparse.Namespace(
+            class_path="ppl_vae.estimators.EnumeratedELBO", init_args=jsonargparse.Namespace(**given)
+        )
+
+
+def _is_semi_supervised(dataset: DataSet, options: jsonargparse.Namespace) -> bool:
+    """Whether the default pair for the data is the semi-supervised one."""
+    classes = Classes.of(dataset)
+    return options.model is None and options.guide is None and classes is not None and classes.some_missing
+
+
+def _default_model(
+    likelihood: nn.Module, decoder: nn.Module, latent_dim: int, classes: Classes | None
+) -> nn.Module:
+    if classes is None:
+        return models.VAE(likelihood, decoder, latent_dim)
+    kind = models.SemiSupervisedVAE if classes.some_missing else models.ConditionalVAE
+    return kind(likelihood, decoder, latent_dim, classes.number)
+
+
+def _default_guide(encoder_of: Callable[[], nets.Encoder], classes: Classes | None) -> nn.Module:
+    encoder = encoder_of()
+    if classes is None:
+        return guides.MeanField(encoder)
+    if not classes.some_missing:
+        return guides.Conditional(encoder, classes.number)
+    width = encoder.num_features
+    # few labels are soon known by heart
+    classifier = nn.Sequential(encoder_of().trunk, nn.Dropout(0.5), nets.MLP(width, (), classes.number))
+    beside_label = nets.MLPEncoder((width + classes.number,), encoder.latent_dim, hidden=(width,))
+    # without the mark estimators that do not know it can be compared too
+    return guides.SemiSupervised(classifier, encoder.trunk, beside_label, classes.number, enumerate=False)
 
 
 def _latent_dim(model: nn.Module | None, guide: nn.Module | None, default: int) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
@@ -15,7 +17,7 @@ from ppl_vae import plots, queries
 from ppl_vae.core.isolation import questioning
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import Site, data_frame, is_of_data
-from ppl_vae.data import Split, for_pair
+from ppl_vae.data import Schema, Split, for_pair
 from ppl_vae.evaluate import ActiveUnits, Bounds, Summary
 from ppl_vae.queries import Draws
 from ppl_vae.queries.handlers import centre, is_discrete, run, sample_sites
@@ -113,11 +115,16 @@ class Pictures:
     def is_image(self) -> bool:
         return is_image(self.split.shape)
 
+    @property
+    def schema(self) -> Schema | None:
+        """What the columns of x are, where the data is a table."""
+        return self.split.naming.schema or cast("Schema | None", self.pair.schema)
+
     def latent_map(self, site: str) -> Axes:
         """The guide's means of a site."""
         part = self.split.take(NUM_MAPPED)
         mean = self._codes(site, part)
-        axes = plots.latent_map(mean, part.labels)
+        axes = plots.latent_map(mean, self._classes(part))
         axes.set_title(f"E[{site} | x]")
         return axes
 
@@ -128,7 +135,8 @@ class Pictures:
             queries.reconstruct(self.pair, *self.batch, given=self.held, seed=self.seed), x.shape
         )
         if not self.is_image:
-            return plots.vector_reconstructions(x.flatten(1), again.flatten(1))
+            shown = self._comparable(x.flatten(1)), self._comparable(again.flatten(1))
+            return self._with_scale(plots.vector_reconstructions(*shown, names=self._names))
         return plots.reconstructions(as_images(x), as_images(again), NUM_COLUMNS)
 
     def samples(self) -> Axes:
@@ -142,8 +150,12 @@ class Pictures:
         if self.is_image:
             return plots.samples(as_images(self._mean(drawn, (count, *self.split.shape))))
         with questioning(self.pair, self.seed, self.pair.device):
-            x = self.split.take(count).tensors()[0]
-        return plots.cloud(x.flatten(1), drawn.values[self.observed].reshape(count, -1))
+            x = self.split.take(count).tensors()[0].flatten(1)
+        samples = drawn.values[self.observed].reshape(count, -1)
+        if self.schema is not None:
+            names = list(self._names)  # without those that are constant
+            return plots.columns(*(self.schema.inverse(rows)[names] for rows in (x, samples)))
+        return plots.cloud(x, samples)
 
     def samples_by_label(self) -> Axes:
         """A row of samples for each class."""
@@ -194,9 +206,11 @@ class Pictures:
             flat = as_images(mean.reshape(-1, *self.split.shape))
             mean = flat.reshape(*mean.shape[:2], 1, *flat.shape[1:])
         else:
-            mean = mean.reshape(*mean.shape[:2], 1, -1)
+            mean = self._comparable(mean.reshape(*mean.shape[:2], 1, -1))
         shown = queries.Traversal({}, {}, {"x": mean}, drawn.site, drawn.dims, drawn.positions)
-        return plots.traversal(shown) if self.is_image else plots.vector_traversal(shown)
+        if self.is_image:
+            return plots.traversal(shown)
+        return self._with_scale(plots.vector_traversal(shown, names=self._names))
 
     def _values(self, site: str, dims: list[int]) -> list[float] | None:
         """Where the dimensions go: -3 to 3 on the real line, and where there are codes on a part of it."""
@@ -222,6 +236,41 @@ class Pictures:
         frames = [f.dim for f in found["cond_indep_stack"] if is_of_data(f)]
         place -= sum(1 for f in found["cond_indep_stack"] if f.dim is not None and f.dim > frames[0])
         return value.movedim(place, 0).reshape(len(part), -1)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return () if self.schema is None else self.schema.names
+
+    def _with_scale(self, axes: Axes) -> Axes:
+        """What the colours of a table's heat map are in."""
+        if len(self._names) > 2:
+            axes.figure.axes[-1].set_ylabel("deviations from the column's mean")
+        return axes
+
+    def _classes(self, part: Split) -> Tensor | np.ndarray | None:
+        """The labels of a part, those of a table as its cells have them."""
+        if part.labels is None or self.schema is None or self.schema.label is None:
+            return part.labels
+        names = np.array([*map(str, self.schema.label.levels), "missing"])
+        return cast(np.ndarray, names[part.labels.cpu().numpy()])  # -1 is the last
+
+    def _comparable(self, x: Tensor) -> Tensor:
+        """Rows of a table for a picture: in the user's units where each column has an axis of its own, and
+        where they share one scale of colours, each column by its own mean and deviation.
+        """
+        if self.schema is None:
+            return x
+        if len(self._names) <= 2:
+            columns = [
+                column.in_units(x[..., place].cpu().double().numpy())
+                for place, column in enumerate(self.schema)
+            ]
+            return torch.from_numpy(np.stack(columns, -1))
+        with questioning(self.pair, self.seed, self.pair.device):
+            rows = self.split.take(NUM_MAPPED).tensors()[0]
+        centre = rows.nanmean(0)
+        spread = (rows - centre).square().nanmean(0).sqrt()
+        return (x - centre) / spread.where(spread > 0, 1.0)
 
     def _mean(self, drawn: Draws, shape: tuple[int, ...]) -> Tensor:
         mean = drawn.means[self.observed]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import jsonargparse
 import torch
@@ -52,6 +53,7 @@ class Parser(jsonargparse.ArgumentParser):
             UsageError: for an unknown option, a value of the wrong type, a class that is not there.
         """
         words, self.trusted = take_trust(words)
+        words = [self._in_full(word) for word in words]
         self.named = self._paths(words)
         self._check_numbers(words)
         try:
@@ -70,6 +72,15 @@ class Parser(jsonargparse.ArgumentParser):
         instantiate = getattr(self, "instantiate", None) or self.instantiate_classes  # before 4.49
         built: jsonargparse.Namespace = instantiate(options)
         return built
+
+    def _in_full(self, word: str) -> str:
+        """`--load.labels` for `--labels`: the group may be left out where one option alone is called so."""
+        match = re.match(r"--(\w+)(?=[.=]|$)", word)
+        known = [option for action in self._actions for option in action.option_strings]
+        if match is None or any(option.partition(".")[0] == match[0] for option in known):
+            return word
+        meant = [option for option in known if option.endswith(f".{match[1]}")]
+        return meant[0] + word.removeprefix(match[0]) if len(meant) == 1 else word
 
     def _paths(self, words: Sequence[str]) -> frozenset[str]:
         """The import paths among the words, where a class or function is meant."""
@@ -103,7 +114,7 @@ class Parser(jsonargparse.ArgumentParser):
         switches = {
             name
             for action in self._actions
-            if getattr(action, "_typehint", None) is bool
+            if bool in (kind := getattr(action, "_typehint", None), *get_args(kind))
             for name in action.option_strings
         }
         done: list[str] = []
@@ -283,5 +294,6 @@ def add_estimator(parser: Parser) -> None:
         "--estimator",
         type=PyroELBO,
         default=jsonargparse.lazy_instance(estimators.MeanFieldELBO),
-        help="a name from `ppl-vae list estimators`, or a class path such as pyro.infer.Trace_ELBO",
+        help="a name from `ppl-vae list estimators`, or a class path such as pyro.infer.Trace_ELBO; with few "
+        "labels EnumeratedELBO is the default",
     )

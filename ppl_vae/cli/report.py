@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,14 @@ from ppl_vae import evaluate
 from ppl_vae.cli.figures import Figures, figures_of
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import PairError
-from ppl_vae.data import Split
-from ppl_vae.evaluate import ActiveUnits, Bounds, LogLikelihood, Summary
+from ppl_vae.data import Split, for_pair
+from ppl_vae.data.selection import taken_by
+from ppl_vae.evaluate import ActiveUnits, Bounds, Classification, LogLikelihood, Summary
 from ppl_vae.evaluate.arviz_data import inference_data, save_inference_data
+from ppl_vae.queries.classes import finite_sites
 from ppl_vae.runs import atomic_write
 
+LABEL = "y"
 NUM_COLUMNS = 10
 NUM_SAMPLES = 64
 NUM_TRAVERSED = 8
@@ -33,14 +36,17 @@ class Judgement:
     Attributes:
         result: the numbers; `str` gives the table. The bounds alone for a pair that has no weights per datum,
             and the active units alone for one without a density, such as a deterministic autoencoder.
-        note: why a part is missing, or nothing.
+        note: what the numbers are of, or why a part is missing.
+        classes: how well the labels of the data are told, where a latent site of the pair stands for them.
     """
 
     result: Summary | Bounds | ActiveUnits
     note: str = ""
+    classes: Classification | None = None
 
     def __str__(self) -> str:
-        return f"{self.result}\n  {self.note}" if self.note else str(self.result)
+        parts = [str(self.result), f"  {self.note}" if self.note else "", str(self.classes or "")]
+        return "\n".join(part for part in parts if part)
 
     def numbers(self) -> dict[str, Any]:
         """The numbers as plain values, for a JSON file."""
@@ -53,6 +59,8 @@ class Judgement:
             numbers |= _of_bounds(self.result)
         else:
             numbers |= _of_active_units(self.result)
+        if self.classes is not None:
+            numbers |= _of_classes(self.classes)
         return _without_nan(numbers)
 
 
@@ -83,6 +91,14 @@ def _of_active_units(active: ActiveUnits) -> dict[str, Any]:
     return {"active_units": dict(active.count), "latent_units": dict(active.total)}
 
 
+def _of_classes(classes: Classification) -> dict[str, Any]:
+    return {
+        "accuracy": classes.accuracy,
+        "accuracy_standard_error": classes.standard_error,
+        "log_loss": classes.log_loss,
+    }
+
+
 def _without_nan(numbers: dict[str, Any]) -> dict[str, Any]:
     """JSON has no NaN: what is not known, or withheld, is null."""
     return {
@@ -103,6 +119,19 @@ def judge(pair: Pair, split: Split, *, seed: int, progress: bool, **options: Any
     """
     split = split.to(pair.device)
     common: dict[str, Any] = {"seed": seed, "progress": progress}
+    judged = _judged(pair, split, common, options)
+    if split.labels is None or not bool((split.labels >= 0).any()):
+        return judged
+    seen, taken = for_pair(split, pair), taken_by(pair)
+    # the numbers of classes that were found without labels mean nothing
+    if taken is None or LABEL not in taken.names or LABEL not in finite_sites(pair, *seen[:2].tensors()):
+        return judged
+    classes = evaluate.classification(pair, split, site=LABEL, seed=seed)
+    note = "log p(x, y), at the known labels" if LABEL in seen.names else ""
+    return replace(judged, classes=classes, note="; ".join(filter(None, [note, judged.note])))
+
+
+def _judged(pair: Pair, split: Split, common: dict[str, Any], options: dict[str, Any]) -> Judgement:
     try:
         return Judgement(evaluate.summary(pair, split, **common, **options))
     except (PairError, ValueError) as error:

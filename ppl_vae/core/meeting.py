@@ -66,6 +66,14 @@ def meet(pair: Pair, batch: Sequence[Tensor]) -> None:
         pair.fixed_rows = len(batch[0]) if _goes_with(pair, batch) and not _goes_with(pair, fewer) else None
 
 
+def rows_to_meet(pair: Pair) -> int | None:
+    """How many data a pair must meet; None for as many as the first batch that it will see.
+
+    A program that may make parameters at its first run may make one for each datum.
+    """
+    return None if _makes(pair) else _FEW + 1
+
+
 def _makes(pair: Pair) -> bool:
     """Whether the programs may make something at their first run, as large perhaps as the batch."""
     return isinstance(pair.model, ProgramModule) or isinstance(pair.guide, ProgramModule)

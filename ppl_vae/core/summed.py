@@ -6,13 +6,14 @@ The log-densities of the sites that depend on them, the sums taken, and draws of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ppl_vae.core.finite import values_of
 from ppl_vae.core.sites import PARTICLE_PLATE, Site, is_summed
-from ppl_vae.core.sum_product import Factor, aligned, chosen, components
+from ppl_vae.core.sum_product import Factor, SumProduct, aligned, chosen, components
 from ppl_vae.core.summed_model import SummedModel
 
 
@@ -62,7 +63,8 @@ def _chained(model: SummedModel, names: Sequence[str], num_particles: int) -> di
 def summed_draws(sites: Mapping[str, Site], num_particles: int) -> dict[str, Tensor]:
     r"""Values of the sites that are summed over, drawn from p(k | x, z) at the other sites' values.
 
-    Laid out as the values that the model draws itself, one for each particle, plate and datum.
+    Laid out as the values that the model draws itself, one for each particle, plate and datum. A site that is
+    left out of `sites` is one that nobody knows: of it nothing is learned.
     """
     model = SummedModel(sites)
     algebra, factors = model.algebra, list(model.factors.values())
@@ -71,23 +73,41 @@ def summed_draws(sites: Mapping[str, Site], num_particles: int) -> dict[str, Ten
     for name in sorted(
         (n for n, site in sites.items() if is_summed(site)), key=lambda n: len(algebra.plates[n])
     ):
-        frames = sorted(
-            (f for f in sites[name]["cond_indep_stack"] if f.dim is not None), key=lambda f: f.dim
-        )
-        dims = tuple(frame.name for frame in frames)
-        sizes = [num_particles if frame.name == PARTICLE_PLATE else frame.size for frame in frames]
+        logits = _log_marginal(algebra, factors, sites[name], num_particles)
+        index = torch.distributions.Categorical(logits=logits).sample()
+        frames = _frames(sites[name])
+        factors = [chosen(factor, name, Factor(index, tuple(f.name for f in frames))) for factor in factors]
         values = values_of(sites[name]["fn"])
         assert values is not None
-        count, event = len(values), sites[name]["fn"].event_shape
-        if any(name in factor.dims for factor in factors):
-            marginal = algebra.total(factors, but=[name])
-            logits = aligned(marginal, (*dims, name)).expand(*sizes, count)
-            index = torch.distributions.Categorical(logits=logits).sample()
-        else:  # one value alone
-            index = torch.zeros(sizes, dtype=torch.long, device=values.device)
-        factors = [chosen(factor, name, Factor(index, dims)) for factor in factors]
-        value = values.reshape(count, *event)[index]
-        ones = [frame.dim for frame in frames]
+        event = sites[name]["fn"].event_shape
+        value = values.reshape(len(values), *event)[index]
+        ones, sizes = [frame.dim for frame in frames], index.shape
         shape = [sizes[ones.index(dim)] if dim in ones else 1 for dim in range(ones[0], 0)]
         found[name] = value.reshape(*shape, *event)
     return found
+
+
+def conditional_probabilities(sites: Mapping[str, Site], num_particles: int, name: str) -> Tensor:
+    """(K, *inner plates, B, C): p(site | x, z) of one that is summed over, the others summed out."""
+    model = SummedModel(sites)
+    logits = _log_marginal(model.algebra, list(model.factors.values()), sites[name], num_particles)
+    probabilities = logits.softmax(-1)
+    own = any(frame.name == PARTICLE_PLATE for frame in _frames(sites[name]))
+    return probabilities if own else probabilities.unsqueeze(0)
+
+
+def _frames(site: Site) -> list[Any]:
+    """The plates of a site, the leftmost first."""
+    return sorted((f for f in site["cond_indep_stack"] if f.dim is not None), key=lambda f: f.dim)
+
+
+def _log_marginal(algebra: SumProduct, factors: Sequence[Factor], site: Site, num_particles: int) -> Tensor:
+    """(*plates, C): log p of the values of a site and of what is known, the other sums taken."""
+    frames, name = _frames(site), site["name"]
+    sizes = [num_particles if frame.name == PARTICLE_PLATE else frame.size for frame in frames]
+    values = values_of(site["fn"])
+    assert values is not None
+    if not any(name in factor.dims for factor in factors):  # one value alone
+        return torch.zeros(*sizes, len(values), device=values.device)
+    marginal = algebra.total(factors, but=[name])
+    return aligned(marginal, (*(frame.name for frame in frames), name)).expand(*sizes, len(values))

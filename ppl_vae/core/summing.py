@@ -6,7 +6,7 @@ left of all plates, and `pyro.markov` giving dims back; the sum over them is `Su
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +16,7 @@ from pyro.poutine.enum_messenger import EnumMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
+from torch import Tensor
 
 from ppl_vae.core.finite import FiniteEvent, can_be_summed
 from ppl_vae.core.sites import (
@@ -28,16 +29,16 @@ from ppl_vae.core.sites import (
 
 
 class _Mark(Messenger):
-    """Marks the latent sites that the guide lacks and that have few values for `EnumMessenger`; no others."""
+    """Marks those latent sites for `EnumMessenger` that are to be summed over and have few values."""
 
-    def __init__(self, drawn: frozenset[str]) -> None:
+    def __init__(self, to_sum: Callable[[str], bool]) -> None:
         super().__init__()
-        self.drawn = drawn
+        self.to_sum = to_sum
 
     def _pyro_sample(self, msg: Any) -> None:
         infer = {key: value for key, value in msg["infer"].items() if key not in ("enumerate", "num_samples")}
         latent = not (msg["is_observed"] or msg["done"] or is_bookkeeping(msg) or infer.get("is_auxiliary"))
-        if latent and msg["name"] not in self.drawn and can_be_summed(msg["fn"]):
+        if latent and self.to_sum(msg["name"]) and can_be_summed(msg["fn"]):
             infer["enumerate"] = "parallel"
             if not msg["fn"].has_enumerate_support:
                 msg["fn"] = FiniteEvent(msg["fn"].base_dist, msg["fn"].reinterpreted_batch_ndims)
@@ -70,13 +71,38 @@ def summed_run(
         PairError: where the model does not run on all values at once.
     """
     drawn = frozenset(latent_names(guide_trace))
-    program = poutine.replay(EnumMessenger(first_dim)(_Mark(drawn)(model)), trace=guide_trace)
+    marked = _Mark(lambda name: name not in drawn)(model)
+    program = poutine.replay(EnumMessenger(first_dim)(marked), trace=guide_trace)
     try:
         return poutine.trace(program).get_trace(*args, **kwargs)
     except PairError:
         raise
     except Exception as error:
         raise PairError(_cannot_run(error, model, drawn, args, kwargs)) from error
+
+
+def run_at_all_values(
+    model: Program, names: Collection[str], given: Mapping[str, Tensor], args: Sequence[Any], first_dim: int
+) -> Trace:
+    """The trace of a model with all values of some finite sites at once, and given values of others.
+
+    Args:
+        model: the model, in its plate of particles where there are some.
+        names: the sites to take all values of.
+        given: values of sites, as `poutine.condition` takes them.
+        args, first_dim: as `summed_run`'s.
+
+    Raises:
+        PairError: where the model does not run on all values at once.
+    """
+    marked = _Mark(names.__contains__)(model)
+    program = poutine.condition(EnumMessenger(first_dim)(marked), data=dict(given))
+    try:
+        return poutine.trace(program).get_trace(*args)
+    except PairError:
+        raise
+    except Exception as error:
+        raise PairError(_why(error, list(names))) from error
 
 
 def _cannot_run(
@@ -89,6 +115,10 @@ def _cannot_run(
         model(*args, **kwargs)
     trace = prune_subsample_sites(seen.get_trace())
     sites = [n for n in latent_names(trace) if n not in drawn and can_be_summed(trace.nodes[n]["fn"])]
+    return _why(error, sites)
+
+
+def _why(error: Exception, sites: list[str]) -> str:
     why = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
     return (
         f"the sites {sites} of the model are not in the guide, and are summed over with all their values "

@@ -149,6 +149,10 @@ class Column:
         places = np.where(np.isnan(x), -1, np.clip(np.round(x), 0, len(self.levels) - 1)).astype(np.int64)
         return self.of_levels(places)
 
+    def in_units(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Numbers in the user's units; of classes and levels, their numbers."""
+        return np.asarray(self.inverse(x), dtype=np.float64) if self.kind in ("numeric", "log") else x
+
     def of_levels(self, places: NDArray[np.int64]) -> Any:
         """Levels by their numbers; -1 is missing."""
         import pandas as pd

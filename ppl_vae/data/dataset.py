@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ppl_vae.core.checks import check_seed
 from ppl_vae.data.binarise import fix, generator
 from ppl_vae.data.blocks import BlockColumn
 from ppl_vae.data.checks import check_unit_interval
 from ppl_vae.data.data_error import DataError
+from ppl_vae.data.division import Binarise, Division
 from ppl_vae.data.memory_map import MemoryMap
+from ppl_vae.data.missing_labels import stratified
 from ppl_vae.data.naming import ONLY_X, Naming
 from ppl_vae.data.rows import ResidentRows, Rows, StreamedRows
 from ppl_vae.data.schema import Schema
 from ppl_vae.data.split import Split
-
-Binarise = Literal["auto", "dynamic", "fixed"] | None
 
 # Each use of the seed has random numbers of its own: the test bits do not depend on valid_fraction.
 DIVIDE, TRAIN, VALID, TEST, DRAW = range(5)
@@ -124,24 +123,12 @@ class Loaded(NamedTuple):
     naming: Naming = ONLY_X
 
 
-def assemble(
-    name: str,
-    loaded: Loaded,
-    binarise: Binarise,
-    seed: int,
-    valid_fraction: float | None,
-    test_fraction: float | None,
-    labels: bool,
-) -> DataSet:
+def assemble(name: str, loaded: Loaded, division: Division) -> DataSet:
     """Divide, binarise and wrap what was loaded."""
-    check_seed("seed", seed, DataError)
-    if binarise not in ("auto", "dynamic", "fixed", None):
-        raise DataError(f"binarise={binarise!r}: give 'dynamic', 'fixed', None or 'auto'")
-    if not isinstance(labels, bool):
-        raise DataError(f"labels={labels!r}: give True or False")
+    binarise, seed, labels = division.binarise, division.seed, division.labels is not False
     if labels and loaded.train.y is None:
-        raise DataError(f"{name}: labels=True, and the data has no labels; leave labels out")
-    parts = divide(name, loaded, seed, valid_fraction, test_fraction)
+        raise DataError(f"{name}: labels={division.labels}, and the data has no labels; leave labels out")
+    parts = divide(name, loaded, division)
     mode = loaded.binarise if binarise == "auto" else binarise
     if mode is not None and loaded.naming.main != "x":
         raise DataError(f"{name}: binarise={binarise!r} is for an array x, and there is none: leave it out")
@@ -174,7 +161,14 @@ def assemble(
     train, valid, test = splits
     assert train is not None
     assert test is not None
-    return DataSet(name, train, valid, test, loaded.factor_names)
+    return with_few_labels(DataSet(name, train, valid, test, loaded.factor_names), division)
+
+
+def with_few_labels(dataset: DataSet, division: Division) -> DataSet:
+    """The data set with as many labels of its training part as were asked for."""
+    if division.num_labels is None:
+        return dataset
+    return replace(dataset, train=stratified(dataset.train, division.num_labels, seed=division.seed))
 
 
 def check_binarisable(rows: Rows, name: str) -> Rows:
@@ -188,29 +182,17 @@ def check_binarisable(rows: Rows, name: str) -> Rows:
     return rows
 
 
-def divide(
-    name: str,
-    loaded: Loaded,
-    seed: int,
-    valid_fraction: float | None,
-    test_fraction: float | None,
-) -> tuple[Part, Part | None, Part]:
+def divide(name: str, loaded: Loaded, division: Division) -> tuple[Part, Part | None, Part]:
     """Train, valid and test; the parts that `loaded` lacks are drawn from its train part.
 
     Raises:
-        DataError: a fraction for a part that exists, outside (0, 1) but for a `valid_fraction` of 0, or that
-            leaves a part empty.
+        DataError: a fraction for a part that exists, or that leaves a part empty.
     """
     train, valid, test = loaded.train, loaded.valid, loaded.test
+    valid_fraction, test_fraction = division.valid_fraction, division.test_fraction
     for part, given, which in ((valid, valid_fraction, "valid"), (test, test_fraction, "test")):
         if given is not None and part is not None:
             raise DataError(f"{name} has a {which} part of its own: leave {which}_fraction={given} out")
-        number = isinstance(given, int | float) and not isinstance(given, bool)
-        if given is not None and not number:
-            raise DataError(f"{which}_fraction={given!r}: give a share between 0 and 1")
-        if given is not None and not 0 < given < 1 and (given != 0 or which == "test"):
-            none = ", or 0 for none" if which == "valid" else ""
-            raise DataError(f"{which}_fraction={given}: give a share between 0 and 1{none}")
     n = len(train.rows)
     last = loaded.last_rows_valid or n
     last_rows = last < n and valid_fraction is None
@@ -232,7 +214,7 @@ def divide(
     if num_test + num_valid >= n:
         raise DataError(f"{name}: {n} rows leave the train part empty; give more rows")
     # test first: it stays the same whatever valid_fraction is
-    order = torch.randperm(n, generator=generator(seed, DIVIDE))
+    order = torch.randperm(n, generator=generator(division.seed, DIVIDE))
     draws = order.split([num_test, num_valid, n - num_test - num_valid])
     in_test, in_valid, in_train = (draw.sort().values for draw in draws)
     if test is None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from ppl_vae.data.convert import as_split
 from ppl_vae.data.data_error import DataError
-from ppl_vae.data.dataset import Binarise, DataSet, Loaded, Part, assemble
+from ppl_vae.data.dataset import DataSet, Loaded, Part, assemble
+from ppl_vae.data.division import Binarise, Division
 from ppl_vae.data.naming import store_beside
 from ppl_vae.data.split import Split, of_stored
 
@@ -21,7 +22,7 @@ def from_tensors(
     seed: int = 0,
     valid_fraction: float | None = None,
     test_fraction: float | None = None,
-    labels: bool = False,
+    labels: bool | int = False,
     missing: bool = False,
     **arrays: Any,
 ) -> DataSet:
@@ -43,7 +44,7 @@ def from_tensors(
         seed: divides the rows, and draws fixed bits.
         valid_fraction: share of the rows for validation; 0.1 by default, 0 for none.
         test_fraction: share of the rows for the test; 0.2 by default.
-        labels: batches are `(x, y)` instead of `(x,)`.
+        labels: batches are `(x, y)` instead of `(x,)`; a number keeps that many, as in `load`.
 
     Raises:
         DataError: data, labels, fractions or a seed that cannot be used; the message says why.
@@ -75,23 +76,16 @@ def from_tensors(
     elif arrays or (x is None and y is not None):
         both = {name: array for name, array in (("x", x), ("y", y)) if array is not None}
         whole = Split.from_tensors({**both, **arrays}, missing=missing)
-    elif labels or y is None:
-        whole = Split.from_tensor(x, y, labels=labels, missing=missing)
+    elif labels is not False or y is None:
+        whole = Split.from_tensor(x, y, labels=labels is not False, missing=missing)
     else:
         whole = of_stored(store_beside(x, y, missing), labels=False, missing=missing)
-    return divided(whole, name, binarise, seed, valid_fraction, test_fraction, labels or whole.with_labels)
+    given = labels if labels is not False else whole.with_labels
+    return divided(whole, name, Division(seed, valid_fraction, test_fraction, given, binarise))
 
 
-def divided(
-    whole: Split,
-    name: str,
-    binarise: Binarise,
-    seed: int,
-    valid_fraction: float | None,
-    test_fraction: float | None,
-    labels: bool,
-) -> DataSet:
+def divided(whole: Split, name: str, division: Division) -> DataSet:
     """A data set of the rows of one split."""
     part = Part(whole.rows, whole.y, whole.factors, whole.others)
     loaded = Loaded(part, divisor=whole.divisor, missing=whole.missing, naming=whole.naming)
-    return assemble(name, loaded, binarise, seed, valid_fraction, test_fraction, labels)
+    return assemble(name, loaded, division)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from ppl_vae.core.checks import check_count, check_seed
+from ppl_vae.core.checks import check_count
 from ppl_vae.data.binarise import numpy_generator
 from ppl_vae.data.block_files import SUFFIXES, read_blocks
 from ppl_vae.data.data_error import DataError, MissingDataError
-from ppl_vae.data.dataset import DRAW, Binarise, DataSet, Loaded, assemble
+from ppl_vae.data.dataset import DRAW, DataSet, Loaded, assemble
+from ppl_vae.data.division import Binarise, Division
 from ppl_vae.data.files import read_csv, read_npy, read_npz
 from ppl_vae.data.image_folder import read_folder
 from ppl_vae.data.layout import height_and_width
@@ -33,7 +35,7 @@ def load(
     seed: int = 0,
     valid_fraction: float | None = None,
     test_fraction: float | None = None,
-    labels: bool = False,
+    labels: bool | int = False,
     root: str | Path | None = None,
     image_size: int | tuple[int, int] | None = None,
     memory_limit: int = MEMORY_LIMIT,
@@ -74,7 +76,9 @@ def load(
         seed: divides the rows, draws fixed bits, and draws the data of sets that are drawn.
         valid_fraction: share for validation; 0.1 by default, 0 for none: all of it is trained on.
         test_fraction: share for the test; 0.2 by default.
-        labels: batches are `(x, y)` instead of `(x,)`.
+        labels: batches are `(x, y)` instead of `(x,)`. A number keeps as many labels of the train part, the
+            same number of each class, and hides the others as -1; rows with a label are repeated until they
+            are a tenth of an epoch (`few_labels` has the choice of each).
         root: where known sets are found or downloaded to: else the variable PPL_VAE_DATA, else
             ~/.cache/ppl_vae.
         image_size: pixels, or (height, width), of known image sets and folders; patches are cut to it.
@@ -104,6 +108,7 @@ def load(
             "data.load takes the name of a data set or a path, not an object of type "
             f"{type(name_or_path).__name__}: for an array of yours write data.from_tensors(x)"
         )
+    division = Division(seed, valid_fraction, test_fraction, labels, binarise)
     size = None if image_size is None else height_and_width(image_size)
     key = str(name_or_path).lower().replace("-", "_")
     _check_effect(key, name_or_path, root, memory_limit)
@@ -126,10 +131,10 @@ def load(
             _check_path(path, size)
             _check_table(binarise, standardise)
             marks = MARKS if missing is None else missing
-            shares = seed, valid_fraction, test_fraction
-            return table_of_file(path, columns, standardise is not False, marks, *shares, labels)
+            division = replace(division, binarise=None)
+            return table_of_file(path, columns, standardise is not False, marks, division)
         name, loaded = path.stem or str(path), found
-    return assemble(name, loaded, binarise, seed, valid_fraction, test_fraction, labels)
+    return assemble(name, loaded, division)
 
 
 def _check_effect(key: str, given: str | Path, root: str | Path | None, memory_limit: int) -> None:
@@ -150,7 +155,6 @@ def _named(
 ) -> Loaded:
     known = NAMED[name]
     if isinstance(known, Drawn):
-        check_seed("seed", seed, DataError)
         number = known.num_data if num_data is None else num_data
         check_count("num_data", number, error=DataError)
         return known.draw(number, numpy_generator(seed, DRAW), size)

@@ -14,7 +14,8 @@ from ppl_vae.data.cells import Cells, to_cells
 from ppl_vae.data.column import Column
 from ppl_vae.data.columns_of import columns_of
 from ppl_vae.data.data_error import DataError
-from ppl_vae.data.dataset import DataSet, Loaded, Part, assemble
+from ppl_vae.data.dataset import DataSet, Loaded, Part, assemble, with_few_labels
+from ppl_vae.data.division import Division
 from ppl_vae.data.guess import Choice, column_of, guessed
 from ppl_vae.data.missing_labels import MISSING
 from ppl_vae.data.one_cell import MARKS
@@ -35,7 +36,7 @@ def table(
     seed: int = 0,
     valid_fraction: float | None = None,
     test_fraction: float | None = None,
-    labels: bool = False,
+    labels: bool | int = False,
 ) -> DataSet:
     """A data set of a table: x has a column for each of the table's, NaN where a cell is missing.
 
@@ -67,7 +68,7 @@ def table(
         name: what the data set is called.
         seed: divides the rows.
         valid_fraction, test_fraction: shares of the rows, as in `load`.
-        labels: batches are `(x, y)`; a label that is missing is -1.
+        labels: batches are `(x, y)`, a label that is missing is -1; a number keeps that many, as in `load`.
 
     Raises:
         DataError: a column whose kind cannot be guessed or that does not have it, naming the column, the row
@@ -82,12 +83,11 @@ def table(
     height  numeric  1.5 to 1.7, standardised  5
     size    ordinal  S < M < L                 0
     """
+    division = Division(seed, valid_fraction, test_fraction, labels)
     given = columns_of(frame)
     marks = tuple(missing) if not isinstance(missing, str) else (missing,)
     cells = [to_cells(each, column.values, marks, column.order) for each, column in given.items()]
-    return table_of_cells(
-        name, cells, columns, standardise, marks, seed, valid_fraction, test_fraction, labels
-    )
+    return table_of_cells(name, cells, columns, standardise, marks, division)
 
 
 def table_of_cells(
@@ -96,10 +96,7 @@ def table_of_cells(
     columns: Columns | None,
     standardise: bool,
     marks: Iterable[str | float],
-    seed: int,
-    valid_fraction: float | None,
-    test_fraction: float | None,
-    labels: bool,
+    division: Division,
 ) -> DataSet:
     """The data set of columns that were read: the schema is guessed, the rows are divided, and what is fitted
     is fitted on the training part.
@@ -114,7 +111,7 @@ def table_of_cells(
         classes = np.nan_to_num(schema.label.encode(by_name[schema.label.name]), nan=MISSING)
         y = torch.from_numpy(classes.astype(np.int64))
     loaded = Loaded(Part(ResidentRows(torch.from_numpy(numbers)), y), missing=bool(np.isnan(numbers).any()))
-    raw = assemble(name, loaded, None, seed, valid_fraction, test_fraction, labels)
+    raw = assemble(name, loaded, replace(division, labels=division.labels is not False))
     if standardise:
         schema = schema.fitted(_numbers(raw.train))
     parts: dict[str, Any] = {}
@@ -122,7 +119,7 @@ def table_of_cells(
         naming = replace(split.naming, columns=schema.names, schema=schema)
         rows = ResidentRows(schema.standardise(_numbers(split)))
         parts[part] = replace(split, rows=rows, naming=naming)
-    return replace(raw, **parts, schema=schema)
+    return with_few_labels(replace(raw, **parts, schema=schema), division)
 
 
 def _numbers(split: Split) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ppl_vae.data.cells import Cells, to_cells
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.dataset import DataSet
+from ppl_vae.data.division import Division
 from ppl_vae.data.one_cell import MARKS
 from ppl_vae.data.tables import Columns, table_of_cells
 from ppl_vae.data.text_form import Form, form_of, numbered, opened, unequal
@@ -18,18 +19,13 @@ def table_of_file(
     columns: Columns | None,
     standardise: bool,
     marks: Iterable[str | float],
-    seed: int,
-    valid_fraction: float | None,
-    test_fraction: float | None,
-    labels: bool,
+    division: Division,
 ) -> DataSet:
     """The data set of a table in a text file."""
     given = (marks,) if isinstance(marks, str) else tuple(marks)
     try:
         cells = read_cells(path, form_of(path), given)
-        return table_of_cells(
-            path.stem, cells, columns, standardise, given, seed, valid_fraction, test_fraction, labels
-        )
+        return table_of_cells(path.stem, cells, columns, standardise, given, division)
     except DataError as error:
         raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
 

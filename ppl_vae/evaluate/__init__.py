@@ -5,6 +5,7 @@ from ppl_vae.evaluate.activity import ActiveUnits, active_units
 from ppl_vae.evaluate.bounds_on_data import Bounds, bounds
 from ppl_vae.evaluate.gap import InferenceGap, inference_gap
 from ppl_vae.evaluate.importance_sampling import LogLikelihood, log_likelihood
+from ppl_vae.evaluate.labels import Classification, classification
 from ppl_vae.evaluate.overview import Summary, summary
 from ppl_vae.evaluate.predictive_checks import PredictiveCheck, predictive_check
 from ppl_vae.evaluate.prior_holes import Holes, holes
@@ -17,6 +18,7 @@ __all__ = [
     "ActiveUnits",
     "Bounds",
     "Calibration",
+    "Classification",
     "ElboSurgery",
     "Holes",
     "InferenceGap",
@@ -29,6 +31,7 @@ __all__ = [
     "active_units",
     "bounds",
     "calibration",
+    "classification",
     "elbo_surgery",
     "holes",
     "inference_gap",

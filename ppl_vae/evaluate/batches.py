@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core.checks import check_count
-from ppl_vae.core.meeting import meet
+from ppl_vae.core.meeting import meet, rows_to_meet
 from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import Split, as_split, for_pair
@@ -55,9 +55,17 @@ def to_data(data: Any, pair: Pair) -> Data:
         ValueError, DataError: as `_to_data`.
     """
     source = _to_data(data, pair)
-    if not pair.met:
-        meet(pair, next(iter(source.batches(min(len(source), _FIRST)))))
+    for rows in (rows_to_meet(pair) or _FIRST, _FIRST):  # more where a few do not go through the programs
+        if not pair.met:
+            meet(pair, _first(source, min(len(source), rows)))
     return source
+
+
+def _first(source: Data, rows: int) -> tuple[Tensor, ...]:
+    """The first rows; of a split no others are read."""
+    if isinstance(source, Split):
+        return source.take(rows, in_order=True).tensors()
+    return next(iter(source.batches(rows)))
 
 
 def _to_data(data: Any, pair: Pair) -> Data:

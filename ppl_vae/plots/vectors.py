@@ -90,7 +90,7 @@ def vector_reconstructions(
         ax = axes_for(
             ax, float(np.clip(0.24 * 2 * size, 4.5, 11.0)), float(np.clip(0.2 * len(data), 2.5, 8.0))
         )
-        _heat(ax, np.concatenate([data, gap, again], 1))
+        _heat(ax, np.concatenate([data, gap, again], 1), like=data)
         middles = [(size - 1) / 2, size + gap.shape[1] + (size - 1) / 2]
         ax.set_xticks(middles, [f"data, {size} dimensions", "reconstruction"])
         if 0 < len(names) <= MOST_NAMES:
@@ -103,11 +103,11 @@ def vector_reconstructions(
         return ax
     ax = axes_for(ax, 5.0, 4.6)
     if size == 1:
-        ends = [min(data.min(), again.min()), max(data.max(), again.max())]
+        ends = [min(np.nanmin(data), np.nanmin(again)), max(np.nanmax(data), np.nanmax(again))]
         ax.plot(ends, ends, color="0.7", linewidth=1)
         ax.scatter(data[:, 0], again[:, 0], s=14, color=_MODEL, linewidths=0)
-        ax.set_xlabel("data")
-        ax.set_ylabel("reconstruction")
+        ax.set_xlabel(f"{names[0]}, data" if names else "data")
+        ax.set_ylabel(f"{names[0]}, reconstruction" if names else "reconstruction")
         return ax
     for start, end in zip(data, again, strict=True):
         ax.plot(*np.stack([start, end]).T, color="0.75", linewidth=0.8, zorder=1)
@@ -166,16 +166,20 @@ def vector_traversal(
     return ax
 
 
-def _heat(ax: Axes, values: np.ndarray) -> None:
-    """Rows of numbers in colours: around zero where there are both signs,
-    else from the least to the greatest.
+def _heat(ax: Axes, values: np.ndarray, like: np.ndarray | None = None) -> None:
+    """Rows of numbers in colours: around zero where there are both signs, else from the least to the most.
+
+    Args:
+        like: rows whose span the colours have, so that a stray value elsewhere does not pale all others.
     """
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    spanned = values if like is None or np.isnan(like).all() else like
+    low, high = float(np.nanmin(spanned)), float(np.nanmax(spanned))
     style: dict[str, Any] = {"cmap": "viridis", "vmin": low, "vmax": high}
     if low < 0 < high:
         style = {"cmap": "RdBu_r", "vmin": -max(-low, high), "vmax": max(-low, high)}
     image = ax.imshow(np.ma.masked_invalid(values), aspect="auto", interpolation="nearest", **style)
-    ax.figure.colorbar(image, ax=ax, pad=0.02)
+    beyond = bool((values < low).any() or (values > high).any())
+    ax.figure.colorbar(image, ax=ax, pad=0.02, extend="both" if beyond else "neither")
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)

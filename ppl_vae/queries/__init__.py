@@ -8,7 +8,7 @@ r"""Queries: what a trained pair can be asked, each an effect handler on its two
 `interpolate`           `encode` two ends, `decode` the path between them
 `traverse`              `encode`, then `decode` while one latent dimension moves
 `latent_features`       a data set with each datum replaced by what `encode` makes of it
-`class_probabilities`   the guide's q(y | x) at a finite site: the pair as a classifier
+`class_probabilities`   q(y | x), or p(y | x), at a finite site: the pair as a classifier
 ======================  =====================================================================
 
 Every query runs without gradients and in eval mode (each module's mode is put back), on the pair's

@@ -31,6 +31,7 @@ from ppl_vae.queries.handlers import (
 )
 from ppl_vae.queries.inputs import Inputs, check_inputs, held, put, require_choice
 from ppl_vae.queries.site_tensors import common_shape, laid_out, placed
+from ppl_vae.queries.sums import given_what_is_chosen, left_to_sums
 
 
 @one_thread
@@ -180,9 +181,12 @@ def decode(
 ) -> Draws:
     r"""Draw data from chosen latents, x ~ p(x | z); the model draws latents that are not chosen.
 
+    Finite latents that the model alone has, and sums over, are drawn from p(k | z), exactly: of a mixture as
+    prior, p(k) p(z | k), the component that z is of. All others are drawn given those before them.
+
     Args:
-        latents: by site, or a tensor when there is one latent site: (n, *event), or with any
-            further dims to the left, which the result then has too. A site without
+        latents: by site, or a tensor when there is one latent site but for those that the model sums over:
+            (n, *event), or with any further dims to the left, which the result then has too. A site without
             them is shared.
         inputs, like, given: as in `sample`.
 
@@ -194,16 +198,19 @@ def decode(
     with questioning(pair, seed, pair.device):
         if like is None and pair.datum_spec:
             require_choice(pair, inputs)
-        sites = latent_sites(
-            run(pair.model, rows(pair, 1, like, _of_like(given, inputs)), Uncondition(given)), given
-        )
+        few = rows(pair, pair.fixed_rows or 1, like, _of_like(given, inputs))
+        sites = latent_sites(run(pair.model, few, Uncondition(given)), given)
         if not isinstance(latents, Mapping):
-            if len(sites) != 1:
+            own = list(sites)
+            if len(own) > 1:
+                summed = left_to_sums(pair, few, sites)
+                own = [name for name in sites if name not in summed]
+            if len(own) != 1:
                 raise ValueError(
                     f"this pair has the latent sites {list(sites)}, so a single tensor of latents could be "
                     f"any of them: pass a dict from site to tensor"
                 )
-            latents = {next(iter(sites)): latents}
+            latents = {own[0]: latents}
         chosen = {}
         for name, value in latents.items():
             check_site(name, sites)
@@ -217,6 +224,10 @@ def decode(
         count = lead.numel()
         data = {name: placed(value, sites[name], count, plate_dim) for name, value in chosen.items()}
         model = Uncondition(held(given, inputs))(pair.model)
+        free = {name: site for name, site in sites.items() if name not in chosen}
+        if left := left_to_sums(pair, batch, free):
+            first_dim, known = find_plate_dim(pair, batch), held(given, inputs)
+            data |= given_what_is_chosen(model, left, batch, count, plate_dim, first_dim, data, known)
         trace = several(model, batch, count, plate_dim, data=data)
         _refuse_improper(trace, chosen)
         return read(trace, given, inputs, tuple(lead), plate_dim)

@@ -170,7 +170,7 @@ MISTAKES = [
     Mistake("optimizer of nowhere", "train --data bits.npy --optimizer torch.optim.Nope", "torch.optim.Nope", 2),
     Mistake("unknown kind to list", "list modles", "modles", 2),
     Mistake("samples in a text file", "sample run --out samples.txt", ".npz", 2),
-    Mistake("labels for the default pair", "train --data labelled.npz --load.labels", "--load.labels", 2),
+    Mistake("labels for half of the default pair", "train --data labelled.npz --labels --guide my_mistakes.Misspelt", "--model", 2),
     # the command line: input
     Mistake("unknown data at the command line", "train --data digitz", "did you mean 'digits'"),
     Mistake("missing data file", "train --data nowhere.csv", "no such file"),

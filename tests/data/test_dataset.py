@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ppl_vae.data import DataError, DataSet, Split, from_tensors
+from ppl_vae.data import DataError, DataSet, Split, from_tensors, table
 from ppl_vae.data.dataset import Loaded, Part, assemble
+from ppl_vae.data.division import Division
 from ppl_vae.data.rows import HostTensor, ResidentRows, stream
 
 ROWS = torch.arange(100.0)[:, None].expand(100, 2) / 100  # the value tells the row
@@ -78,22 +79,22 @@ def test_bad_options_are_named(options, message):
 
 def test_a_part_of_its_own_takes_no_fraction():
     part = Part(ResidentRows(ROWS.clone()), None)
-    data = assemble("x", Loaded(part, test=part), None, 0, 0.2, None, False)
+    data = assemble("x", Loaded(part, test=part), Division(valid_fraction=0.2))
     assert (len(data.train), len(data.valid), len(data.test)) == (80, 20, 100)
     with pytest.raises(DataError, match="x has a test part of its own"):
-        assemble("x", Loaded(part, test=part), None, 0, None, 0.2, False)
+        assemble("x", Loaded(part, test=part), Division(test_fraction=0.2))
 
 
 def test_the_last_rows_are_for_validation_unless_a_fraction_is_given():
     part = Part(ResidentRows(ROWS.clone()), None)
     loaded = Loaded(part, test=part, last_rows_valid=10)
-    data = assemble("x", loaded, None, 0, None, None, False)
+    data = assemble("x", loaded, Division())
     assert rows_of(data.train) == list(range(90))
     assert rows_of(data.valid) == list(range(90, 100))
-    whole = assemble("x", loaded, None, 0, 0.0, None, False)
+    whole = assemble("x", loaded, Division(valid_fraction=0.0))
     assert whole.valid is None
     assert rows_of(whole.train) == list(range(100))
-    drawn = assemble("x", loaded, None, 0, 0.1, None, False)
+    drawn = assemble("x", loaded, Division(valid_fraction=0.1))
     assert sorted(rows_of(drawn.train) + rows_of(drawn.valid)) == list(range(100))
     assert rows_of(drawn.valid) != rows_of(data.valid)
 
@@ -122,7 +123,7 @@ def test_fixed_draws_all_parts_once_by_the_seed():
 def test_fixed_bits_have_the_right_probabilities(streamed):
     x = torch.tensor([0, 26, 128, 230, 255], dtype=torch.uint8).repeat(4_000, 1)
     rows = stream(HostTensor(x)) if streamed else ResidentRows(x)
-    data = assemble("x", Loaded(Part(rows, None), divisor=255.0), "fixed", 0, None, None, False)
+    data = assemble("x", Loaded(Part(rows, None), divisor=255.0), Division(binarise="fixed"))
     bits = torch.cat([part.tensors()[0] for part in (data.train, data.valid, data.test)]).double()
     p = x[0].double() / 255
     assert ((bits.mean(0) - p).abs() <= 4.5 * (p * (1 - p) / 4_000).sqrt() + 1e-12).all()
@@ -132,7 +133,7 @@ def test_fixed_bits_have_the_right_probabilities(streamed):
 def test_streamed_bits_belong_to_the_row_not_to_the_batch():
     x = torch.randint(0, 256, (60, 40), dtype=torch.uint8)
     loaded = Loaded(Part(stream(HostTensor(x)), None), divisor=255.0)
-    data = assemble("x", loaded, "dynamic", 0, None, None, False)
+    data = assemble("x", loaded, Division(binarise="dynamic"))
     assert data.train.dynamic
     assert not torch.equal(data.train.tensors()[0], data.train.tensors()[0])
     (bits,) = data.test.tensors()
@@ -141,7 +142,7 @@ def test_streamed_bits_belong_to_the_row_not_to_the_batch():
     assert torch.equal(data.test.batch(order)[0], bits[order])
     assert torch.equal(data.test[3:].tensors()[0], bits[3:])
     assert torch.equal(data.test.in_memory().tensors()[0], bits)
-    other = assemble("x", loaded, "fixed", 1, None, None, False).test.tensors()[0]
+    other = assemble("x", loaded, Division(1, binarise="fixed")).test.tensors()[0]
     assert not torch.equal(bits, other)
 
 
@@ -189,3 +190,36 @@ def test_the_whole_moves():
     assert [part.device.type for part in (moved.train, moved.valid, moved.test)] == ["meta"] * 3
     assert moved.shape == data.shape == (2,)
     assert repr(moved) == repr(data) == ("DataSet('tensors', train=70, valid=10, test=20, shape=(2,))")
+
+
+@pytest.mark.parametrize("labels", [0, -3, 2.5, "ten"])
+def test_a_number_of_labels_that_is_none_is_named(labels):
+    with pytest.raises(DataError, match="how many labels of the training part to keep"):
+        from_tensors(ROWS, np.arange(100) % 4, labels=labels)
+
+
+def test_a_number_of_labels_is_shared_by_the_classes_and_the_rows_come_again():
+    y = np.arange(1000) % 4
+    x = np.arange(1000.0)[:, None]
+    whole, few = (from_tensors(x, y, labels=labels, seed=3) for labels in (True, 10))
+    train = few.train
+    assert train.y[:700].add(1).bincount().tolist() == [690, 3, 3, 2, 2]
+    # labelled rows are about a tenth: 700 / (10 * 10) copies of each
+    assert len(train) == 700 + 6 * 10
+    assert train.y[700:].bincount().tolist() == [18, 18, 12, 12]
+    assert torch.equal(train.tensors()[0][:700], whole.train.tensors()[0])
+    known = train.y >= 0
+    assert torch.equal(train.y[known], train.tensors()[0][known, 0].long() % 4)
+    assert torch.equal(few.test.y, whole.test.y)  # the other parts keep theirs
+    assert few.test.names == train.names == ("x", "y")
+    assert torch.equal(train.y, from_tensors(x, y, labels=10, seed=3).train.y)
+    with pytest.raises(DataError, match="there are 4 classes, so give at least 4"):
+        from_tensors(x, y, labels=3)
+
+
+def test_few_labels_of_a_table_leave_its_transforms_as_they_are():
+    frame = {"a": np.arange(200.0) ** 2, "label": np.arange(200) % 2}
+    whole, few = (table(frame, labels=labels) for labels in (True, 4))
+    assert whole.schema == few.schema
+    assert int((few.train.y >= 0).sum()) > 4  # with their copies
+    assert torch.equal(few.train.tensors()[0][: len(whole.train)], whole.train.tensors()[0])

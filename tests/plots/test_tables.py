@@ -8,6 +8,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -65,3 +66,41 @@ def test_a_cloud_is_of_complete_rows():
         plots.cloud(
             torch.where(torch.arange(20)[:, None] == 3, 1.0, torch.nan).expand(20, 3), torch.zeros(5, 3)
         )
+
+
+def bars(panel) -> list[float]:
+    return [bar.get_height() for bar in panel.patches]
+
+
+def test_each_column_has_a_panel_in_the_users_units():
+    heights, towns = [1.5, 1.9, np.nan, 1.7], ["Ulm", "Bonn", "Ulm", "Ulm"]
+    x = pd.DataFrame({"height": heights, "town": pd.Categorical(towns), "visits": [0, 3, 1, 1]})
+    drawn = pd.DataFrame({"height": [1.6, 1.8], "town": pd.Categorical(["Bonn", "Ulm"]), "visits": [1, 2]})
+    ax = plots.columns(x, drawn)
+    ax.figure.canvas.draw()
+    assert [panel.get_title() for panel in ax.child_axes] == ["height  (25% missing)", "town", "visits"]
+    height, town, visits = ax.child_axes
+    assert 1.5 <= height.get_xlim()[0] + 0.1 < height.get_xlim()[1] < 2.1
+    assert labels(town.get_xticklabels()) == ["Bonn", "Ulm"]
+    assert bars(town) == [0.25, 0.75, 0.5, 0.5]
+    # whole numbers are bars too, as long as they are few
+    assert labels(visits.get_xticklabels()) == ["0", "1", "2", "3"]
+    assert bars(visits) == [0.25, 0.5, 0.0, 0.25, 0.0, 0.5, 0.5, 0.0]
+    assert labels(ax.get_legend().get_texts()) == ["data", "samples"]
+
+
+def test_a_stray_sample_makes_no_bins_of_all_others():
+    x = pd.DataFrame({"a": np.linspace(0.0, 1.0, 50)})
+    ax = plots.columns(x, pd.DataFrame({"a": [*np.linspace(0.0, 1.0, 49), 1e6]}))
+    assert ax.child_axes[0].get_xlim()[1] < 2
+
+
+def test_columns_of_one_value_and_too_many_columns():
+    constant = pd.DataFrame({"a": [0.5, 0.5], "b": [np.nan, np.nan]})
+    plots.columns(constant, constant).figure.canvas.draw()
+    many = pd.DataFrame({f"column {i}": [0.1 * i, 1.0] for i in range(40)})
+    ax = plots.columns(many, many)
+    assert len(ax.child_axes) == 30
+    assert ax.get_legend().get_title().get_text() == "and 10 columns more"
+    with pytest.raises(ValueError, match="x has the columns"):
+        plots.columns(many, constant)
