@@ -27,8 +27,7 @@ def class_probabilities(
 
     Of a site that the guide draws it is the guide's, with the sites that it draws before at their means. A
     label that is known has probability 1 under `guides.SemiSupervised`, so leave the labels out to
-    classify: `class_probabilities(pair, x)`. Of a site that the model alone has, and sums over, it is the
-    posterior,
+    classify: `class_probabilities(pair, x)`. Of one that the model alone has, and sums over, the posterior,
 
     .. math:: p(y \mid x) \approx \sum_k \bar w_k \, p(y \mid x, z_k), \qquad
         z_k \sim q(z \mid x), \quad \bar w_k \propto \frac{p(x, z_k)}{q(z_k \mid x)}
