@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
-from ppl_vae import plots, queries, runs
+from ppl_vae import plots, runs
 from ppl_vae.cli import OK
+from ppl_vae.cli.choosing import as_inputs, draw
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.figures import is_image
 from ppl_vae.cli.options import Parser, make_parser
 from ppl_vae.cli.report import save_figure
 from ppl_vae.cli.saved import add_run, load_pair
 from ppl_vae.core.checks import check_seed
-from ppl_vae.core.isolation import questioning
-from ppl_vae.core.pair import Pair
-from ppl_vae.core.sites import Site, Uncondition, data_frame
 from ppl_vae.queries import Draws
-from ppl_vae.queries.handlers import latent_sites
-from ppl_vae.queries.handlers import run as run_program
 from ppl_vae.runs import atomic_write
 
 EPILOG = """examples:
@@ -60,7 +54,7 @@ def parser() -> Parser:
 
 def run(words: Sequence[str]) -> int:
     """Sample as the words say."""
-    options = parser().read(_as_inputs(words))
+    options = parser().read(as_inputs(words))
     check_seed("--seed", options.seed)
     out = options.run / "samples.png" if options.out is None else options.out
     if out.suffix not in (".png", ".npz", ".csv"):
@@ -81,55 +75,6 @@ def run(words: Sequence[str]) -> int:
         atomic_write(out, lambda path: np.savez(path, **arrays))  # type: ignore[arg-type]
     print(f"{options.num} samples in {out}")
     return OK
-
-
-def _as_inputs(words: Sequence[str]) -> list[str]:
-    """`--inputs.y 3` for `--given y=3`, which may name several: `--given y=3 age=0.5`.
-
-    Raises:
-        UsageError: for what is no name with a value.
-
-    >>> _as_inputs(["runs/mine", "--given", "y=3", "age=0.5", "--num", "9"])
-    ['runs/mine', '--inputs.y', '3', '--inputs.age', '0.5', '--num', '9']
-    """
-    done: list[str] = []
-    taking = False
-    for word in words:
-        if word == "--given" or word.startswith("--given="):
-            taking, word = True, word.removeprefix("--given").removeprefix("=")
-            if not word:
-                continue
-        elif word.startswith("-"):
-            taking = False
-        if not taking:
-            done.append(word)
-            continue
-        name, equals, value = word.partition("=")
-        if not (name.isidentifier() and equals and value):
-            raise UsageError(f"--given {word}: write a name and its value, such as --given y=3")
-        done += [f"--inputs.{name}", value]
-    return done
-
-
-def draw(pair: Pair, num: int, chosen: Mapping[str, Any], seed: int) -> Draws:
-    """Samples given values by name: of the model's arguments, or of its latents, which are not drawn then.
-
-    Raises:
-        ValueError: as `queries.sample` and `queries.decode`.
-    """
-    values = {name: torch.as_tensor(value) for name, value in chosen.items()}
-    sites: Mapping[str, Site] = {}
-    if values:
-        with questioning(pair, seed, pair.device):
-            sites = latent_sites(run_program(pair.model, pair.blank_batch(1), Uncondition()))
-    inputs = {name: value for name, value in values.items() if name not in sites} or None
-    latents = {name: value for name, value in values.items() if name in sites}
-    if not latents:
-        return queries.sample(pair, num, inputs=inputs, seed=seed)
-    for name, value in latents.items():
-        if value.shape == sites[name]["fn"].event_shape and data_frame(sites[name]) is not None:
-            latents[name] = value.expand(num, *value.shape)
-    return queries.decode(pair, latents, inputs=inputs, seed=seed)
 
 
 def _arrays(draws: Draws) -> dict[str, np.ndarray]:
