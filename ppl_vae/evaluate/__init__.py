@@ -2,6 +2,7 @@
 whether guide and model are right."""
 
 from ppl_vae.evaluate.activity import ActiveUnits, active_units
+from ppl_vae.evaluate.anomaly_scores import Anomaly, anomaly
 from ppl_vae.evaluate.bounds_on_data import Bounds, bounds
 from ppl_vae.evaluate.gap import InferenceGap, inference_gap
 from ppl_vae.evaluate.importance_sampling import LogLikelihood, log_likelihood
@@ -16,6 +17,7 @@ from ppl_vae.evaluate.two_samples import TwoSample, two_sample
 
 __all__ = [
     "ActiveUnits",
+    "Anomaly",
     "Bounds",
     "Calibration",
     "Classification",
@@ -29,6 +31,7 @@ __all__ = [
     "Summary",
     "TwoSample",
     "active_units",
+    "anomaly",
     "bounds",
     "calibration",
     "classification",

@@ -170,7 +170,9 @@ def inference_gap(
     with questioning(pair, seed, pair.device):
         source, runs = batches(
             pair, data, num_particles,
-            batch_size=batch_size, chunk=chunk, progress=progress, description="inference gap",
+            # the search takes most of the time, and few particles: many data at once instead
+            batch_size=batch_size, chunk=chunk or 4 * step_particles, progress=progress,
+            description="inference gap",
         )  # fmt: skip
         evidence, elbo, best, k_hat, ess = torch.empty(5, len(source), dtype=torch.float64)
         for batch in runs:

@@ -16,6 +16,7 @@ from ppl_vae.plots.grids import by_label, images, interpolation, reconstructions
 from ppl_vae.plots.latent import latent_map, tsne
 from ppl_vae.plots.predictive import predictive_check
 from ppl_vae.plots.prior import holes
+from ppl_vae.plots.roc_curves import roc
 from ppl_vae.plots.table_columns import columns
 from ppl_vae.plots.vectors import cloud, vector_reconstructions, vector_traversal
 from ppl_vae.plots.weights import k_hat
@@ -32,6 +33,7 @@ __all__ = [
     "latent_map",
     "predictive_check",
     "reconstructions",
+    "roc",
     "samples",
     "training_curves",
     "traversal",

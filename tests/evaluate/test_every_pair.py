@@ -58,3 +58,33 @@ def test_criticism(case):
         assert 0 <= result.accuracy <= 1
         assert result.discrepancy == pytest.approx(result.discrepancy, nan_ok=bool(batch[0].isnan().any()))
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.grid
+@every_part
+def test_anomaly(case):
+    pair, batch = ready(case)
+    asked = {"num_particles": 10, "num_steps": 2}
+    ways = {
+        "likelihood": {},
+        "elbo": {},
+        "typicality": {"reference": batch},
+        "ratio": {"others": case.pair().eval()},
+        "waic": {"others": [case.pair().eval()]},
+    }
+    for method, options in ways.items():
+        if case.model == "Autoencoder" or (case.model == "BayesianDecoderVAE" and method != "elbo"):
+            with pytest.raises(ValueError, match=r"has no density|outside the plate 'data'"):
+                evaluate.anomaly(pair, batch, method, **asked, **options)
+        else:
+            assert evaluate.anomaly(pair, batch, method, **asked, **options).score.isfinite().all()
+    several = (
+        case.model in ("SemiSupervisedVAE", "LadderVAE", "BayesianDecoderVAE") and case.guide != "MeanField"
+    )
+    if several or case.model == "Autoencoder":
+        with pytest.raises(ValueError, match=r"latent sites are \[|outside the plate|has no density"):
+            evaluate.anomaly(pair, batch, "regret", **asked)
+    else:
+        result = evaluate.anomaly(pair, batch, "regret", torch.arange(SIZE) % 2, **asked)
+        assert result.score.isfinite().all()
+        assert 0 <= result.auroc <= 1

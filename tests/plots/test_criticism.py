@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 
@@ -42,3 +43,17 @@ def test_statistics_beside_replicates():
     assert [ax.get_title().split(",")[0] for ax in axes] == list(check.names)
     with pytest.raises(ValueError, match="6 axes are needed, got 1"):
         plots.predictive_check(check, [axes[0]])
+
+
+def test_roc_curves_of_several_scores():
+    pair = stretched_pair(1.0)
+    x, labels = torch.cat([torch.randn(30, 5), 5 * torch.randn(20, 5)]), torch.arange(50) >= 30
+    found = evaluate.anomaly(pair, x, "elbo", labels, num_particles=5)
+    ax = plots.roc({"bound": found, "turned round": found.with_labels(~labels)})
+    ax.figure.canvas.draw()
+    named = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert named == [f"bound, {found.auroc:.3f}", f"turned round, {1 - found.auroc:.3f}"]
+    for line, area in zip(ax.lines, (found.auroc, 1 - found.auroc)):
+        assert abs(float(np.trapezoid(line.get_ydata(), line.get_xdata())) - area) < 1e-9
+    with pytest.raises(ValueError, match="'elbo' has no labels"):
+        plots.roc(evaluate.anomaly(pair, x, "elbo", num_particles=5))
