@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -139,18 +139,24 @@ def at_draws(
     try:
         model_trace = summed_run(plated, guide_trace, args, kwargs, -nesting - 1)
     except PairError as error:
-        if num_particles > 1 and error.__cause__ is not None and _sums_alone(model, guide, args, kwargs):
-            raise error.__cause__ from None  # the particles are at fault, and not the sum
+        if num_particles > 1 and error.__cause__ is not None:
+            fault = _fault_alone(model, guide, args, kwargs)
+            # where a single particle goes, they are at fault, and not the sum
+            raise (error.__cause__ if fault is None else fault) from None
         raise
     return replace(read(model_trace, guide_trace, num_particles), args=args, programs=programs)
 
 
-def _sums_alone(model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether the sum over finite sites of the model can be taken at a single particle."""
-    with torch.no_grad(), poutine.block(), torch.random.fork_rng(devices=[]), suppress(Exception):
-        at_draws(model, guide, poutine.trace(guide).get_trace(*args, **kwargs), args, kwargs)
-        return True
-    return False
+def _fault_alone(
+    model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Exception | None:
+    """Why the sum over finite sites of the model cannot be taken at a single particle; None where it can."""
+    with torch.no_grad(), poutine.block(), torch.random.fork_rng(devices=[]):
+        try:
+            at_draws(model, guide, poutine.trace(guide).get_trace(*args, **kwargs), args, kwargs)
+        except Exception as error:
+            return error
+    return None
 
 
 def with_summed_draws(guide_trace: Trace, particles: Particles) -> Trace:

@@ -25,7 +25,7 @@ class SummedModel:
                 raise PairError(
                     f"site {name!r} of the model is not in the guide and is finite, so it is to be summed "
                     "over; but it stands outside the plate of the data, and couples all of them. Give it to "
-                    "the guide, with estimators.ELBO, or put it into the plate"
+                    f"the guide, with estimators.ELBO, or put it into the plate{_elsewhere(summed[name])}"
                 )
         # the values' dims bear numbers, which pyro.markov uses again only under another id
         self._names = {
@@ -114,3 +114,15 @@ class SummedModel:
         if dims[0] == frame.name:
             table = table.mT
         return table.expand(num_particles, frame.size)
+
+
+def _elsewhere(site: Site) -> str:
+    """The plates that a site stands in, none of which is that of the data."""
+    frames = [f for f in site["cond_indep_stack"] if f.dim is not None and f.name != PARTICLE_PLATE]
+    if not frames:
+        return ""
+    found = ", ".join(f"{frame.name!r} at dim={frame.dim}" for frame in frames)
+    return (
+        f". It stands in {found}: the plate of the independent data sits at dim=-1, to the right of all "
+        "others, and is called 'data' or named by Pair(..., plate=...)"
+    )

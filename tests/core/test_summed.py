@@ -326,6 +326,25 @@ def test_a_site_whose_values_cannot_be_listed_belongs_to_the_guide():
     assert "only in the model: ['n']" in refusal(Counts)
 
 
+def test_data_in_a_plate_to_the_left_of_another_are_told_where_to_stand():
+    """As Pyro's examples of hidden Markov models have them, the tones to the right of the sequences."""
+
+    class Tones(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rates = nn.Parameter(torch.rand(2, 3))
+
+        def forward(self, x):
+            with pyro.plate("sequences", len(x), dim=-2):
+                k = pyro.sample("k", dist.Categorical(x.new_ones(2)))
+                with pyro.plate("tones", 3, dim=-1):
+                    pyro.sample("x", dist.Poisson(self.rates[k.squeeze(-1)]), obs=x)
+
+    for num_particles in (1, 3):
+        with pytest.raises(PairError, match=r"in 'sequences' at dim=-2: the plate of the .*sits at dim=-1"):
+            drawing.draw(Tones(), Empty(), (torch.ones(5, 3),), num_particles=num_particles)
+
+
 @pytest.mark.parametrize("expand", [False, True])
 def test_a_site_that_gathers_the_slices_of_a_plate_is_refused(expand):
     class Gathers(nn.Module):
