@@ -144,7 +144,9 @@ def main() -> None:
     result = {
         "what": "areas under the receiver's curve, MNIST test digits against as many anomalies of a kind",
         "remarks": {name: each.remark for name, each in results.items()},
-        "settings": {key: str(value) for key, value in vars(options).items() if key != "out"},
+        "settings": {
+            key: str(value) for key, value in vars(options).items() if key not in ("out", "run_dir")
+        },
         "test ELBO": evaluate.bounds(pairs["vae"], normal, 10).elbo,
         "table": table(found),
         "auroc": found,

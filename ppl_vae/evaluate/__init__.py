@@ -4,6 +4,7 @@ whether guide and model are right."""
 from ppl_vae.evaluate.activity import ActiveUnits, active_units
 from ppl_vae.evaluate.anomaly_scores import Anomaly, anomaly
 from ppl_vae.evaluate.bounds_on_data import Bounds, bounds
+from ppl_vae.evaluate.disentangled import Disentanglement, disentanglement
 from ppl_vae.evaluate.gap import InferenceGap, inference_gap
 from ppl_vae.evaluate.importance_sampling import LogLikelihood, log_likelihood
 from ppl_vae.evaluate.labels import Classification, classification
@@ -21,6 +22,7 @@ __all__ = [
     "Bounds",
     "Calibration",
     "Classification",
+    "Disentanglement",
     "ElboSurgery",
     "Holes",
     "InferenceGap",
@@ -35,6 +37,7 @@ __all__ = [
     "bounds",
     "calibration",
     "classification",
+    "disentanglement",
     "elbo_surgery",
     "holes",
     "inference_gap",

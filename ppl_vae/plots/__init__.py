@@ -12,6 +12,7 @@ Nothing here trains, shows or saves: `plots.images(x).figure.savefig("x.png")` d
 
 from ppl_vae.plots.calibration_bands import calibration
 from ppl_vae.plots.curves import training_curves
+from ppl_vae.plots.factor_matrix import factors
 from ppl_vae.plots.grids import by_label, images, interpolation, reconstructions, samples, traversal
 from ppl_vae.plots.latent import latent_map, tsne
 from ppl_vae.plots.predictive import predictive_check
@@ -26,6 +27,7 @@ __all__ = [
     "calibration",
     "cloud",
     "columns",
+    "factors",
     "holes",
     "images",
     "interpolation",

@@ -23,7 +23,7 @@ def roc(results: Anomaly | Mapping[str, Anomaly], ax: Axes | None = None) -> Axe
     from scipy.stats import rankdata
     from sklearn.metrics import roc_curve
 
-    ax = axes_for(ax, 4.8, 4.6)
+    ax = axes_for(ax, 6.6, 4.4)
     found = {results.method: results} if isinstance(results, Anomaly) else dict(results)
     for name, result in found.items():
         if result.labels is None:
@@ -37,5 +37,6 @@ def roc(results: Anomaly | Mapping[str, Anomaly], ax: Axes | None = None) -> Axe
     ax.set_ylim(-0.01, 1.01)
     ax.set_xlabel("normal data taken for anomalies")
     ax.set_ylabel("anomalies found")
-    ax.legend(title="score, area under the curve", loc="lower right", frameon=False)
+    title = "score, area under the curve"
+    ax.legend(title=title, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     return ax

@@ -88,3 +88,25 @@ def test_anomaly(case):
         result = evaluate.anomaly(pair, batch, "regret", torch.arange(SIZE) % 2, **asked)
         assert result.score.isfinite().all()
         assert 0 <= result.auroc <= 1
+
+
+@pytest.mark.grid
+@every_part
+def test_disentanglement(case):
+    """Every pair has codes; those of several sites must be told which."""
+    pair, batch = ready(case)
+    x, rest = batch[0].repeat(6, *[1] * (batch[0].dim() - 1)), [each.repeat(6) for each in batch[1:]]
+    factors = torch.stack([torch.arange(len(x)) % 2, torch.arange(len(x)) % 3], 1)
+    asked = {"num_votes": 20, "bins": 4}
+    sites = [case.site] if case.model in ("LadderVAE", "BayesianDecoderVAE") else [None, "z"]
+    if case.model == "SemiSupervisedVAE" and case.guide == "SemiSupervised":
+        with pytest.raises(ValueError, match=r"latent sites \['y', 'z'\] for each datum: say which one"):
+            evaluate.disentanglement(pair, (x, *rest), factors, **asked)
+        with pytest.raises(ValueError, match="two dimensions of a code"):
+            evaluate.disentanglement(pair, (x, *rest), factors, site="y", **asked)
+        sites = ["z"]
+    for site in sites:
+        result = evaluate.disentanglement(pair, (x, *rest), factors, site=site, **asked)
+        assert result.site == case.site
+        assert 0 <= result.mig <= 1
+        assert 0 <= result.factor_vae <= 1

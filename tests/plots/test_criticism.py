@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ppl_vae import evaluate, plots
+from ppl_vae import Pair, evaluate, guides, models, nets, plots
 from tests.evaluate.programs import stretched_pair
 
 
@@ -57,3 +57,18 @@ def test_roc_curves_of_several_scores():
         assert abs(float(np.trapezoid(line.get_ydata(), line.get_xdata())) - area) < 1e-9
     with pytest.raises(ValueError, match="'elbo' has no labels"):
         plots.roc(evaluate.anomaly(pair, x, "elbo", num_particles=5))
+
+
+def test_the_matrix_of_a_code_and_its_factors():
+    factors = torch.stack([torch.arange(120) % 2, torch.arange(120) % 3], 1)
+    pair = Pair(models.LinearGaussian(2, 2), guides.MeanField(nets.MLPEncoder((2,), 2, (4,))))
+    result = evaluate.disentanglement(
+        pair.double(), factors.double(), factors, names=("a", "b"), num_votes=20
+    )
+    for what, values in (("information", result.information), ("importance", result.dci.importance)):
+        ax = plots.factors(result, what)
+        ax.figure.canvas.draw()
+        assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b"]
+        assert [text.get_text() for text in ax.texts] == [f"{value:.2f}" for value in values.ravel()]
+    with pytest.raises(ValueError, match="got 'all'"):
+        plots.factors(result, "all")
