@@ -21,6 +21,7 @@ with quietly():  # the imports take seconds, in which somebody may press Ctrl-C
     from ppl_vae.core.pair import Pair
     from ppl_vae.core.particles import Particles
     from ppl_vae.core.sites import PairError
+    from ppl_vae.evaluate import impute, posterior
     from ppl_vae.evaluate.arviz_data import inference_data
     from ppl_vae.queries import decode, encode, interpolate, reconstruct, sample, traverse
     from ppl_vae.runs import RunError, load, load_schema
@@ -82,6 +83,7 @@ __all__ = [
     "evaluate",
     "fit",
     "guides",
+    "impute",
     "inference_data",
     "interpolate",
     "kl",
@@ -91,6 +93,7 @@ __all__ = [
     "models",
     "nets",
     "plots",
+    "posterior",
     "priors",
     "queries",
     "reconstruct",

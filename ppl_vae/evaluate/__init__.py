@@ -3,11 +3,15 @@ whether guide and model are right."""
 
 from ppl_vae.evaluate.activity import ActiveUnits, active_units
 from ppl_vae.evaluate.anomaly_scores import Anomaly, anomaly
+from ppl_vae.evaluate.bidirectional import Sandwich, sandwich
 from ppl_vae.evaluate.bounds_on_data import Bounds, bounds
 from ppl_vae.evaluate.disentangled import Disentanglement, disentanglement
 from ppl_vae.evaluate.gap import InferenceGap, inference_gap
 from ppl_vae.evaluate.importance_sampling import LogLikelihood, log_likelihood
+from ppl_vae.evaluate.imputation import impute
+from ppl_vae.evaluate.imputations import Imputations
 from ppl_vae.evaluate.labels import Classification, classification
+from ppl_vae.evaluate.latent_posterior import posterior
 from ppl_vae.evaluate.overview import Summary, summary
 from ppl_vae.evaluate.predictive_checks import PredictiveCheck, predictive_check
 from ppl_vae.evaluate.prior_holes import Holes, holes
@@ -25,10 +29,12 @@ __all__ = [
     "Disentanglement",
     "ElboSurgery",
     "Holes",
+    "Imputations",
     "InferenceGap",
     "LogLikelihood",
     "PerStep",
     "PredictiveCheck",
+    "Sandwich",
     "SiteSurgery",
     "Summary",
     "TwoSample",
@@ -40,10 +46,13 @@ __all__ = [
     "disentanglement",
     "elbo_surgery",
     "holes",
+    "impute",
     "inference_gap",
     "log_likelihood",
     "per_step",
+    "posterior",
     "predictive_check",
+    "sandwich",
     "summary",
     "two_sample",
 ]

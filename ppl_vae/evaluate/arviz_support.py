@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ppl_vae.core.isolation import one_thread
 
@@ -72,25 +74,85 @@ def k_hat(log_weight: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         result[has_tail & ~fitted] = np.inf
         if fitted.any():
             # ArviZ 1.x answers nan, and 0.x inf, to a tail that is far from a Pareto distribution's
-            shape = _pareto_shape()(log_weight[fitted].astype(np.float64))
+            shape = _psis()(log_weight[fitted].astype(np.float64))[1]
             result[fitted] = np.nan_to_num(shape, nan=np.inf, posinf=np.inf)
     return result
 
 
+def smoothed(log_weight: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Normalised importance weights whose largest are those of a Pareto tail, and its shape.
+
+    Where `k_hat` fits no tail, the weights are normalised and stay as they are.
+
+    Args:
+        log_weight: (K, N), unnormalised.
+
+    Returns:
+        (K, N) log-weights, float64, whose exp sums to one over K; and (N,) k-hat.
+
+    Vehtari et al., Pareto Smoothed Importance Sampling, arXiv:1507.02646.
+    """
+    rows = log_weight.double().T.contiguous().cpu().numpy()
+    shape = k_hat(rows)
+    plain = rows - np.logaddexp.reduce(rows, axis=1, keepdims=True)
+    fitted = np.isfinite(shape)
+    if fitted.any():
+        with np.errstate(all="ignore"):
+            plain[fitted] = _psis()(rows[fitted])[0]
+    return torch.from_numpy(plain).T.to(log_weight.device), torch.from_numpy(shape).to(log_weight.device)
+
+
 @cache
-def _pareto_shape() -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    if int(_arviz().__version__.split(".")[0]) < 1:
-        return lambda log_weight: _arviz().psislw(log_weight)[1]
+def _psis() -> Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """From (N, K) log-weights to smoothed ones, and k-hat."""
+    if _version() < 1:
+        return lambda log_weight: _arviz().psislw(log_weight)
 
     from arviz_stats.base import array_stats  # type: ignore[import-not-found,unused-ignore]
 
     # ArviZ 1.x takes log-likelihoods, as leave-one-out cross-validation has them, and negates them
-    return lambda log_weight: array_stats.psislw(-log_weight)[1]
+    return lambda log_weight: array_stats.psislw(-log_weight)
+
+
+def chain_diagnostics(values: Tensor) -> tuple[Tensor, Tensor]:
+    """R-hat and the effective sample size of draws, rank-normalised: the smaller one of bulk and tails.
+
+    Args:
+        values: (chains, draws, ...).
+
+    Returns:
+        (...) each; both are nan for fewer than four draws of a chain.
+
+    Vehtari et al., Rank-normalization, folding, and localization, arXiv:1903.08008.
+    """
+    array = values.detach().double().cpu().numpy()
+    if array.shape[1] < 4:
+        unknown = torch.full(values.shape[2:], torch.nan, dtype=torch.float64)
+        return unknown, unknown
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # too few draws, or a constant: nan says so
+        if _version() < 1:
+            data = xarray.Dataset({"x": (("chain", "draw", *map(str, range(array.ndim - 2))), array)})
+            r_hat = _arviz().rhat(data)["x"].to_numpy()
+            sizes = [_arviz().ess(data, method=method)["x"].to_numpy() for method in ("bulk", "tail")]
+        else:
+            from arviz_stats.base import array_stats  # type: ignore[import-not-found,unused-ignore]
+
+            r_hat = array_stats.rhat(array, chain_axis=0, draw_axis=1)
+            sizes = [
+                array_stats.ess(array, chain_axis=0, draw_axis=1, method=method)
+                for method in ("bulk", "tail")
+            ]
+    return torch.from_numpy(np.array(r_hat)), torch.from_numpy(np.minimum(*sizes))
+
+
+def _version() -> int:
+    return int(_arviz().__version__.split(".")[0])
 
 
 def to_inference_data(groups: Mapping[str, xarray.Dataset]) -> Any:
     """Datasets by group as an `arviz.InferenceData` (ArviZ 0.x) or an `xarray.DataTree` (1.x)."""
-    if int(_arviz().__version__.split(".")[0]) < 1:
+    if _version() < 1:
         return _arviz().InferenceData(**groups)
     return xarray.DataTree.from_dict(dict(groups))
 

@@ -15,7 +15,7 @@ from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError
 from ppl_vae.core.subsampling import draw_whole
 from ppl_vae.evaluate.batches import Data, plan, size_of, to_data
-from ppl_vae.evaluate.point_mass import refuse_point_mass
+from ppl_vae.sampling.point_mass import refuse_point_mass
 from ppl_vae.terminal.progress import Progress, show_progress
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from ppl_vae import guides, likelihoods, models, nets
 from ppl_vae.core.drawing import draw
 from ppl_vae.core.sites import PairError
-from ppl_vae.evaluate.point_mass import refuse_point_mass
+from ppl_vae.sampling.point_mass import refuse_point_mass
 
 SHAPE = (1, 4, 4)
 

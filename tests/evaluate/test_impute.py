@@ -1,0 +1,140 @@
+"""Imputing, against conditional laws that are known."""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.distributions.transforms import Radial
+from torch import nn
+
+import ppl_vae as pv
+from ppl_vae import data, guides, likelihoods, models, nets
+from ppl_vae.core.sites import PairError
+from tests.sampling.helpers import assert_matches, linear_gaussian
+
+
+def gaps(rows: int):
+    """Patterns of both entries, none twice missing."""
+    pattern = torch.tensor([[True, False], [False, True], [True, True]])
+    return pattern.repeat(rows // 3 + 1, 1)[:rows]
+
+
+@torch.no_grad()
+def exact(model, x, observed):
+    """Mean and variance (B,) of the one missing entry given the other; rows without one left out."""
+    noise = (2 * model.log_scale).exp()
+    covariance = model.weight @ model.weight.T + noise * torch.eye(2, dtype=x.dtype)
+    rows = ~observed.all(-1)
+    missing = (~observed).long().argmax(-1)[rows]
+    seen = 1 - missing
+    slope = covariance[missing, seen] / covariance[seen, seen]
+    there = x[rows].gather(-1, seen[:, None]).squeeze(-1)
+    mean = model.bias[missing] + slope * (there - model.bias[seen])
+    return rows, missing, mean, covariance[missing, missing] - slope * covariance[missing, seen]
+
+
+METHODS = [
+    ("importance", {"num_proposals": 20_000}, 300),
+    ("hmc", {"warmup": 30, "num_leapfrogs": 4, "num_chains": 10}, 300),
+    ("anneal", {"num_temperatures": 40, "num_leapfrogs": 2}, 300),
+    ("metropolis-within-gibbs", {"warmup": 20, "num_chains": 40}, 300),
+]
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.7])
+@pytest.mark.parametrize(("method", "options", "size"), METHODS)
+def test_draws_have_the_exact_conditional_law_whatever_the_guide(method, options, size, scale):
+    oracle, x = linear_gaussian(scale)
+    observed = gaps(len(x))
+    rows, missing, mean, variance = exact(oracle.pair.model, x, observed)
+    if method == "importance" and scale < 1:
+        pytest.skip("weights of a guide that is too narrow have no variance, and k-hat says so")
+    result = pv.impute(
+        oracle.pair, x, observed=observed, method=method, num_samples=1200, progress=False, **options
+    )
+    found = result.draw[:, rows].gather(-1, missing.expand(1200, -1)[..., None])
+    assert_matches(found, mean[:, None], variance[:, None, None], size)
+    centre = result.mean[rows].gather(-1, missing[:, None]).squeeze(-1)
+    assert torch.allclose(centre, mean, atol=4 * float((variance / size).sqrt().max()))
+    assert torch.equal(result.draw[:, observed], x[observed].expand(1200, -1))
+    assert torch.equal(result.mean[observed], x[observed])
+
+
+def test_pseudo_gibbs_is_exact_under_the_exact_guide_alone():
+    """Under a guide that is too narrow its draws are too narrow, which the accept step mends."""
+    spread = {}
+    for scale in (1.0, 0.4):
+        oracle, x = linear_gaussian(scale)
+        observed = gaps(len(x))
+        rows, missing, _, variance = exact(oracle.pair.model, x, observed)
+        result = pv.impute(
+            oracle.pair, x, observed=observed, method="pseudo-gibbs", num_samples=2000, num_chains=100,
+            warmup=30, progress=False,
+        )  # fmt: skip
+        found = result.draw[:, rows].gather(-1, missing.expand(2000, -1)[..., None]).squeeze(-1)
+        spread[scale] = float((found.var(0) / variance).mean())
+    assert abs(spread[1.0] - 1) < 0.1
+    assert spread[0.4] < 0.8
+
+
+def table():
+    generator = torch.Generator().manual_seed(0)
+    size = torch.randn(60, generator=generator)
+    noise = torch.randn(60, generator=generator)
+    kind = ["large" if value > 0 else "small" for value in size]
+    return {"size": (10 * size + 50).tolist(), "weight": (size + 0.1 * noise).tolist(), "kind": kind}
+
+
+def test_a_table_is_imputed_in_its_own_units():
+    columns = table()
+    for row in range(0, 60, 3):
+        columns["kind"][row] = None
+    for row in range(1, 60, 3):
+        columns["size"][row] = None
+    whole = data.table(columns, valid_fraction=0, test_fraction=0.1, seed=0)
+    likelihood = likelihoods.Mixed.of(whole.schema)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        decoder = nets.MLPDecoder(2, likelihood.raw_shape(whole.shape), (16,))
+        guide = guides.MeanField(nets.ColumnEncoder.of(whole.schema, 2, hidden=(16,)))
+    pair = pv.Pair(models.VAE(likelihood, decoder, 2), guide)
+    pv.fit(pair, pv.estimators.IWAE(5), whole, epochs=20, batch_size=18, progress=False, learning_rate=1e-2)
+    result = pv.impute(pair, whole.train, method="metropolis-within-gibbs", num_samples=5, progress=False)
+    frame = result.frame()
+    assert set(frame["entry"]) == {"size", "kind"}
+    assert set(frame.loc[frame["entry"] == "kind", "value"]) <= {"large", "small"}
+    sizes = frame.loc[frame["entry"] == "size", "value"].astype(float)
+    assert 20 < sizes.mean() < 80
+    assert len(result.tables()) == 5
+    assert not any(each.isna().any().any() for each in result.tables())
+    (x,) = whole.train.tensors()[:1]
+    assert torch.equal(result.hidden["x"], x.isnan())
+    assert bool(((result.mean[..., 2] >= 0) & (result.mean[..., 2] <= 1)).all())  # of two classes
+
+
+class OneWay(nn.Module):
+    """A flow that nobody can turn round."""
+
+    def __init__(self):
+        super().__init__()
+        self.transform = Radial(3)
+
+    def forward(self, x):
+        with pyro.plate("data", len(x), dim=-1):
+            base = dist.Normal(x[:, :3], 1.0).to_event(1)
+            pyro.sample("z", dist.TransformedDistribution(base, [self.transform]))
+
+
+def test_what_cannot_be_imputed_is_named():
+    oracle, x = linear_gaussian()
+    with pytest.raises(ValueError, match=r"nothing is missing.*observed=mask"):
+        pv.impute(oracle.pair, x, progress=False)
+    with pytest.raises(ValueError, match="method must be one of"):
+        pv.impute(oracle.pair, x, method="mean", progress=False)
+    pair = pv.Pair(models.LinearGaussian(3, 5), OneWay())
+    gappy = torch.randn(4, 5).masked_fill(torch.eye(4, 5).bool(), torch.nan)
+    with pytest.raises(PairError, match=r"does not tell the density.*method='hmc', or for 'pseudo-gibbs'"):
+        pv.impute(pair, gappy, method="metropolis-within-gibbs", warmup=1, progress=False)
+    assert pv.impute(pair, gappy, method="pseudo-gibbs", warmup=2, progress=False).draw.isfinite().all()

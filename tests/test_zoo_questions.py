@@ -1,0 +1,103 @@
+"""Every question about the posterior over every pair of the zoo: an answer, or a refusal that names why."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+import ppl_vae as pv
+from ppl_vae import evaluate
+from ppl_vae.core.sites import PairError
+from tests.zoo import PARTS
+
+every_part = pytest.mark.parametrize("case", PARTS)
+SHORT = {"num_temperatures": 3, "num_leapfrogs": 2, "progress": False}
+REFUSED = {
+    "BayesianDecoderVAE": r"\['weight1', 'weight2'\] outside the plate 'data'",
+    "Autoencoder": r"puts site 'z' in one point|no prior over site 'z'",
+}
+ON_A_SPHERE = "site 'z': no map from all real vectors to the support Sphere"
+
+
+def posterior(pair, batch, **options):
+    found = pv.posterior(pair, *batch, num_samples=4, num_leapfrogs=2, progress=False, **options)
+    return [torch.from_numpy(value.to_numpy()) for value in found["posterior"].values()]
+
+
+def imputed(pair, batch, method):
+    generator = torch.Generator().manual_seed(0)
+    observed = {"x": torch.rand(batch[0].shape, generator=generator) > 0.3}
+    result = pv.impute(
+        pair, *batch, observed=observed, method=method, num_samples=3, num_proposals=40, warmup=3,
+        progress=False,
+    )  # fmt: skip
+    return [*result.draws.values(), *result.means.values()]
+
+
+def above_and_below(pair, batch):
+    like = batch if len(batch) > 1 else None
+    result = evaluate.sandwich(pair, 3, num_chains=2, like=like, **SHORT)
+    return [result.lower, result.upper]
+
+
+def annealed(pair, batch):
+    data = batch if len(batch) > 1 else batch[0]
+    return [evaluate.log_likelihood(pair, data, 4, method="ais", **SHORT).per_datum]
+
+
+MOVING = {
+    "hmc": lambda pair, batch: posterior(pair, batch, num_chains=2, warmup=3),
+    "sandwich": above_and_below,
+}
+WEIGHTED = {"impute": lambda pair, batch: imputed(pair, batch, "metropolis-within-gibbs")}
+MORE_MOVING = {
+    "anneal": lambda pair, batch: posterior(pair, batch, method="anneal", num_temperatures=3),
+    "ais": annealed,
+}
+MORE_WEIGHTED = {
+    "resample": lambda pair, batch: posterior(pair, batch, method="resample", num_proposals=40),
+    "importance": lambda pair, batch: imputed(pair, batch, "importance"),
+}
+FREE = {
+    "guide": lambda pair, batch: posterior(pair, batch, method="guide"),
+    "pseudo-gibbs": lambda pair, batch: imputed(pair, batch, "pseudo-gibbs"),
+}
+
+
+def ask(case, question, moves):
+    pair, batch = case.pair().eval(), case.batch()
+    pair.remember(batch)
+    refusal = REFUSED.get(case.model)
+    if moves and case.guide == "PowerSpherical":
+        refusal = ON_A_SPHERE
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # so few draws are not to be trusted, and that is said
+        if refusal is not None:
+            with pytest.raises(PairError, match=refusal):
+                question(pair, batch)
+            return
+        assert all(bool(value.isfinite().all()) for value in question(pair, batch))
+
+
+@every_part
+@pytest.mark.parametrize("name", [*MOVING, *WEIGHTED])
+def test_an_answer_or_a_refusal(case, name):
+    ask(case, (MOVING | WEIGHTED)[name], moves=name in MOVING)
+
+
+@pytest.mark.grid
+@every_part
+@pytest.mark.parametrize("name", [*MORE_MOVING, *MORE_WEIGHTED])
+def test_an_answer_or_a_refusal_of_the_others(case, name):
+    ask(case, (MORE_MOVING | MORE_WEIGHTED)[name], moves=name in MORE_MOVING)
+
+
+@pytest.mark.grid
+@every_part
+@pytest.mark.parametrize("name", FREE)
+def test_what_asks_for_no_density_is_answered(case, name):
+    pair, batch = case.pair().eval(), case.batch()
+    pair.remember(batch)
+    assert all(bool(value.isfinite().all()) for value in FREE[name](pair, batch))
