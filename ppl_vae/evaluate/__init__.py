@@ -15,6 +15,7 @@ from ppl_vae.evaluate.latent_posterior import posterior
 from ppl_vae.evaluate.overview import Summary, summary
 from ppl_vae.evaluate.predictive_checks import PredictiveCheck, predictive_check
 from ppl_vae.evaluate.prior_holes import Holes, holes
+from ppl_vae.evaluate.quality_of_samples import SampleQuality, sample_quality
 from ppl_vae.evaluate.simulation_calibration import Calibration, calibration
 from ppl_vae.evaluate.steps import PerStep, per_step
 from ppl_vae.evaluate.surgery import ElboSurgery, SiteSurgery, elbo_surgery
@@ -34,6 +35,7 @@ __all__ = [
     "LogLikelihood",
     "PerStep",
     "PredictiveCheck",
+    "SampleQuality",
     "Sandwich",
     "SiteSurgery",
     "Summary",
@@ -52,6 +54,7 @@ __all__ = [
     "per_step",
     "posterior",
     "predictive_check",
+    "sample_quality",
     "sandwich",
     "summary",
     "two_sample",

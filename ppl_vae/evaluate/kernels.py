@@ -24,8 +24,18 @@ def polynomial(x: Tensor, y: Tensor) -> Tensor:
     return (x.double() @ y.double().T / x.shape[1] + 1) ** 3
 
 
+def unbiased(within_x: Tensor, within_y: Tensor, between: Tensor) -> float:
+    """The squared discrepancy from kernels of n draws of each, which may be below zero.
+
+    Gretton et al., A Kernel Two-Sample Test, JMLR 13, 2012, lemma 6.
+    """
+    n = len(between)
+    off_diagonal = within_x.sum() - within_x.trace() + within_y.sum() - within_y.trace()
+    return float(off_diagonal / (n * (n - 1)) - 2 * between.mean())
+
+
 def paired_terms(within_x: Tensor, within_y: Tensor, between: Tensor) -> Tensor:
-    r"""The terms of the unbiased squared discrepancy of as many draws of both, (n, n), zero on the diagonal.
+    r"""The terms of an unbiased squared discrepancy without k(x_i, y_i): (n, n), zero on the diagonal.
 
     .. math:: h_{ij} = k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i), \qquad
         \widehat{\mathrm{MMD}}^2 = \frac{1}{n (n - 1)} \sum_{i \ne j} h_{ij}
@@ -33,7 +43,7 @@ def paired_terms(within_x: Tensor, within_y: Tensor, between: Tensor) -> Tensor:
     Swapping x_i and y_i turns the signs of row and column i, so that permutations within pairs cost a product
     with signs: `s^T h s`.
 
-    Gretton, Borgwardt, Rasch, Schölkopf and Smola, A Kernel Two-Sample Test, JMLR 13, 2012, lemma 6.
+    Gretton et al., JMLR 13, 2012, after lemma 6.
     """
     terms = within_x + within_y - between - between.T
     return terms.fill_diagonal_(0)

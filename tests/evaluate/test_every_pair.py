@@ -110,3 +110,21 @@ def test_disentanglement(case):
         assert result.site == case.site
         assert 0 <= result.mig <= 1
         assert 0 <= result.factor_vae <= 1
+
+
+@pytest.mark.grid
+@every_part
+def test_sample_quality(case):
+    pair, batch = ready(case)
+    missing = bool(batch[0].isnan().any())
+    if not case.has_prior or missing:
+        with pytest.raises(ValueError, match=r"no prior over \['z'\]|features are not finite"):
+            evaluate.sample_quality(pair, batch, torch.nn.Flatten(), neighbour=2)
+        return
+    for kind in ("draw", "mean"):
+        result = evaluate.sample_quality(pair, batch, torch.nn.Flatten(), neighbour=2, kind=kind)
+        assert result.num_data == SIZE
+        assert result.frechet > 0
+        assert 0 <= result.coverage <= 1
+    labels = torch.arange(SIZE) % 2
+    assert "SmallClassifier" in evaluate.sample_quality(pair, batch, labels=labels, neighbour=2).network
