@@ -4,7 +4,7 @@ With `import ppl_vae as pv`:
 
 - `pv.Pair` is a generative model and a guide;
 - `pv.fit`, `pv.compare`, `pv.load`, `pv.SVI` train it, compare estimators on it, load it back;
-- `pv.sample`, `pv.encode`, `pv.reconstruct`, ... ask it;
+- `pv.sample`, `pv.encode`, `pv.reconstruct`, ... ask it; `pv.compress` makes a file of data with it;
 - `pv.models`, `pv.guides`, `pv.estimators`, ... are the packages, imported when they are first used.
 """
 
@@ -17,13 +17,23 @@ from ppl_vae.terminal.interrupts import quietly
 
 with quietly():  # the imports take seconds, in which somebody may press Ctrl-C
     from ppl_vae.comparison import compare
+    from ppl_vae.compression import compress, decompress
     from ppl_vae.core.isolation import ONE_THREAD
     from ppl_vae.core.pair import Pair
     from ppl_vae.core.particles import Particles
     from ppl_vae.core.sites import PairError
     from ppl_vae.evaluate import impute, posterior
     from ppl_vae.evaluate.arviz_data import inference_data
-    from ppl_vae.queries import decode, encode, interpolate, reconstruct, sample, traverse
+    from ppl_vae.queries import (
+        attribute,
+        decode,
+        encode,
+        interpolate,
+        optimise,
+        reconstruct,
+        sample,
+        traverse,
+    )
     from ppl_vae.runs import RunError, load, load_schema
     from ppl_vae.svi import SVI
     from ppl_vae.train import Run, TrainingError, fit
@@ -31,6 +41,7 @@ with quietly():  # the imports take seconds, in which somebody may press Ctrl-C
 if TYPE_CHECKING:
     from ppl_vae import (
         comparison,
+        compression,
         data,
         estimators,
         evaluate,
@@ -50,6 +61,7 @@ if TYPE_CHECKING:
 
 _PACKAGES = (
     "comparison",
+    "compression",
     "data",
     "estimators",
     "evaluate",
@@ -74,10 +86,14 @@ __all__ = [
     "Run",
     "RunError",
     "TrainingError",
+    "attribute",
     "compare",
     "comparison",
+    "compress",
+    "compression",
     "data",
     "decode",
+    "decompress",
     "encode",
     "estimators",
     "evaluate",
@@ -92,6 +108,7 @@ __all__ = [
     "load_schema",
     "models",
     "nets",
+    "optimise",
     "plots",
     "posterior",
     "priors",

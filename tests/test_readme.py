@@ -24,6 +24,7 @@ from torch import nn
 import ppl_vae.kl
 from ppl_vae import (
     comparison,
+    compression,
     estimators,
     evaluate,
     guides,
@@ -97,6 +98,7 @@ def table() -> str:
         "data (`data.load`)": ((name, known.summary) for name, known in NAMED.items()),
         "question (`pv`)": functions(queries),
         "evaluation (`evaluate`)": functions(evaluate),
+        "compression (`pv`)": functions(compression),
         "picture (`plots`)": functions(plots),
     }
     rows = ["| kind | name | what it is |", "|---|---|---|"]

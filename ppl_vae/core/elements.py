@@ -54,7 +54,7 @@ class _Whole(Exception):
     """The distribution of an event has no elements; the text says why."""
 
 
-def elements(fn: Any, site: str) -> Any:
+def elements(fn: Any, site: str, way_out: str = _WAY_OUT) -> Any:
     r"""The distribution of the single elements of a site's values.
 
     .. math:: \log p(x) = \sum_d \log p_d(x_d)
@@ -67,6 +67,7 @@ def elements(fn: Any, site: str) -> Any:
     Args:
         fn: the distribution of the site.
         site: its name, for the refusal.
+        way_out: what the refusal says in the end.
 
     Raises:
         PairError: where the density does not factorise, naming the site, the distribution and the way out.
@@ -79,7 +80,7 @@ def elements(fn: Any, site: str) -> Any:
     try:
         single = _elements(fn)
     except _Whole as why:
-        raise PairError(f"site {site!r} does not factorise into elements: {why}. {_WAY_OUT}") from None
+        raise PairError(f"site {site!r} does not factorise into elements: {why}. {way_out}") from None
     if single.batch_shape + single.event_shape != fn.batch_shape + fn.event_shape:
         raise PairError(
             f"site {site!r}: the elements of its {type(fn).__name__} have the shape "
