@@ -84,6 +84,24 @@ def test_all_questions(case):
     assert path.mean.isfinite().all()
     assert moved.mean.isfinite().all()
 
+    found = pv.attribute(pair, x0, x1)
+    assert case.site in found.vectors
+    if case.detail == "Sphere":  # on which there are no straight lines
+        with pytest.raises(ValueError, match=r"site 'z': its codes are sphere, .*method='spherical'"):
+            found.apply(pair, x0)
+        with pytest.raises(ValueError, match=r"site 'z': the values of its .*no line of numbers"):
+            pv.optimise(pair, lambda x: x.flatten(1).sum(1), x0)
+    else:
+        along = found.apply(pair, x0, strength=(-0.1, 0.0, 0.1), seed=0)
+        assert along.mean.shape == (3, half, *case.shape)
+        codes, vector = along.latents[case.site], found.vectors[case.site]
+        torch.testing.assert_close(
+            10 * (codes[2] - codes[1]), vector.expand(codes[1].shape), rtol=1e-3, atol=1e-5
+        )
+        better = pv.optimise(pair, lambda x: x.flatten(1).sum(1), x0, like=batch, steps=3)
+        assert better.draws.mean.shape == (half, *case.shape)
+        assert better.objective.isfinite().all()
+
     if case.has_prior:
         drawn = pv.sample(pair, half, seed=0, **extra)
         assert drawn.value.shape == (half, *case.shape)

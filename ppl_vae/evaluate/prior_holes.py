@@ -56,6 +56,23 @@ class Holes:
     log_aggregate: Tensor = field(repr=False)
     threshold: float
 
+    def in_hole_at(self, codes: Tensor) -> Tensor:
+        """(n,), True where codes (n, d) of the site stand in a hole, read off the grid, or outside of it.
+
+        Raises:
+            ValueError: for codes that are not vectors of the site.
+        """
+        if codes.dim() != 2 or codes.shape[1] <= max(self.dims):
+            raise ValueError(
+                f"codes of site {self.site!r} are (n, d) with d > {max(self.dims)}, got {tuple(codes.shape)}"
+            )
+        places, inside = [], torch.ones(len(codes), dtype=torch.bool)
+        for dim, line in zip(self.dims, self.grid):
+            place = (codes[:, dim].detach().cpu().double() - line[0]) / (line[1] - line[0])
+            inside &= (place > -0.5) & (place < len(line) - 0.5)
+            places.append(place.round().clamp(0, len(line) - 1).nan_to_num(0.0).long())
+        return ~inside | (self.log_aggregate[places[0], places[1]] < self.threshold)
+
     def lines(self) -> list[tuple[str, str, str]]:
         """(name, value, remark) of each line of the table."""
         share = plus_minus(100 * self.share, 100 * self.standard_error) + " %"

@@ -9,6 +9,8 @@ r"""Queries: what a trained pair can be asked, each an effect handler on its two
 `traverse`              `encode`, then `decode` while one latent dimension moves
 `latent_features`       a data set with each datum replaced by what `encode` makes of it
 `class_probabilities`   q(y | x), or p(y | x), at a finite site: the pair as a classifier
+`attribute`             the vector between the mean codes of two groups; `decode` along it
+`optimise`              codes that ascend a score of what they decode to, where data have theirs
 ======================  =====================================================================
 
 Every query runs without gradients and in eval mode (each module's mode is put back), on the pair's
@@ -31,19 +33,25 @@ torch.Size([8, 2, 3])
 from __future__ import annotations
 
 from ppl_vae.queries.classes import class_probabilities
+from ppl_vae.queries.directions import Attribute, attribute
 from ppl_vae.queries.draws import Draws, Traversal
 from ppl_vae.queries.features import latent_features
+from ppl_vae.queries.optimising import Optimised, optimise
 from ppl_vae.queries.paths import interpolate, traverse
 from ppl_vae.queries.questions import decode, encode, reconstruct, sample
 
 __all__ = [
+    "Attribute",
     "Draws",
+    "Optimised",
     "Traversal",
+    "attribute",
     "class_probabilities",
     "decode",
     "encode",
     "interpolate",
     "latent_features",
+    "optimise",
     "reconstruct",
     "sample",
     "traverse",
