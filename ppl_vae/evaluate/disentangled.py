@@ -196,6 +196,8 @@ def _codes(pair: Pair, source: Data, chosen: Tensor, site: str | None) -> tuple[
         found = {name: node for name, node in centre(pair, batch).items() if data_frame(node) is not None}
         if site is None and len(found) == 1:
             site = next(iter(found))
+        if not found:
+            raise ValueError("the guide draws no latents for each datum, so there is no code to look at")
         if site not in found:
             what = "say which one, site=..." if site is None else f"not {site!r}"
             raise ValueError(f"the guide has the latent sites {list(found)} for each datum: {what}")

@@ -170,8 +170,8 @@ def factor_vae(
         groups.append([each for each in rows if len(each) >= _FEWEST])
         if not groups[-1]:
             raise ValueError(
-                f"factor {j} takes no value for {_FEWEST} data or more, so it cannot be held fixed: give "
-                f"more data, or name it in continuous="
+                f"factor {j} has no level, or bin, of {_FEWEST} data or more, so it cannot be held fixed: "
+                f"give more data or fewer bins, or name it in continuous="
             )
     votes = np.zeros((2, codes.shape[1], levels.shape[1]), int)
     for vote in range(num_votes + num_votes // 2):

@@ -144,6 +144,7 @@ def sample_quality(
 
 
 def _floats(values: Tensor) -> Tensor:
+    values = values.unsqueeze(1) if values.dim() == 1 else values  # a number a datum is a vector of one
     return values if values.is_floating_point() else values.to(torch.get_default_dtype())
 
 

@@ -15,7 +15,7 @@ from ppl_vae.evaluate.batches import to_data
 from ppl_vae.evaluate.some_rows import batches_of, chosen_rows
 from ppl_vae.queries.handlers import run, sample_sites
 from ppl_vae.queries.questions import reconstruct, sample
-from ppl_vae.queries.site_tensors import core_shape, data_first
+from ppl_vae.queries.site_tensors import core_shape, counted, data_first
 from ppl_vae.queries.undrawn import refuse_factors
 
 Latents = Literal["prior", "guide"]
@@ -25,8 +25,8 @@ Kind = Literal["draw", "mean"]
 class Replicates:
     """Some data of a pair, and as many draws of the model in their place, again and again.
 
-    A draw is made for each datum, whose own inputs a conditional model is told, and what is missing (NaN) in
-    the datum is missing in its draw. Use it within `isolation.questioning`.
+    A draw is made for each datum, whose own inputs a conditional model is told, and what is missing (NaN) or
+    masked in the datum is missing in its draw. Use it within `isolation.questioning`.
 
     Args:
         pair: the pair.
@@ -39,7 +39,7 @@ class Replicates:
     Attributes:
         chosen: (N,) bool, which of the data.
         batch: these data as the programs take them.
-        observed: by observed site the data there, (n, *inner plates, *event).
+        observed: by observed site the data there, (n, *inner plates, *event), NaN where missing or masked.
 
     Raises:
         ValueError: other `latents`, an observed site that there is not, no observed site.
@@ -79,7 +79,9 @@ class Replicates:
             )
         if not chosen:
             raise ValueError("the model observes nothing, so there is nothing to compare")
-        self.observed = {name: data_first(found[name]["value"], found[name]) for name in chosen}
+        values = {name: data_first(found[name]["value"], found[name]) for name in chosen}
+        self._known = {name: counted(found[name]) & ~value.isnan() for name, value in values.items()}
+        self.observed = {name: _where(value, self._known[name]) for name, value in values.items()}
         self._dims = {name: core_shape(found[name]).index(None) for name in chosen}
 
     def the_only(self) -> tuple[str, Tensor]:
@@ -103,10 +105,12 @@ class Replicates:
             draws = reconstruct(self.pair, *self.batch)
         drawn = draws.values if self.kind == "draw" else draws.means
         made = {name: drawn[name].movedim(dim, 0) for name, dim in self._dims.items()}
-        return {name: _as_missing(made[name], own) for name, own in self.observed.items()}
+        return {name: _where(values, self._known[name]) for name, values in made.items()}
 
 
-def _as_missing(drawn: Tensor, observed: Tensor) -> Tensor:
-    if not observed.is_floating_point():
-        return drawn
-    return drawn.where(~observed.isnan(), torch.full_like(drawn, torch.nan))
+def _where(values: Tensor, known: Tensor) -> Tensor:
+    """The values, NaN where they are missing or masked."""
+    if bool(known.all()):
+        return values
+    values = values if values.is_floating_point() else values.double()
+    return values.where(known, torch.full_like(values, torch.nan))

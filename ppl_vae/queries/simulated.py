@@ -17,7 +17,7 @@ from ppl_vae.queries.arguments import Batch
 from ppl_vae.queries.handlers import latent_sites, run, sample_sites
 from ppl_vae.queries.inputs import Inputs, names_of
 from ppl_vae.queries.questions import drawn_from_model
-from ppl_vae.queries.site_tensors import data_first
+from ppl_vae.queries.site_tensors import counted, data_first
 from ppl_vae.queries.undrawn import refuse_factors, refuse_scales
 
 _FEW = 2  # rows, in which an argument's elements are told from one another
@@ -35,7 +35,8 @@ def simulate(
 
     Each observed site's draw goes into the argument that holds its data, wherever its elements stand there:
     that is found by running the model on zeros and ones, and the batch is then held against the draw. What
-    is missing in `like` (NaN) stays missing. Run it within `isolation.questioning`.
+    is missing in `like` (NaN) stays missing, and what a mask leaves out stays as it is there. Run it within
+    `isolation.questioning`.
 
     Args:
         inputs, like, given: as in `sample`.
@@ -54,9 +55,9 @@ def simulate(
     places = _places(pair, batch, list(drawn))
     filled = list(batch)
     for name, site in drawn.items():
-        values = _rows(site)
+        values, counts = _rows(site), counted(site).reshape(n, -1)
         for place, (own, elements) in places[name].items():
-            filled[place] = _put(filled[place], elements, values[:, own])
+            filled[place] = _put(filled[place], elements, values[:, own], counts[:, own])
     simulated = _without_unchosen(pair, tuple(filled), places, inputs, like, latent_sites(trace))
     _require_the_same(pair, simulated, drawn)
     return simulated, trace
@@ -122,10 +123,11 @@ def _rows(site: Site) -> Tensor:
     return value.reshape(len(value), -1)
 
 
-def _put(argument: Tensor, elements: Tensor, values: Tensor) -> Tensor:
+def _put(argument: Tensor, elements: Tensor, values: Tensor, counts: Tensor) -> Tensor:
     flat = argument.reshape(len(argument), -1).clone()
     new = values.to(flat.dtype)
-    flat[:, elements] = new.where(~flat[:, elements].isnan(), flat[:, elements])
+    # what is masked keeps its padding, which the guide is used to and which tells it nothing
+    flat[:, elements] = new.where(counts & ~flat[:, elements].isnan(), flat[:, elements])
     return flat.view(argument.shape)
 
 
@@ -147,23 +149,47 @@ def _without_unchosen(
         place: sum(len(each[place][1]) for each in places.values() if place in each)
         for place in range(len(batch))
     }
+    chosen = set(inputs or {}) | (set() if like is None else set(names) - set(latents))
     unchosen = [
         place
         for place, name in enumerate(names)
-        if data[place] < batch[place][0].numel()
-        and (name in latents or (like is None and name not in (inputs or {})))
+        if data[place] < batch[place][0].numel() and name not in chosen
     ]
     while unchosen and unchosen[-1] == len(batch) - 1 and names[unchosen[-1]] in optional:
         batch = batch[: unchosen.pop()]
     reads = readings(pair.guide, batch, pair.device) if unchosen else []
     for place in unchosen:
-        if not reads or reads[place].matters or data[place]:
+        name = names[place]
+        if reads and not reads[place].matters and not data[place] and not _masks(pair, batch, place):
+            continue
+        if name in latents:
             raise PairError(
-                f"the guide reads the argument {names[place]!r}, which the model does not draw, so its "
-                f"values must be chosen to go with the draws: inputs={{{names[place]!r}: ...}}, or like= a "
-                f"batch"
+                f"the guide reads the argument {name!r}, which tells it of a latent that the model draws: "
+                f"choose what says that it is not known, inputs={{{name!r}: ...}}, or let the "
+                f"argument be left out, {name}=None"
             )
+        raise PairError(
+            f"the programs read the argument {name!r}, which the model does not draw, so its values must be "
+            f"chosen to go with the draws: inputs={{{name!r}: ...}}, or like= a batch"
+        )
     return batch
+
+
+def _masks(pair: Pair, batch: tuple[Tensor, ...], place: int) -> bool:
+    """Whether an argument decides what is masked: it changes no density, and which of them count."""
+    found = []
+    for value in (torch.zeros_like(batch[place]), torch.ones_like(batch[place])):
+        changed = (*batch[:place], value, *batch[place + 1 :])
+        with validation(False):
+            traces = [run(program, changed) for program in (pair.model, pair.guide)]
+        found.append([node["mask"] for trace in traces for node in sample_sites(trace).values()])
+    return len(found[0]) != len(found[1]) or not all(map(_same, *found))
+
+
+def _same(first: object, second: object) -> bool:
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return torch.equal(first, second)
+    return first is second
 
 
 def _require_the_same(pair: Pair, batch: tuple[Tensor, ...], drawn: Mapping[str, Site]) -> None:
@@ -171,8 +197,9 @@ def _require_the_same(pair: Pair, batch: tuple[Tensor, ...], drawn: Mapping[str,
     with validation(False):
         seen = run(pair.model, batch).nodes
     for name, site in drawn.items():
-        now, then = _rows(seen[name]), _rows(site)
-        if not bool(((now == then.to(now.dtype)) | now.isnan()).all()):
+        now, then, counts = _rows(seen[name]), _rows(site), counted(site)
+        same = (now == then.to(now.dtype)) | now.isnan() | ~counts.reshape(now.shape)
+        if not bool(same.all()):
             raise PairError(
                 f"site {name!r}: the model observes other values than it was given, so that no batch stands "
                 f"for what it draws. Let the site observe an argument itself, row for row"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core.sites import Site, is_of_data
+from ppl_vae.core.terms import factor
 from ppl_vae.queries.arguments import spelled
 
 
@@ -41,6 +42,11 @@ def core_shape(site: Site) -> list[int | None]:
 def data_first(tensor: Tensor, site: Site) -> Tensor:
     """A site's tensor as (n, *inner plates, *event), for a site in the plate of data."""
     return laid_out(tensor, site).movedim(core_shape(site).index(None), 0)
+
+
+def counted(site: Site) -> Tensor:
+    """Which elements of a site's value count, (n, *inner plates, *event): none under a mask that is False."""
+    return data_first((factor(site) != 0).expand_as(site["value"]), site)
 
 
 def common_shape(chosen: Mapping[str, Tensor], sites: Mapping[str, Site]) -> tuple[torch.Size, int | None]:

@@ -16,6 +16,7 @@ from torch.distributions import Normal
 import ppl_vae as pv
 from ppl_vae import Pair, PairError, evaluate
 from ppl_vae.evaluate.kernels import gaussian, paired_terms, squared_discrepancy
+from ppl_vae.testing import oracles
 from tests.conftest import SIGMAS
 from tests.evaluate.programs import GlobalGuide, GlobalModel, TimeGuide, TimeModel, stretched_pair
 
@@ -96,6 +97,24 @@ def test_replicates_have_the_datums_own_inputs_and_holes():
 
     check = evaluate.predictive_check(pair, x, [seen], num_replicates=5)
     assert (check.replicated == torch.tensor([100.0, 200.0])).all()
+
+
+def test_padding_is_no_data():
+    """Sequences of unequal lengths: what a mask leaves out is in no statistic and shown to no classifier."""
+    oracle = oracles.chain()
+    mask = torch.rand(200, 2) < 0.6
+    mask[:, 0] = True
+    with torch.no_grad():
+        covariance = oracle.pair.model.weight.square() + 1 + 0.25 * torch.eye(2)
+    x = dist.MultivariateNormal(torch.zeros(2), covariance).sample((200,))
+    x[~mask] = 50.0
+    check = evaluate.predictive_check(oracle.pair, (x, mask), num_replicates=39)
+    assert check.observed[3] < 20
+    assert (check.p_values > 2 / 40).all()
+    tree = DecisionTreeClassifier(min_samples_leaf=10, random_state=0)
+    result = evaluate.two_sample(oracle.pair, (x, mask), classifier=tree)
+    assert result.p_value > 1e-3
+    assert math.isnan(result.discrepancy)
 
 
 def test_latents_of_the_guide_make_the_decoder_alone_answer():

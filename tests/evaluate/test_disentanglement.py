@@ -191,7 +191,7 @@ def test_refusals():
         (x, {"names": ["a"]}, "3 factors, and names for 1"),
         (x, {"continuous": ["b"]}, r"continuous names \['b'\]"),
         (x, {"site": "y"}, r"latent sites \['z'\] for each datum: not 'y'"),
-        (torch.arange(600.0).reshape(200, 3), {"continuous": []}, "takes no value for 8 data or more"),
+        (torch.arange(600.0).reshape(200, 3), {"continuous": []}, "has no level, or bin, of 8 data or more"),
     ):
         with pytest.raises(ValueError, match=match):
             evaluate.disentanglement(pair, x, given, num_votes=10, **options)

@@ -17,7 +17,7 @@ from ppl_vae.evaluate.feature_networks import features_of, hash_of, train_classi
 from ppl_vae.evaluate.nearest_neighbours import neighbours
 from ppl_vae.evaluate.sample_distances import frechet, frechet_of, kernel_distance
 from tests.conftest import SIGMAS
-from tests.evaluate.programs import stretched_pair
+from tests.evaluate.programs import GlobalGuide, GlobalModel, stretched_pair
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -124,6 +124,11 @@ def test_a_classifier_is_trained_on_labels_and_named():
     assert evaluate.sample_quality(pair, split, num_data=100).num_data == 100
     with pytest.raises(ValueError, match=r"features=\.\.\., or give labels="):
         evaluate.sample_quality(pair, x)
+
+
+def test_a_number_a_datum():
+    pair = pv.Pair(GlobalModel(), GlobalGuide(), example=(torch.zeros(2),))
+    assert evaluate.sample_quality(pair, torch.randn(30), nn.Flatten()).num_features == 1
 
 
 def test_the_classifier_learns():

@@ -117,7 +117,7 @@ def test_what_the_guide_alone_reads_must_be_chosen():
     pair = Pair(Model(lambda x, others: {"a": x}), Reads())
     pair.remember((torch.zeros(2, 2, 3), torch.zeros(2, 4)))
     with questioning(pair, 0, pair.device):
-        with pytest.raises(PairError, match="the guide reads the argument 'others'"):
+        with pytest.raises(PairError, match="the programs read the argument 'others'"):
             simulate(pair, 5)
         (_, others), _ = simulate(pair, 5, inputs={"others": torch.ones(4)})
     assert torch.equal(others, torch.ones(5, 4))
@@ -145,3 +145,38 @@ def test_labels_that_would_tell_of_other_data_are_left_out():
     with questioning(pair, 0, pair.device):
         assert len(simulate(pair, 5)[0]) == 1
         assert len(simulate(pair, 5, like=(torch.zeros(3), torch.ones(3, dtype=torch.long)))[0]) == 1
+        known = torch.full((5,), 1)
+        assert torch.equal(simulate(pair, 5, inputs={"y": known})[0][1], known)
+
+
+def test_what_is_masked_must_be_chosen():
+    """All masked, by a mask of zeros that nobody chose, any guide would be right."""
+
+    def model(x, mask):
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            with poutine.mask(mask=mask):
+                pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z", dist.Normal(x, 1.0))
+
+    pair = Pair(model, guide, example=(torch.zeros(2), torch.ones(2, dtype=torch.bool)))
+    with questioning(pair, 0, pair.device):
+        with pytest.raises(PairError, match="the programs read the argument 'mask'"):
+            simulate(pair, 5)
+        mask = torch.tensor([True, False, True, False, True])
+        (x, _), _ = simulate(pair, 5, like=(torch.full((5,), 9.0), mask))
+    # padding stays, and tells the guide nothing
+    assert torch.equal(x == 9.0, ~mask)
+
+
+def test_a_label_that_cannot_be_left_out_must_be_said_to_be_unknown():
+    class Required(Labels):
+        def forward(self, x, y):
+            return super().forward(x, y)
+
+    pair = Pair(Required(False), Required(True), example=(torch.zeros(2), torch.zeros(2, dtype=torch.long)))
+    with questioning(pair, 0, pair.device), pytest.raises(PairError, match="tells it of a latent"):
+        simulate(pair, 5, like=(torch.zeros(3), torch.ones(3, dtype=torch.long)))
