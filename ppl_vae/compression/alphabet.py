@@ -39,6 +39,11 @@ class Alphabet:
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def size(self) -> int:
+        """How many values there are."""
+        return len(self.values)
+
     def table(self, fn: Any, layout: Layout) -> np.ndarray:
         """(rows, elements, V) probabilities of elements of the distribution `fn`."""
         values = self.values.to(torch.get_default_dtype())

@@ -77,6 +77,11 @@ class Reference:
     loc: Tensor | None = None
     scale: Tensor | None = None
 
+    @property
+    def size(self) -> int:
+        """How many buckets there are."""
+        return 2**self.bits
+
     def buckets(self, fn: Any, layout: Layout, site: str) -> Buckets:
         """The buckets.
 
@@ -85,7 +90,7 @@ class Reference:
             layout: of the site.
             site: the name.
         """
-        size = 2**self.bits
+        size = self.size
         dtype = torch.get_default_dtype()
         edges, middles = (
             torch.arange(1, size, dtype=dtype) / size,

@@ -72,7 +72,8 @@ def compress(
         num_samples: K.
         bits: 2^bits buckets for each continuous latent, from 1 to 16.
         batch_size: data at a time. More is faster, and the first batch needs more random bits to begin with,
-            which the file keeps; by default a thousandth of the data, shared by the K samples.
+            which the file keeps; by default a thousandth of the data, shared by the K samples, or fewer where
+            the tables of probabilities would be large.
         order: "Bit-Swap" alternates along a chain of latents, which needs fewer bits to begin with; "auto"
             does so where the pair is such a chain.
         seed: of the random bits.
@@ -109,8 +110,7 @@ def compress(
     check_seed("seed", seed)
     with random_numbers(seed, pair.device):  # data may be binarised as they are read
         tensors = _tensors(pair, data)
-    size = batch_size or max(1, len(tensors[0]) // (1000 * num_samples))
-    plan, programs = plan_of(pair, tensors, bits, num_samples, min(size, len(tensors[0])))
+    plan, programs = plan_of(pair, tensors, bits, num_samples, batch_size)
     started = time.perf_counter()
     with exact(plan.dtype):
         code, coded, content = _encode(pair, plan, programs, tensors, order, seed, progress)

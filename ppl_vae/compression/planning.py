@@ -36,6 +36,8 @@ from ppl_vae.sampling.point_mass import refuse_point_mass
 WHAT = "compression"
 ROWS = 256
 """Data that are looked at while it is planned."""
+MOST_NUMBERS = 2**24
+"""Probabilities in the tables of a batch, 128 MiB, beyond which it is made smaller."""
 
 Sites = Mapping[str, Site]
 
@@ -223,7 +225,7 @@ def _refuse_own_readings(
 
 
 def plan_of(
-    pair: Pair, tensors: Sequence[Tensor], bits: int, num_samples: int, batch_size: int
+    pair: Pair, tensors: Sequence[Tensor], bits: int, num_samples: int, batch_size: int | None
 ) -> tuple[Plan, Programs]:
     """The plan of a code of all data, with pushes after pops, and the programs that it is for.
 
@@ -244,7 +246,7 @@ def plan_of(
 
 
 def _plan_in(
-    programs: Programs, tensors: Sequence[Tensor], bits: int, num_samples: int, batch_size: int
+    programs: Programs, tensors: Sequence[Tensor], bits: int, num_samples: int, batch_size: int | None
 ) -> tuple[Plan, Programs]:
     first = [each[:ROWS] for each in tensors]
     one, other = particles_of(programs, first), particles_of(programs, first)
@@ -255,5 +257,12 @@ def _plan_in(
     by_model = tuple(name for name in one.model_trace.nodes if name in known)
     drawn = {site.name for site in latents}
     by_guide = tuple(name for name in one.guide_trace.nodes if name in drawn)
-    plan = Plan(data, latents, by_model, by_guide, False, batch_size, num_samples, programs.dtype)
-    return plan, programs
+    size = min(batch_size or _batch_size(len(tensors[0]), data, latents, num_samples), len(tensors[0]))
+    return Plan(data, latents, by_model, by_guide, False, size, num_samples, programs.dtype), programs
+
+
+def _batch_size(num_data: int, data: Sequence[DataSite], latents: Sequence[LatentSite], count: int) -> int:
+    """A thousandth of the data, shared by the samples, or as many as have tables of moderate size."""
+    numbers = count * sum(site.layout.num_elements * site.kind.size for site in latents)
+    numbers += sum(layout.num_elements * book.size for site in data for layout, book in site.parts)
+    return max(1, min(num_data // (1000 * count), MOST_NUMBERS // max(1, numbers)))

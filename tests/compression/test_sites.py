@@ -11,8 +11,11 @@ import torch
 
 import ppl_vae as pv
 from ppl_vae import guides, likelihoods, models, nets
-from ppl_vae.compression.alphabet import alphabet_of
+from ppl_vae.compression.alphabet import Alphabet, alphabet_of
+from ppl_vae.compression.buckets import Reference
 from ppl_vae.compression.layout import Layout
+from ppl_vae.compression.plan import DataSite, LatentSite
+from ppl_vae.compression.planning import _batch_size
 
 N, D = 12, 4
 QUIET = {"progress": False, "coders": False}
@@ -210,6 +213,15 @@ def test_values_that_would_not_come_back_are_refused():
     minus = torch.where(x == 0, -0.0, x)
     likelihood = CASES["Bernoulli"][0]
     refused(model_of(likelihood), minus, "the data hold -0, which.*x [+] 0.0 makes 0 of a negative zero")
+
+
+def test_a_batch_is_a_thousandth_of_the_data_unless_its_tables_are_large():
+    pixels = DataSite("x", 0, Layout((), (784,)), ((Layout((), (784,)), Alphabet("x", torch.arange(256))),))
+    latents = (LatentSite("z", Layout((), (50,)), Reference(bits=10)),)
+    assert _batch_size(10_000, (pixels,), latents, 1) == 10
+    assert _batch_size(500, (pixels,), latents, 1) == 1
+    assert _batch_size(10_000_000, (pixels,), latents, 1) == 2**24 // (784 * 256 + 50 * 1024)
+    assert _batch_size(10_000_000, (pixels,), latents, 10_000) == 1
 
 
 def test_the_alphabet_of_each_family():
