@@ -155,10 +155,10 @@ def anomaly(
     check_pair_type(pair)
     if method not in METHODS:
         raise ValueError(f"method must be one of {list(METHODS)}, got {method!r}")
-    apart = [others] if isinstance(others, Pair) else list(others)
-    _check_needs(method, apart, reference, entropy)
+    apart: list[Any] = list(others) if isinstance(others, list | tuple) else [others]
     for other in apart:
         check_pair_type(other)
+    _check_needs(method, apart, reference, entropy)
     evidence = partial(
         log_likelihood,
         num_particles=num_particles, batch_size=batch_size, chunk=chunk, seed=seed, progress=progress,
@@ -211,6 +211,8 @@ def _check_needs(method: str, others: Sequence[Pair], reference: Any, entropy: f
                 "typicality is the distance of -log p(x) from its mean over normal data: give reference= "
                 "such data, or entropy= that mean"
             )
+        if entropy is not None and not math.isfinite(entropy):
+            raise ValueError(f"entropy must be a finite number of nats, got {entropy!r}")
     elif reference is not None or entropy is not None:
         raise ValueError(f"reference and entropy are for typicality, and the method is {method!r}")
     if method == "ratio" and len(others) != 1:
@@ -222,7 +224,10 @@ def _check_needs(method: str, others: Sequence[Pair], reference: Any, entropy: f
 
 
 def _as_labels(labels: Any, size: int) -> Tensor:
-    given = torch.as_tensor(labels).cpu()
+    try:
+        given = torch.as_tensor(labels).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError("labels must be numbers, 1 for the anomalies and 0 for normal data") from None
     if given.shape != (size,) or not bool(((given == 0) | (given == 1)).all()):
         raise ValueError(
             f"labels must be ({size},), 1 for the anomalies and 0 for normal data, got shape "

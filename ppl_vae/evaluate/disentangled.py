@@ -220,7 +220,10 @@ def _given(factors: Any, data: Any, size: int) -> np.ndarray:
             "the factors that the data come from are not known: give factors=, (N, F), or a data set that "
             "has them, such as data.load('sprites').test"
         )
-    values = (factors.detach().cpu() if isinstance(factors, Tensor) else torch.as_tensor(factors)).double()
+    try:
+        values = torch.as_tensor(factors).detach().cpu().double()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"factors must be numbers, ({size}, F), got {factors!r:.80}") from None
     if values.dim() != 2 or len(values) != size or not bool(values.isfinite().all()):
         raise ValueError(f"factors must be ({size}, F) finite numbers, got shape {tuple(values.shape)}")
     return values.numpy()

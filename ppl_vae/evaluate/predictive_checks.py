@@ -126,6 +126,10 @@ def predictive_check(
 def _named(statistics: Any) -> dict[str, Statistic]:
     if callable(statistics):
         statistics = [statistics]
+    if isinstance(statistics, str) or not isinstance(statistics, Mapping | Sequence):
+        raise ValueError(
+            f"statistics must be functions of a batch, such as torch.mean, got {statistics!r:.80}"
+        )
     if not isinstance(statistics, Mapping):
         names = [getattr(each, "__name__", type(each).__name__).replace("_", " ") for each in statistics]
         if len(set(names)) < len(names):
@@ -144,7 +148,13 @@ def _values(statistics: Mapping[str, Statistic], x: Tensor) -> tuple[list[str], 
     x = x.cpu().double()
     names, values = [], []
     for name, function in statistics.items():
-        value = torch.as_tensor(function(x.clone())).double().cpu()
+        found = function(x.clone())
+        try:
+            value = torch.as_tensor(found).double().cpu()
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(
+                f"the statistic {name!r} must be a number, or several, got {found!r:.80}"
+            ) from None
         if not value.numel() or not bool(value.isfinite().all()):
             raise ValueError(
                 f"the statistic {name!r} must be a finite number, or several, of a batch {tuple(x.shape)}, "

@@ -114,6 +114,8 @@ def sample_quality(
     """
     check_pair_type(pair)
     check_count("neighbour", neighbour)
+    if features is not None and not callable(features):
+        raise ValueError(f"features must be a module or a function of a batch, got {features!r:.80}")
     with questioning(pair, seed, pair.device):
         source = Replicates(pair, data, num_data, latents, [] if site is None else [site], kind)
         name, real = source.the_only()
@@ -160,7 +162,10 @@ def _labels(data: Any, labels: Any, source: Replicates) -> Tensor:
             "the samples are judged by a network's features: name one, features=..., or give labels=, on "
             "which a small classifier is trained; torch.nn.Flatten() takes the values themselves"
         )
-    classes = torch.as_tensor(known).cpu()
+    try:
+        classes = torch.as_tensor(known).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError("labels must be class numbers, (N,): turn names into numbers first") from None
     if classes.shape != source.chosen.shape:
         raise ValueError(
             f"labels must be {tuple(source.chosen.shape)}, one for each datum, got {classes.shape}"

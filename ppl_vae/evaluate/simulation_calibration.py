@@ -153,6 +153,7 @@ def calibration(
     """
     check_pair_type(pair)
     check_count("num_simulations", num_simulations)
+    check_count("num_draws", num_draws)
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level!r}")
     with questioning(pair, seed, pair.device):

@@ -113,6 +113,8 @@ def two_sample(
     if num_folds < 2:
         raise ValueError(f"num_folds must be 2 or more, got {num_folds}")
     check_count("num_permutations", num_permutations)
+    if bandwidth is not None and not 0 < bandwidth < math.inf:
+        raise ValueError(f"bandwidth must be positive, got {bandwidth!r}")
     with questioning(pair, seed, pair.device):
         source = Replicates(pair, data, num_data, latents)
         if pair.shares:

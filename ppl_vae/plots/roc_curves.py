@@ -25,6 +25,8 @@ def roc(results: Anomaly | Mapping[str, Anomaly], ax: Axes | None = None) -> Axe
 
     ax = axes_for(ax, 6.6, 4.4)
     found = {results.method: results} if isinstance(results, Anomaly) else dict(results)
+    if not found:
+        raise ValueError("there are no results to draw")
     for name, result in found.items():
         if result.labels is None:
             raise ValueError(f"the result {name!r} has no labels: evaluate.anomaly(..., labels=...)")

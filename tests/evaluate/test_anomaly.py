@@ -139,11 +139,15 @@ def test_refusals():
         ({"others": pair}, "others is for ratio and waic"),
         ({"entropy": 1.0}, "for typicality"),
         ({"labels": torch.arange(6)}, r"labels must be \(6,\)"),
+        ({"labels": ["a"] * 6}, "labels must be numbers"),
+        ({"method": "typicality", "entropy": math.nan}, "entropy must be a finite number"),
         ({"labels": [0, 1]}, r"labels must be \(6,\)"),
         ({"labels": torch.zeros(6)}, "must have both"),
     ):
         with pytest.raises(ValueError, match=match):
             evaluate.anomaly(pair, x, **options)
+    with pytest.raises(TypeError, match=r"expected a ppl_vae\.Pair, got int"):
+        evaluate.anomaly(pair, x, "waic", others=3)
     shared = Pair(GlobalModel(), GlobalGuide())
     for method in ("likelihood", "regret"):
         with pytest.raises(PairError, match="mean"):

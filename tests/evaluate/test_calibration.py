@@ -149,5 +149,7 @@ def test_refusals():
         evaluate.calibration(stretched(1.0), 10, 5, level=95)
     with pytest.raises(ValueError, match="num_simulations"):
         evaluate.calibration(stretched(1.0), 0)
+    with pytest.raises(ValueError, match="num_draws must be a positive whole number, got 0"):
+        evaluate.calibration(stretched(1.0), 10, 0)
     with pytest.raises(ValueError, match="has not seen data"):
         evaluate.calibration(stretched_pair(1.0), 10)

@@ -76,6 +76,8 @@ def test_ones_own_statistics():
         ([], "empty"),
         (lambda x: x.sum() / 0, "must be a finite number"),
         ([torch.mean, torch.mean], "different names"),
+        ("mean", "must be functions of a batch"),
+        (lambda x: None, "must be a number, or several, got None"),
     ):
         with pytest.raises(ValueError, match=match):
             evaluate.predictive_check(line(), x, wrong)
@@ -195,6 +197,8 @@ def test_refusals():
     pair = Pair(GlobalModel(), GlobalGuide())
     with pytest.raises(PairError, match=r"outside the plate 'data'"):
         evaluate.two_sample(pair, torch.randn(30))
+    with pytest.raises(ValueError, match="bandwidth must be positive, got -1"):
+        evaluate.two_sample(line(), torch.randn(20, 2), bandwidth=-1)
     with pytest.raises(ValueError, match="5 folds need 10 data or more, got 9"):
         evaluate.two_sample(line(), torch.randn(9, 2))
     assert evaluate.predictive_check(pair, torch.randn(30), num_replicates=3).num_data == 30

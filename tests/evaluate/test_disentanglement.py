@@ -188,6 +188,7 @@ def test_refusals():
         (x[:10], {}, r"factors must be \(200, F\)"),
         (x[:, :1], {}, "two factors and of two dimensions"),
         (torch.ones(200, 3), {}, "two factors and of two dimensions"),
+        ("shape", {}, "factors must be numbers"),
         (x, {"names": ["a"]}, "3 factors, and names for 1"),
         (x, {"continuous": ["b"]}, r"continuous names \['b'\]"),
         (x, {"site": "y"}, r"latent sites \['z'\] for each datum: not 'y'"),

@@ -159,6 +159,8 @@ def test_refusals():
         (lambda x: x / 0, {}, "not finite"),
         (nn.Flatten(), {"kind": "median"}, "'draw' or 'mean', got 'median'"),
         (nn.Flatten(), {"site": "y"}, "no observed site 'y'"),
+        ("inception", {}, "must be a module or a function"),
+        (None, {"labels": ["a"] * 30}, "labels must be class numbers"),
         (None, {"labels": torch.zeros(3)}, r"labels must be \(30,\)"),
     ):
         with pytest.raises(ValueError, match=match):
