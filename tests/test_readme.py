@@ -196,7 +196,7 @@ def commands(path: Path) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """What the command lines find: README's first program's classes in a file, and a folder of images."""
+    """What the command lines find: README's first program's classes, a folder of images, a table."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     parsed = ast.parse(blocks(README, "python")[0][1])
@@ -206,6 +206,10 @@ def folder(tmp_path, monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 40, 40, 3), dtype=np.uint8)
     for number, image in enumerate(pixels):
         Image.fromarray(image).save(f"my_images/{number}.png")
+    alcohol = np.random.default_rng(1).normal(11, 1, 80)
+    rows = [f"{each:.1f},{'red' if each > 11 else 'white'}" for each in alcohol]
+    rows[::5] = [row.split(",")[0] + "," for row in rows[::5]]
+    Path("wine.csv").write_text("\n".join(["alcohol,kind", *rows]) + "\n", encoding="utf-8")
     yield tmp_path
     sys.modules.pop("my_file", None)
 

@@ -1,4 +1,4 @@
-"""The command `ppl-vae`: train, evaluate, sample, compare, check, list. On top of everything;
+"""The command `ppl-vae`: a pair trained, judged, compared and asked. On top of everything;
 nothing imports it.
 """
 
@@ -23,6 +23,10 @@ COMMANDS = {
     "train": "train a pair on data, then judge it: a run's folder with weights, metrics, pictures, summary",
     "evaluate": "judge the pair of a run's folder on data",
     "sample": "draw new data from the pair of a run's folder",
+    "impute": "draw what is missing of data from the pair of a run's folder",
+    "score": "how strange each datum is to the pair of a run's folder",
+    "compress": "data as a lossless file by the pair of a run's folder, and back",
+    "calibrate": "whether the guide of a run's folder is its model's posterior",
     "compare": "train a pair with several estimators and compare them, after training and at a point",
     "check": "check that a model and a guide fit together, without training them",
     "list": "what there is: models, guides, nets, likelihoods, estimators, data sets, ...",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,20 +14,21 @@ from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.data import Schema
 from ppl_vae.evaluate import arviz_support
-from ppl_vae.evaluate.imputations import Imputations
+from ppl_vae.evaluate.imputations import Imputations, joined
 from ppl_vae.evaluate.latent_posterior import judged, tell_doubts
 from ppl_vae.evaluate.loop import progress_bar
 from ppl_vae.queries.inputs import names_of
 from ppl_vae.sampling.completing import Completion
 from ppl_vae.sampling.draws import posterior_draws
 from ppl_vae.sampling.gibbs import gibbs
-from ppl_vae.sampling.hidden import Hidden, Observed, hide
+from ppl_vae.sampling.hidden import Hidden, Observed, hide, with_gaps
 from ppl_vae.sampling.question import Kept, Question
 from ppl_vae.sampling.settings import Settings
 from ppl_vae.sampling.weighted import resampled, take
 
 ImputeMethod = Literal["importance", "guide", "hmc", "anneal", "pseudo-gibbs", "metropolis-within-gibbs"]
 METHODS: tuple[str, ...] = get_args(ImputeMethod)
+_NUMBERS = 2**26  # in the draws of a part of the data
 
 
 @one_thread
@@ -106,13 +109,42 @@ def impute(
                 "True where an entry is to be seen"
             )
         if method in ("pseudo-gibbs", "metropolis-within-gibbs"):
-            return _by_gibbs(hidden, method, num_samples, chains, warmup, progress)
+            parts = (
+                _by_gibbs(part, method, num_samples, chains, warmup, progress)
+                for part in _parts(hidden, num_samples, chains)
+            )
+            return joined(list(parts))
         per_chain = -(-num_samples // chains) if method == "hmc" else num_samples
         settings = Settings(
             method, num_proposals if method == "importance" else per_chain, chains, warmup, num_leapfrogs,
             0.8, num_temperatures, num_proposals, "guide",
         )  # fmt: skip
-        return _by_posterior(hidden, settings, num_samples, progress)
+        result = joined(
+            [
+                _by_posterior(part, settings, num_samples, progress)
+                for part in _parts(hidden, max(settings.num_samples, num_samples), chains)
+            ]
+        )
+        judged_by = {"r_hat": result.r_hat, "k_hat": result.k_hat}
+        tell_doubts(
+            {n: v for n, v in judged_by.items() if v is not None}, None, settings.num_samples, "impute"
+        )
+        return result
+
+
+def _parts(hidden: Hidden, draws: int, chains: int) -> Iterator[Hidden]:
+    """The batch in parts whose draws fit the memory; whole where the programs go with its rows alone."""
+    rows, widest = len(hidden.batch[0]), max(tensor[0].numel() for tensor in hidden.batch)
+    size = max(1, _NUMBERS // (widest * max(draws, chains)))
+    if size >= rows or hidden.pair.fixed_rows is not None:
+        yield hidden
+        return
+    wanted = sorted({place.argument for place in hidden.places.values()})
+    for first in range(0, rows, size):
+        part = slice(first, first + size)
+        tensors = tuple(tensor[part] for tensor in hidden.batch)
+        masks = tuple(mask[part] for mask in hidden.hidden)
+        yield with_gaps(hidden.pair, tensors, masks, "impute", wanted)
 
 
 def _by_posterior(hidden: Hidden, settings: Settings, num_samples: int, progress: bool) -> Imputations:
@@ -120,7 +152,6 @@ def _by_posterior(hidden: Hidden, settings: Settings, num_samples: int, progress
     with progress_bar(settings.total, f"impute, {settings.method}", "steps", progress) as bar:
         question = Question(hidden, "impute", arviz_support.smoothed, bar.update, completion)
         drawn = judged(posterior_draws(question, settings), settings.method)
-    tell_doubts(drawn, settings, "impute")
     values = {name: value.flatten(0, 1) for name, value in drawn.also.items()}
     weights = None
     if settings.method == "importance":
@@ -135,7 +166,8 @@ def _by_posterior(hidden: Hidden, settings: Settings, num_samples: int, progress
     k_hat = drawn.per_datum.get("k_hat")
     acceptance = drawn.per_draw.get("acceptance_rate")
     mean = None if acceptance is None else acceptance.double().mean((0, 1))
-    return Imputations(**{**vars(result), "k_hat": k_hat, "acceptance": mean})
+    r_hat = drawn.per_datum.get("r_hat")
+    return replace(result, k_hat=k_hat, acceptance=mean, r_hat=r_hat)
 
 
 def _by_gibbs(
@@ -150,7 +182,7 @@ def _by_gibbs(
     count = len(next(iter(drawn.values.values())))
     chosen = torch.arange(count)[-num_samples:].unsqueeze(-1).expand(-1, len(hidden.batch[0]))
     result = _result(hidden, completion, dict(drawn.values), None, chosen, method)
-    return Imputations(**{**vars(result), "acceptance": drawn.acceptance if exact else None})
+    return replace(result, acceptance=drawn.acceptance if exact else None)
 
 
 def _result(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ppl_vae.data import Schema
@@ -24,6 +25,7 @@ class Imputations:
         method: how.
         k_hat: (n,) Pareto shape of each datum's importance weights; None without weights.
         acceptance: (n,) share of moves that were taken; None without an accept step.
+        r_hat: (n,) the largest R-hat of each datum's latents; None but for "hmc".
         schema: of a table: the way back to the user's units.
     """
 
@@ -33,6 +35,7 @@ class Imputations:
     method: str
     k_hat: Tensor | None = None
     acceptance: Tensor | None = None
+    r_hat: Tensor | None = None
     schema: Schema | None = field(default=None, repr=False)
 
     @property
@@ -124,6 +127,26 @@ class Imputations:
 
     def __str__(self) -> str:
         return rows(f"{len(next(iter(self.hidden.values()))):,} data, imputed", self.lines())
+
+
+def joined(parts: Sequence[Imputations]) -> Imputations:
+    """Completions of the parts of a batch as those of the whole."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+
+    def data(name: str, dim: int) -> dict[str, Tensor]:
+        keys = dict.fromkeys(key for part in parts for key in getattr(part, name))
+        return {key: torch.cat([getattr(part, name)[key] for part in parts], dim) for key in keys}
+
+    def judged(name: str) -> Tensor | None:
+        found = [getattr(part, name) for part in parts]
+        return None if found[0] is None else torch.cat(found)
+
+    return Imputations(
+        data("draws", 1), data("means", 0), data("hidden", 0), first.method, judged("k_hat"),
+        judged("acceptance"), judged("r_hat"), first.schema,
+    )  # fmt: skip
 
 
 def _only(entries: Mapping[str, Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -118,7 +119,8 @@ def posterior(
             question = Question(hidden, "posterior", arviz_support.smoothed, bar.update)
             drawn = posterior_draws(question, settings)
     drawn = judged(drawn, method)
-    tell_doubts(drawn, settings, "posterior")
+    num_weights = num_samples if method != "resample" else settings.num_proposals
+    tell_doubts(drawn.per_datum, drawn.per_draw.get("diverging"), num_weights, "posterior")
     return as_inference_data(drawn, method)
 
 
@@ -165,24 +167,24 @@ def judged(drawn: PosteriorDraws, method: str) -> PosteriorDraws:
     return replace(drawn, per_datum={**drawn.per_datum, **worst})
 
 
-def tell_doubts(drawn: PosteriorDraws, settings: Settings, what: str) -> None:
+def tell_doubts(
+    per_datum: Mapping[str, Tensor], divergent: Tensor | None, num_weights: int, what: str
+) -> None:
     """Warn, in a line each, of what says that some of the draws are not to be trusted."""
     lines = []
-    num_weights = settings.num_proposals if settings.method == "resample" else settings.num_samples
-    r_hat = drawn.per_datum.get("r_hat")
+    r_hat = per_datum.get("r_hat")
     if r_hat is not None and (share := float((~(r_hat < R_HAT_LIMIT)).double().mean())):
         lines.append(
             f"R-hat is above {R_HAT_LIMIT} for {share:.1%} of the data, whose chains have not met: "
             f"more warmup, "
             "or more leapfrogs"
         )
-    divergent = drawn.per_draw.get("diverging")
     if divergent is not None and (count := int(divergent.sum())):
         lines.append(
             f"{count:,} of {divergent.numel():,} trajectories diverged: target_acceptance=0.95 "
             f"takes smaller steps"
         )
-    k_hat = drawn.per_datum.get("k_hat")
+    k_hat = per_datum.get("k_hat")
     if k_hat is not None and (share := float((k_hat > k_hat_limit(num_weights)).double().mean())) > 0.1:
         lines.append(
             f"k-hat is above {k_hat_limit(num_weights):.2g} for {share:.1%} of the data: few of "

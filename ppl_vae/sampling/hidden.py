@@ -141,16 +141,28 @@ def _hidden(pair: Pair, tensors: tuple[Tensor, ...], observed: Observed) -> list
     return masks
 
 
-def with_gaps(pair: Pair, tensors: tuple[Tensor, ...], hidden: tuple[Tensor, ...], what: str) -> Hidden:
-    """A batch whose gaps are known; as `hide`."""
-    if not any(bool(mask.any()) for mask in hidden):
+def with_gaps(
+    pair: Pair,
+    tensors: tuple[Tensor, ...],
+    hidden: tuple[Tensor, ...],
+    what: str,
+    wanted: Sequence[int] | None = None,
+) -> Hidden:
+    """A batch whose gaps are known; as `hide`.
+
+    Args:
+        wanted: the numbers of the tensors that are completed; those with gaps by default.
+    """
+    if wanted is None:
+        wanted = [number for number, mask in enumerate(hidden) if bool(mask.any())]
+    if not wanted:
         return Hidden(pair, tensors, hidden, {}, {}, pair.model)
     fill = torch.nan if takes_missing(pair.guide) else 0.0
     batch = tuple(
         tensor.masked_fill(mask, fill if tensor.is_floating_point() else 0)
         for tensor, mask in zip(tensors, hidden)
     )
-    places = _places(pair, batch, hidden, what)
+    places = _places(pair, batch, wanted, what)
     masks = {site: ~place.take(hidden[place.argument]) for site, place in places.items()}
     model = OnlySeen(masks)(pair.model)
     result = Hidden(pair, batch, hidden, places, masks, model)
@@ -158,10 +170,9 @@ def with_gaps(pair: Pair, tensors: tuple[Tensor, ...], hidden: tuple[Tensor, ...
     return result
 
 
-def _places(pair: Pair, batch: tuple[Tensor, ...], hidden: tuple[Tensor, ...], what: str) -> dict[str, Place]:
-    """The places of all sites that observe hidden entries."""
+def _places(pair: Pair, batch: tuple[Tensor, ...], wanted: Sequence[int], what: str) -> dict[str, Place]:
+    """The places of all sites that observe entries of these tensors."""
     places = find_places(pair, batch)
-    wanted = [number for number, mask in enumerate(hidden) if bool(mask.any())]
     for number in wanted:
         if not any(place.argument == number for place in places.values()):
             name = (names_of(pair, len(batch)) or [f"number {n}" for n in range(len(batch))])[number]

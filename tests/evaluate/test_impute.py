@@ -12,6 +12,7 @@ from torch import nn
 import ppl_vae as pv
 from ppl_vae import data, guides, likelihoods, models, nets
 from ppl_vae.core.sites import PairError
+from ppl_vae.evaluate import imputation
 from tests.sampling.helpers import assert_matches, linear_gaussian
 
 
@@ -77,6 +78,23 @@ def test_pseudo_gibbs_is_exact_under_the_exact_guide_alone():
         spread[scale] = float((found.var(0) / variance).mean())
     assert abs(spread[1.0] - 1) < 0.1
     assert spread[0.4] < 0.8
+
+
+def test_parts_of_a_batch_are_completed_alike(monkeypatch):
+    """A part without a gap too; where something is hidden, the means agree."""
+    oracle, x = linear_gaussian(data=9)
+    observed = gaps(9)
+    options = {"observed": observed, "num_samples": 4, "num_proposals": 4000, "progress": False}
+    with torch.no_grad():
+        oracle.pair.guide.lower.mul_(1.5)
+    whole = pv.impute(oracle.pair, x, **options)
+    monkeypatch.setattr(imputation, "_NUMBERS", 2 * 4000)
+    parts = pv.impute(oracle.pair, x, **options)
+    assert parts.draw.shape == whole.draw.shape
+    assert parts.k_hat.shape == (9,)
+    assert torch.equal(parts.draw[:, observed], whole.draw[:, observed])
+    assert torch.allclose(parts.mean, whole.mean, atol=0.3)
+    assert torch.equal(parts.hidden["x"], ~observed)
 
 
 def table():
