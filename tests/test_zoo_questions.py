@@ -9,14 +9,13 @@ import torch
 
 import ppl_vae as pv
 from ppl_vae import evaluate
-from ppl_vae.core.sites import PairError
 from tests.zoo import PARTS
 
 every_part = pytest.mark.parametrize("case", PARTS)
 SHORT = {"num_temperatures": 3, "num_leapfrogs": 2, "progress": False}
 REFUSED = {
     "BayesianDecoderVAE": r"\['weight1', 'weight2'\] outside the plate 'data'",
-    "Autoencoder": r"puts site 'z' in one point|no prior over site 'z'",
+    "Autoencoder": r"puts site 'z' in one point|no prior over",
 }
 ON_A_SPHERE = "site 'z': no map from all real vectors to the support Sphere"
 
@@ -75,7 +74,7 @@ def ask(case, question, moves):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # so few draws are not to be trusted, and that is said
         if refusal is not None:
-            with pytest.raises(PairError, match=refusal):
+            with pytest.raises(ValueError, match=refusal):
                 question(pair, batch)
             return
         assert all(bool(value.isfinite().all()) for value in question(pair, batch))

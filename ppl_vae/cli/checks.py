@@ -19,8 +19,7 @@ def check_judging(options: jsonargparse.Namespace) -> None:
     """
     judging, report = options.evaluate, options.report
     try:
-        check_count("--evaluate.num_particles", judging.num_particles)
-        for name in ("batch_size", "chunk"):
+        for name in ("num_particles", "num_temperatures", "batch_size", "chunk"):
             if judging[name] is not None:
                 check_count(f"--evaluate.{name}", judging[name])
         check_real("--evaluate.threshold", judging.threshold)

@@ -32,7 +32,7 @@ def parser() -> Parser:
     add_part(options)
     options.add_argument("--out", type=Path, required=True, help="the file; of --decompress a .npz")
     options.add_argument("--decompress", type=Path | None, default=None, help="a file to decode")
-    skip = {"pair", "data", "path", "seed", "order"}
+    skip: set[str | int] = {"pair", "data", "path", "seed", "order"}
     options.add_function_arguments(compress, None, skip=skip, as_group=False)
     add_data(options, default=None)
     return options

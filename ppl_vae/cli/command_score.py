@@ -19,7 +19,7 @@ EPILOG = """examples:
   ppl-vae score runs/digits --out scores.csv                         -log p(x) of each test datum
   ppl-vae score runs/digits --data strange.npz --method regret --out scores.csv
 """
-LEFT_OUT = {"pair", "data", "labels", "others", "reference", "seed", "capture"}
+LEFT_OUT: set[str | int] = {"pair", "data", "labels", "others", "reference", "seed", "capture"}
 
 
 def parser() -> Parser:

@@ -6,26 +6,23 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ppl_vae.core.checks import check_count
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
-from ppl_vae.core.sites import PairError, Uncondition, data_frame
-from ppl_vae.core.subsampling import whole_plate
+from ppl_vae.core.sites import data_frame
 from ppl_vae.evaluate.annealed import check_annealing, rows_at_once, slices
 from ppl_vae.evaluate.lines import plus_minus, rows
 from ppl_vae.evaluate.loop import progress_bar
 from ppl_vae.evaluate.statistics import standard_error
 from ppl_vae.queries.arguments import Batch
-from ppl_vae.queries.arguments import rows as rows_of
 from ppl_vae.queries.handlers import sample_sites
-from ppl_vae.queries.inputs import Inputs, put, require_choice
+from ppl_vae.queries.inputs import Inputs
+from ppl_vae.queries.simulated import simulate
 from ppl_vae.sampling.annealing import Annealing, pilot_steps
 from ppl_vae.sampling.bases import Start, base_of
-from ppl_vae.sampling.hidden import find_places
 from ppl_vae.sampling.joint import Joint
 
 
@@ -130,10 +127,7 @@ def sandwich(
     if batch_size is not None:
         check_count("batch_size", batch_size)
     with questioning(pair, seed, pair.device):
-        batch = put(pair, rows_of(pair, num_data, like, []), inputs)
-        if like is None:
-            require_choice(pair, inputs)
-        batch, drawn = _simulated(pair, batch)
+        batch, drawn = simulate(pair, num_data, inputs=inputs, like=like)
         lower, upper = torch.empty(2, num_data, dtype=torch.float64)
         largest = max(tensor[0].numel() for tensor in batch)
         size = batch_size or rows_at_once(num_data, largest, num_chains)
@@ -149,31 +143,6 @@ def sandwich(
                 upper[part] = -log_mean(-run.backward(exact).log_weight)
                 name = base.name
     return Sandwich(lower, upper, num_temperatures, num_chains, name)
-
-
-def _simulated(pair: Pair, blank: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Trace]:
-    """Data that the model has drawn, and the run that drew them."""
-    with whole_plate(len(blank[0])):
-        trace = poutine.trace(Uncondition()(pair.model)).get_trace(*blank)
-    places = find_places(pair, blank)
-    batch = list(blank)
-    for site, place in places.items():
-        tensor = batch[place.argument]
-        everything = torch.ones_like(tensor, dtype=torch.bool)
-        batch[place.argument] = place.put(trace.nodes[site]["value"], tensor.unsqueeze(0), everything)[0]
-    lacking = [name for name in was_observed(trace) if name not in places]
-    if lacking:
-        raise PairError(
-            f"sandwich: what the sites {lacking} observe is no argument of the programs as it is, "
-            f"so data that "
-            "the model draws cannot be given to them"
-        )
-    return tuple(batch), trace
-
-
-def was_observed(trace: Trace) -> list[str]:
-    """The sites of an unconditioned run that the model observes."""
-    return [name for name, site in sample_sites(trace).items() if site["infer"].get("was_observed")]
 
 
 def _rows(trace: Trace, part: slice) -> dict[str, Tensor]:

@@ -139,12 +139,11 @@ def _parts(hidden: Hidden, draws: int, chains: int) -> Iterator[Hidden]:
     if size >= rows or hidden.pair.fixed_rows is not None:
         yield hidden
         return
-    wanted = sorted({place.argument for place in hidden.places.values()})
     for first in range(0, rows, size):
         part = slice(first, first + size)
         tensors = tuple(tensor[part] for tensor in hidden.batch)
         masks = tuple(mask[part] for mask in hidden.hidden)
-        yield with_gaps(hidden.pair, tensors, masks, "impute", wanted)
+        yield with_gaps(hidden.pair, tensors, masks, "impute", hidden.completed)
 
 
 def _by_posterior(hidden: Hidden, settings: Settings, num_samples: int, progress: bool) -> Imputations:
@@ -201,7 +200,8 @@ def _result(
         every, centre = values["draw", number], values["mean", number]
         draws[name] = take(every, chosen.to(every.device))
         mean = _average(centre, weights)
-        if bool((flags := completion.unordered[number].to(mean.device)).any()):
+        flags = completion.unordered[number][: len(mean)].to(mean.device)  # chains lie one below the other
+        if bool(flags.any()):
             mean = torch.where(flags, _most_frequent(every, weights).to(mean), mean)
         # as given, and not as the mean of many times the same
         given = every[0].to(mean)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ppl_vae.capture.function import Capture
 from ppl_vae.core.pair import Pair
@@ -29,8 +29,10 @@ class Summary:
 def summary(
     pair: Pair,
     data: Any,
-    num_particles: int = 1000,
+    num_particles: int | None = None,
     *,
+    method: Literal["importance", "ais"] = "importance",
+    num_temperatures: int = 500,
     threshold: float = 0.01,
     batch_size: int | None = None,
     chunk: int | None = None,
@@ -44,7 +46,9 @@ def summary(
         pair: model and guide; their modules are in eval mode meanwhile.
         data: a `data.Split`, a Tensor (N, *event) of at least two rows, a tuple of Tensors (N, ...),
             or what `data.as_split` takes.
-        num_particles: K of the log-likelihood; the ELBO is taken with K = 1.
+        num_particles: K of the log-likelihood, see there; the ELBO is taken with K = 1.
+        method: of the log-likelihood: "importance", or "ais" where k-hat calls its value a mere bound.
+        num_temperatures: T of "ais".
         threshold: variance above which a latent unit counts as active.
         batch_size: data at a time; chosen for the cache where None.
         chunk: particles at a time, at most.
@@ -62,6 +66,8 @@ def summary(
             pair,
             data,
             num_particles,
+            method=method,
+            num_temperatures=num_temperatures,
             batch_size=batch_size,
             chunk=chunk,
             seed=seed,

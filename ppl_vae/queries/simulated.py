@@ -16,11 +16,11 @@ from ppl_vae.data.selection import taken_by
 from ppl_vae.queries.arguments import Batch
 from ppl_vae.queries.handlers import latent_sites, run, sample_sites
 from ppl_vae.queries.inputs import Inputs, names_of
+from ppl_vae.queries.places import Places, element_places, is_covered
+from ppl_vae.queries.places import rows as _rows
 from ppl_vae.queries.questions import drawn_from_model
-from ppl_vae.queries.site_tensors import counted, data_first
+from ppl_vae.queries.site_tensors import counted
 from ppl_vae.queries.undrawn import refuse_factors, refuse_scales
-
-_FEW = 2  # rows, in which an argument's elements are told from one another
 
 
 def simulate(
@@ -52,7 +52,14 @@ def simulate(
     drawn = {name: site for name, site in sample_sites(trace).items() if site["infer"].get("was_observed")}
     if shared := [name for name, site in drawn.items() if data_frame(site) is None]:
         raise PairError(f"the sites {shared} are observed outside the plate of data, so they are no datum's")
-    places = _places(pair, batch, list(drawn))
+    places = element_places(pair, batch, list(drawn))
+    for name in drawn:
+        if not is_covered(places[name], _rows(drawn[name]).shape[1]):
+            raise PairError(
+                f"site {name!r}: what it observes is not made of the batch's tensors as they are, so what "
+                f"the model draws there cannot be handed to the guide in their place. Let it observe an "
+                f"argument itself, pyro.sample({name!r}, ..., obs={name}), and transform the data before"
+            )
     filled = list(batch)
     for name, site in drawn.items():
         values, counts = _rows(site), counted(site).reshape(n, -1)
@@ -61,66 +68,6 @@ def simulate(
     simulated = _without_unchosen(pair, tuple(filled), places, inputs, like, latent_sites(trace))
     _require_the_same(pair, simulated, drawn)
     return simulated, trace
-
-
-Places = Mapping[int, tuple[Tensor, Tensor]]
-"""By argument: the elements of a site's datum that stand there, and where."""
-
-
-def _places(pair: Pair, batch: Sequence[Tensor], sites: Sequence[str]) -> dict[str, Places]:
-    """Where in the arguments the data of each site stand."""
-    few = tuple(batch) if pair.fixed_rows else tuple(tensor[:_FEW] for tensor in batch)
-    found: dict[str, dict[int, tuple[Tensor, Tensor]]] = {name: {} for name in sites}
-    known: dict[str, Tensor] = {}
-    for place, tensor in enumerate(few):
-        for name, number in _numbers(pair, few, place, tensor[0].numel(), sites).items():
-            own = (number >= 0).nonzero().squeeze(1)
-            if len(own):
-                found[name][place] = own, number[own]
-            known[name] = known.get(name, torch.zeros_like(number, dtype=torch.bool)) | (number >= 0)
-    for name in sites:
-        if name not in known or not bool(known[name].all()):
-            raise PairError(
-                f"site {name!r}: what it observes is not made of the batch's tensors as they are, so what "
-                f"the model draws there cannot be handed to the guide in their place. Let it observe an "
-                f"argument itself, pyro.sample({name!r}, ..., obs={name}), and transform the data before"
-            )
-    return {name: dict(each) for name, each in found.items()}
-
-
-def _numbers(
-    pair: Pair, batch: tuple[Tensor, ...], place: int, size: int, sites: Sequence[str]
-) -> dict[str, Tensor]:
-    """For each element of a site's datum the element of one argument that it is, -1 for none; by site."""
-    numbers = torch.arange(size, device=batch[place].device)
-
-    def seen(bit: Tensor) -> dict[str, Tensor]:
-        changed = bit.to(batch[place].dtype).view(batch[place].shape[1:]).expand_as(batch[place])
-        with validation(False):  # the values may lie outside of a support
-            trace = run(pair.model, (*batch[:place], changed.clone(), *batch[place + 1 :]))
-        return {name: _rows(trace.nodes[name]) for name in sites}
-
-    try:
-        zeros, ones = seen(torch.zeros_like(numbers)), seen(torch.ones_like(numbers))
-        bits = [seen((numbers >> bit) & 1) for bit in range(max(1, (size - 1).bit_length()))]
-    except Exception:  # such as an index out of range: it is no site's data
-        return {}
-    found = {}
-    for name in sites:
-        is_it = (zeros[name] == 0).all(0) & (ones[name] == 1).all(0)
-        number = torch.zeros_like(is_it, dtype=torch.long)
-        for bit, values in enumerate(bits):
-            row = values[name][0]
-            is_it &= (values[name] == row).all(0) & ((row == 0) | (row == 1))
-            number += (row == 1).long() << bit
-        found[name] = number.where(is_it, torch.full_like(number, -1))
-    return found
-
-
-def _rows(site: Site) -> Tensor:
-    """The value of a site, (n, elements of a datum)."""
-    value = data_first(site["value"], site)
-    return value.reshape(len(value), -1)
 
 
 def _put(argument: Tensor, elements: Tensor, values: Tensor, counts: Tensor) -> Tensor:

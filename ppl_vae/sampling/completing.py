@@ -43,8 +43,7 @@ class Completion:
         hidden: the batch.
 
     Attributes:
-        unordered: by the number of a tensor, whether its entries, or columns, are classes, which have no
-            mean.
+        unordered: by the number of a tensor, which of its entries are classes, which have no mean.
     """
 
     def __init__(self, hidden: Hidden) -> None:
@@ -62,10 +61,14 @@ class Completion:
                 self._model, hidden.batch, count, self._dim if count > 1 else None, replay=_latents(trace)
             )
         draws, means = {}, {}
-        for name, place in hidden.places.items():
+        for name, places in hidden.places.items():
             site = run.nodes[name]
             draws[name], means[name] = _whole(site["value"], site), _whole(_centre(site), site)
-            self.unordered[place.argument] = _unordered(site)
+            flags = _unordered(site).to(draws[name].device).expand(places[0].shape)
+            for place in places:
+                none = torch.zeros_like(hidden.hidden[place.argument])
+                known = self.unordered.get(place.argument, none).unsqueeze(0)
+                self.unordered[place.argument] = place.put(flags.unsqueeze(0), known, ~none)[0]
         drawn = {("draw", number): tensor for number, tensor in hidden.filled(draws, count).items()}
         centres = hidden.filled(means, count, real=True)
         return drawn | {("mean", number): tensor for number, tensor in centres.items()}

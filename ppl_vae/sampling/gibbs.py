@@ -124,8 +124,7 @@ def _tiled(hidden: Hidden, count: int, what: str) -> Hidden:
         )
     batch = tuple(tensor.repeat(count, *[1] * (tensor.dim() - 1)) for tensor in hidden.batch)
     masks = [mask.repeat(count, *[1] * (mask.dim() - 1)) for mask in hidden.hidden]
-    wanted = sorted({place.argument for place in hidden.places.values()})
-    return with_gaps(pair, batch, tuple(masks), what, wanted)
+    return with_gaps(pair, batch, tuple(masks), what, hidden.completed)
 
 
 def _accept(

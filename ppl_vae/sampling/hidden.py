@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from ppl_vae.core.sites import PairError, Program
 from ppl_vae.core.subsampling import draw_whole, whole_plate
 from ppl_vae.queries.arguments import Batch, as_tensors
 from ppl_vae.queries.inputs import names_of
-from ppl_vae.sampling.places import Place, find_places
+from ppl_vae.sampling.places import Place, covered, find_places, seen
 
 Observed = Tensor | Mapping[str, Tensor] | None
 """True where observed: of the shape of the batch's only tensor, or by the names of the programs'
@@ -52,17 +52,25 @@ class Hidden:
         pair: that it is for.
         batch: its tensors; what is hidden is NaN for a guide that takes NaN as missing, else 0.
         hidden: of each tensor, True where an entry is hidden.
-        places: by observed site with hidden elements, which entries of which tensor its elements are.
+        places: by observed site with hidden elements, which entries of which tensors its elements are.
         masks: by the same sites, True where observed, laid out as the program's values.
         model: the model, which leaves out what is hidden.
+        completed: the numbers of the tensors that have hidden entries, here or in other parts of the data.
     """
 
     pair: Pair
     batch: tuple[Tensor, ...]
     hidden: tuple[Tensor, ...]
-    places: Mapping[str, Place]
+    places: Mapping[str, tuple[Place, ...]]
     masks: Mapping[str, Tensor]
     model: Program
+    completed: tuple[int, ...] = ()
+
+    def _each_place(self) -> Iterator[tuple[str, Place]]:
+        for site, places in self.places.items():
+            for place in places:
+                if place.argument in self.completed:
+                    yield site, place
 
     @property
     def any(self) -> bool:
@@ -77,7 +85,7 @@ class Hidden:
             real: as real numbers, for means of whole ones.
         """
         tensors: dict[int, Tensor] = {}
-        for site, place in self.places.items():
+        for site, place in self._each_place():
             number = place.argument
             given = self.batch[number]
             given = given.to(self.pair.dtype) if real and not given.is_floating_point() else given
@@ -162,26 +170,29 @@ def with_gaps(
         tensor.masked_fill(mask, fill if tensor.is_floating_point() else 0)
         for tensor, mask in zip(tensors, hidden)
     )
-    places = _places(pair, batch, wanted, what)
-    masks = {site: ~place.take(hidden[place.argument]) for site, place in places.items()}
+    places = _places(pair, batch, hidden, wanted, what)
+    masks = {site: seen(parts, hidden) for site, parts in places.items()}
     model = OnlySeen(masks)(pair.model)
-    result = Hidden(pair, batch, hidden, places, masks, model)
+    result = Hidden(pair, batch, hidden, places, masks, model, tuple(wanted))
     _require_unread(result, what)
     return result
 
 
-def _places(pair: Pair, batch: tuple[Tensor, ...], wanted: Sequence[int], what: str) -> dict[str, Place]:
+def _places(
+    pair: Pair, batch: tuple[Tensor, ...], hidden: tuple[Tensor, ...], wanted: Sequence[int], what: str
+) -> dict[str, tuple[Place, ...]]:
     """The places of all sites that observe entries of these tensors."""
     places = find_places(pair, batch)
     for number in wanted:
-        if not any(place.argument == number for place in places.values()):
+        lost = hidden[number] & ~covered(places, number, batch[number])
+        if bool(lost.any()):
             name = (names_of(pair, len(batch)) or [f"number {n}" for n in range(len(batch))])[number]
+            entry = tuple(lost.nonzero()[0].tolist())
             raise PairError(
-                f"{what}: the entries of {name!r} that are hidden are the data of no site, as they "
-                f"are. What a "
-                "site observes must be the argument itself, or its entries in another order"
+                f"{what}: hidden entries of {name!r}, such as that at {entry}, are the data of no site, as "
+                "they are. What a site observes must be the argument itself, or its entries in another order"
             )
-    return {site: place for site, place in places.items() if place.argument in wanted}
+    return {site: parts for site, parts in places.items() if any(part.argument in wanted for part in parts)}
 
 
 def _require_unread(hidden: Hidden, what: str) -> None:

@@ -82,6 +82,14 @@ def test_scores_are_those_of_python(folder, capsys):
     assert main([*typical, "--out", out, *QUIET]) == 0
 
 
+def test_a_run_is_judged_by_annealing(folder, capsys):
+    words = ["evaluate", str(folder / "bits"), "--evaluate.method", "ais", "--evaluate.num_particles", "4"]
+    assert main([*words, "--evaluate.num_temperatures", "5", "--report.num_data", "0", *QUIET]) == 0
+    assert "annealed, T = 5; evaluate.sandwich tells how far below" in capsys.readouterr().out
+    assert main([*words, "--evaluate.num_temperatures", "0"]) == 2
+    assert "--evaluate.num_temperatures" in capsys.readouterr().err
+
+
 def test_calibration_and_both_sides_are_printed_and_drawn(folder, capsys):
     words = ["calibrate", str(folder / "bits"), "--num_simulations", "40", "--num_draws", "20", *QUIET]
     sides = ["--sandwich", "3", "--num_temperatures", "5", "--out", str(folder / "c.png")]

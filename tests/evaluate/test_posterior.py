@@ -313,7 +313,7 @@ REFUSED = [
     (Counts(), CountsGuide(), (3,), {}, r"site 'n' is discrete and has too many.*method='importance'"),
     (Noisy(), NoisyGuide(), (3,), {}, r"differs between two runs of the model"),
     (Library(), LibraryGuide(), (3, 2), ONE_SEEN, r"reads them outside obs="),
-    (Sums(), LibraryGuide(), (3, 2), ONE_SEEN, r"'x' that are hidden are the data of no site"),
+    (Sums(), LibraryGuide(), (3, 2), ONE_SEEN, r"of 'x', such as that at \(0, 1\), are the data of no"),
 ]
 
 

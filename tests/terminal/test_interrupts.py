@@ -50,4 +50,4 @@ def test_a_program_of_ones_own_gets_its_keyboardinterrupt(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "INTERRUPT_AT": "ppl_vae.svi"},
     )  # fmt: skip
-    assert done.stdout == "mine\n"
+    assert done.stdout == "mine\n", (done.returncode, done.stderr)
