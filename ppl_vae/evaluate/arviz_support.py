@@ -140,8 +140,8 @@ def chain_diagnostics(values: Tensor) -> tuple[Tensor, Tensor]:
 
             r_hat = array_stats.rhat(array, chain_axis=0, draw_axis=1)
             sizes = [
-                array_stats.ess(array, chain_axis=0, draw_axis=1, method=method)
-                for method in ("bulk", "tail")
+                array_stats.ess(array, chain_axis=0, draw_axis=1, **how)
+                for how in ({"method": "bulk"}, {"method": "tail", "prob": (0.05, 0.95)})
             ]
     return torch.from_numpy(np.array(r_hat)), torch.from_numpy(np.minimum(*sizes))
 
