@@ -4,7 +4,7 @@ backwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppl_vae.sampling.bases import Base, moments
 from ppl_vae.sampling.hamiltonian import Move, State, move
-from ppl_vae.sampling.joint import Joint
+from ppl_vae.sampling.joint import Joint, gradient_of
 from ppl_vae.sampling.metric import Metric
 from ppl_vae.sampling.step_size import first_step_size
 
@@ -103,37 +103,25 @@ class Annealing:
             state, ratio = self._state(points, beta)
             if not backwards:
                 log_weight += width * ratio.double()
-            if backwards or step < steps[-1]:
-                moved = self._move(state, beta, self.log_step[step].exp())
-                points = moved.state.points
-                acceptance += moved.acceptance.double().mean(0) / len(steps)
+            moved = self._move(state, beta, self.log_step[step].exp())
+            points = moved.state.points
+            acceptance += moved.acceptance.double().mean(0) / len(steps)
             if backwards:
                 log_weight += width * self._state(points, beta)[1].double()
             self.counted(1)
-        if not backwards:  # a last move, so that the chains stand where the weights are for
-            beta = self.betas[-1]
-            moved = self._move(self._state(points, beta)[0], beta, self.log_step[-1].exp())
-            points, acceptance = (
-                moved.state.points,
-                acceptance + moved.acceptance.double().mean(0) / len(steps),
-            )
         return Annealed(log_weight, points, acceptance)
 
     def _state(self, points: Tensor, beta: Tensor) -> tuple[State, Tensor]:
         """The chains' state at a temperature, and the log-ratio of the joint density to the base."""
-        with torch.enable_grad():
-            points = points.detach().requires_grad_()
-            base, ratio = self.base.parts(points)
-            value = base + float(beta) * ratio
-            (gradient,) = torch.autograd.grad(value.sum(), points)
-        value, ratio = value.detach(), ratio.detach()
-        known = value.isfinite() & gradient.isfinite().all(-1)
-        state = State(
-            points.detach(),
-            value.masked_fill(~known, -torch.inf),
-            gradient.masked_fill(~known.unsqueeze(-1), 0.0),
-        )
-        return state, ratio.nan_to_num(nan=-torch.inf)
+        ratio = points
+
+        def density(at: Tensor) -> Tensor:
+            nonlocal ratio
+            base, ratio = self.base.parts(at)
+            return base + float(beta) * ratio
+
+        state = State(points, *gradient_of(density, points))
+        return state, ratio.detach().nan_to_num(nan=-torch.inf)
 
     def _move(self, state: State, beta: Tensor, step_size: Tensor) -> Move:
         def density(points: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,9 +159,3 @@ def interpolated(values: Tensor, known: Tensor, wanted: Tensor) -> Tensor:
     left = right - 1
     share = ((wanted - known[left]) / (known[right] - known[left])).unsqueeze(-1).to(values)
     return (1 - share) * values[left] + share * values[right]
-
-
-def chunks(rows: int, most: int) -> Iterator[slice]:
-    """Slices of at most `most` rows."""
-    for first in range(0, rows, most):
-        yield slice(first, min(first + most, rows))

@@ -106,9 +106,8 @@ def base_of(joint: Joint, start: Start) -> Base:
     if start == "prior":
         if joint.summed:
             raise PairError(
-                f"{joint.what}: from the prior the likelihood alone is heated up, and it is not "
-                f"separate where "
-                f"the finite sites {list(joint.summed)} are summed over: start='guide'"
+                f"{joint.what}: from the prior the likelihood alone is heated up, and it is not separate "
+                f"where the finite sites {list(joint.summed)} are summed over: start='guide'"
             )
         return PriorBase(joint)
     if start == "guide" and _has_density(joint):
