@@ -6,11 +6,13 @@ if not __name__.startswith("ppl_vae."):
 from ppl_vae.guides.bottom_up import BottomUp
 from ppl_vae.guides.conditional import Conditional
 from ppl_vae.guides.deterministic import Deterministic
+from ppl_vae.guides.experts import MixtureOfExperts, MixtureOfProducts, ProductOfExperts
 from ppl_vae.guides.exponential import Exponential
 from ppl_vae.guides.full_rank import FullRank
 from ppl_vae.guides.gamma import Gamma
 from ppl_vae.guides.global_mean_field import GlobalMeanField
 from ppl_vae.guides.gumbel import Gumbel
+from ppl_vae.guides.hamiltonian import Hamiltonian
 from ppl_vae.guides.iaf import IAF
 from ppl_vae.guides.laplace import Laplace
 from ppl_vae.guides.log_normal import LogNormal
@@ -35,13 +37,17 @@ __all__ = [
     "Gamma",
     "GlobalMeanField",
     "Gumbel",
+    "Hamiltonian",
     "HouseholderSylvester",
     "Laplace",
     "LogNormal",
     "LowRank",
     "MeanField",
+    "MixtureOfExperts",
+    "MixtureOfProducts",
     "Planar",
     "PowerSpherical",
+    "ProductOfExperts",
     "SemiAmortised",
     "SemiSupervised",
     "Spline",

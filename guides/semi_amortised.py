@@ -7,12 +7,9 @@ from typing import Any
 
 import pyro
 import torch
-from pyro import poutine
-from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
-from ppl_vae.core.drawing import read
-from ppl_vae.core.isolation import eval_mode
+from ppl_vae.core.joint_density import log_joint
 from ppl_vae.distributions.local import Local, push, read_local
 from ppl_vae.nets.contracts import latent_dim_of
 
@@ -110,12 +107,7 @@ class SemiAmortised(nn.Module):
     def _bound(self, local: Local, moves: Sequence[Tensor], batch: Sequence[Any]) -> Tensor:
         posterior = local.rebuild(moves)
         z = push(posterior, self.noise.unsqueeze(1).expand(-1, len(batch[0]), -1))
-        repeated = [item.repeat(len(z), *[1] * (item.dim() - 1)) for item in batch]
-        model = poutine.condition(self.model, data={local.site: z.flatten(0, 1)})
-        with poutine.block(), eval_mode(self.model):
-            trace = poutine.trace(model).get_trace(*repeated)
-        log_joint = read(trace, Trace(), num_particles=1).reconstruction
-        return (log_joint.view(len(z), -1) - posterior.log_prob(z)).mean(0).sum()
+        return (log_joint(self.model, local.site, z, batch) - posterior.log_prob(z)).mean(0).sum()
 
 
 def _clip(gradients: Sequence[Tensor], latent_dim: int) -> Tensor:

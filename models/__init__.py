@@ -9,6 +9,8 @@ from ppl_vae.models.conditional_vae import ConditionalVAE
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.ladder_vae import LadderVAE
 from ppl_vae.models.linear_gaussian import LinearGaussian
+from ppl_vae.models.mixture_vae import MixtureVAE
+from ppl_vae.models.multimodal_vae import MultimodalVAE
 from ppl_vae.models.semi_supervised_vae import SemiSupervisedVAE
 from ppl_vae.models.vae import VAE
 
@@ -20,5 +22,7 @@ __all__ = [
     "FactorAnalysis",
     "LadderVAE",
     "LinearGaussian",
+    "MixtureVAE",
+    "MultimodalVAE",
     "SemiSupervisedVAE",
 ]

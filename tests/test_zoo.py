@@ -11,14 +11,14 @@ from pyro.infer import RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELB
 from torch import nn
 
 import ppl_vae as pv
-from ppl_vae import data, estimators, guides, models, priors
+from ppl_vae import estimators, guides, models, priors
 from ppl_vae.core.sites import PairError
 from ppl_vae.estimators.enumerated import EnumeratedELBO
 from ppl_vae.testing import check_pair
 from ppl_vae.testing.linter import check_estimator_for
 from ppl_vae.train.objective import Objective
 from tests.capture.helpers import assert_same_steps, sgd
-from tests.zoo import BATCH, CASES, CONTRIBUTING, PARTS, with_table
+from tests.zoo import BATCH, CASES, CONTRIBUTING, PARTS, split_of, with_table
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 every_part = pytest.mark.parametrize("case", PARTS)
@@ -55,11 +55,16 @@ def ready(case, dtype=torch.float32):
     return pair, batch
 
 
+def brightness(x):
+    """A score of what is observed: of one tensor, or by site where there are several."""
+    return (x["x"] if isinstance(x, dict) else x).flatten(1).sum(1)
+
+
 @every_case
 def test_the_pair_keeps_the_contract(case):
     pair, batch = ready(case)
     report = check_pair(pair, *batch, allow_global=True)
-    assert report.observed_sites == {"x": case.shape}
+    assert report.observed_sites == {"x": case.shape, **dict(case.views)}
     assert case.site in report.latent_sites
 
 
@@ -71,21 +76,18 @@ def test_all_questions(case):
     extra = {"like": tuple(x0)} if case.labels else {}
 
     code, again = pv.encode(pair, *batch, seed=0), pv.reconstruct(pair, *batch, seed=0)
-    assert again.value.shape == batch[0].shape
+    assert again.values["x"].shape == batch[0].shape
     torch.testing.assert_close(again.latents[case.site], code.latents[case.site])
 
     decoded = pv.decode(pair, again.latents, **({"like": batch} if case.labels else {}))
-    if case.has_mean:
-        torch.testing.assert_close(decoded.mean, again.mean)
-    else:  # the draw stands in its place
-        assert torch.equal(decoded.mean, decoded.value)
+    torch.testing.assert_close(decoded.means["x"], again.means["x"])
 
     path = pv.interpolate(pair, x0, x1, steps=3, site=case.site, seed=0)
-    assert path.mean.shape == (3, half, *case.shape)
+    assert path.means["x"].shape == (3, half, *case.shape)
     moved = pv.traverse(pair, x0, case.site, values=[-0.5, 0.5], seed=0)
-    assert moved.mean.shape[1:] == (2, half, *case.shape)
-    assert path.mean.isfinite().all()
-    assert moved.mean.isfinite().all()
+    assert moved.means["x"].shape[1:] == (2, half, *case.shape)
+    assert path.means["x"].isfinite().all()
+    assert moved.means["x"].isfinite().all()
 
     found = pv.attribute(pair, x0, x1)
     assert case.site in found.vectors
@@ -93,26 +95,22 @@ def test_all_questions(case):
         with pytest.raises(ValueError, match=r"site 'z': its codes are sphere, .*method='spherical'"):
             found.apply(pair, x0)
         with pytest.raises(ValueError, match=r"site 'z': the values of its .*no line of numbers"):
-            pv.optimise(pair, lambda x: x.flatten(1).sum(1), x0)
+            pv.optimise(pair, brightness, x0)
     else:
         along = found.apply(pair, x0, strength=(-0.1, 0.0, 0.1), seed=0)
-        assert along.mean.shape == (3, half, *case.shape)
+        assert along.means["x"].shape == (3, half, *case.shape)
         codes, vector = along.latents[case.site], found.vectors[case.site]
         torch.testing.assert_close(
             10 * (codes[2] - codes[1]), vector.expand(codes[1].shape), rtol=1e-3, atol=1e-5
         )
-        if case.has_mean:
-            better = pv.optimise(pair, lambda x: x.flatten(1).sum(1), x0, like=batch, steps=3)
-            assert better.draws.mean.shape == (half, *case.shape)
-            assert better.objective.isfinite().all()
-        else:
-            with pytest.raises(ValueError, match=r"site 'x': its \w+ has no mean to be scored"):
-                pv.optimise(pair, lambda x: x.flatten(1).sum(1), x0, steps=3)
+        better = pv.optimise(pair, brightness, x0, like=batch, steps=3)
+        assert better.draws.means["x"].shape == (half, *case.shape)
+        assert better.objective.isfinite().all()
 
     if case.has_prior:
         drawn = pv.sample(pair, half, seed=0, **extra)
-        assert drawn.value.shape == (half, *case.shape)
-        assert drawn.mean.isfinite().all()
+        assert drawn.values["x"].shape == (half, *case.shape)
+        assert drawn.means["x"].isfinite().all()
     else:
         with pytest.raises((ValueError, NotImplementedError), match="prior"):
             pv.sample(pair, half)
@@ -144,7 +142,7 @@ def test_every_valid_estimator_gives_finite_bounds_and_gradients(case):
 @every_part
 def test_saved_and_loaded(case, tmp_path):
     pair, (x, *rest) = ready(case)
-    train = data.Split.from_tensor(x, *rest, labels=bool(rest), missing=bool(x.isnan().any()))
+    train = split_of(case, (x, *rest))
     pv.fit(
         pair,
         case.estimator,
@@ -178,7 +176,7 @@ def test_the_captured_step_equals_the_eager_one(case):
 @every_case
 def test_on_a_gpu(case, tmp_path):
     pair, (x, *rest) = ready(case)
-    train = data.Split.from_tensor(x, *rest, labels=bool(rest), missing=bool(x.isnan().any()))
+    train = split_of(case, (x, *rest))
     run = pv.fit(
         pair,
         case.estimator,
@@ -222,10 +220,13 @@ def test_every_model_guide_and_prior_is_covered():
 
     alone = [case for case in CASES if not case.combined]
     assert {case.model for case in alone} == named(models)
-    assert {case.guide for case in alone} == named(guides)
-    assert {case.detail for case in alone if case.model == "VAE"} - {"", "table", "autoregressive"} == named(
-        priors
-    )
+    assert {case.guide for case in CASES} == named(guides)
+    families = [
+        {getattr(guides, name).__module__ for name in names}
+        for names in ({case.guide for case in alone}, named(guides))
+    ]
+    assert families[0] == families[1]  # one family a file
+    assert {case.detail for case in alone if case.model == "VAE"} - {"", "table"} == named(priors)
 
 
 def test_ids_are_distinct():

@@ -17,7 +17,7 @@ from pyro.infer import TraceEnum_ELBO
 from torch import Tensor, nn
 
 import ppl_vae as pv
-from ppl_vae import estimators, guides, likelihoods, models, nets, priors
+from ppl_vae import data, estimators, guides, likelihoods, models, nets, priors
 from ppl_vae.estimators.enumerated import EnumeratedELBO
 
 CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
@@ -39,9 +39,9 @@ class Case:
         detail: what sets it apart from other cases of the same two classes, such as its prior.
         shape: the event shape of its data.
         labels: the labels of its batch, or None.
+        views: the name and event shape of further observed arrays.
         estimator: a valid estimator.
         has_prior: whether data can be drawn from the model.
-        has_mean: whether its likelihood has one; else questions show draws in its place.
         site: the latent that is interpolated and traversed.
         combined: whether its model, guide and prior each stand in another case too; the dearer tests hold
             such a case only in the grid.
@@ -53,9 +53,9 @@ class Case:
     detail: str = ""
     shape: tuple[int, ...] = IMAGE
     labels: tuple[int, ...] | None = None
+    views: tuple[tuple[str, tuple[int, ...]], ...] = ()
     estimator: PyroELBO = field(default_factory=estimators.ELBO)
     has_prior: bool = True
-    has_mean: bool = True
     site: str = "z"
     combined: bool = False
 
@@ -82,9 +82,23 @@ class Case:
             x[torch.rand(x.shape, generator=generator) < 0.3] = torch.nan
         elif self.shape != VECTOR:
             x = (x > 0.5).to(dtype)
+        if self.views:  # of each the first datum lacks all, and the second a number
+            more = [torch.randn(size, *shape, generator=generator).to(dtype) for _, shape in self.views]
+            for view in more:
+                view[0], view[1].view(-1)[0] = torch.nan, torch.nan
+            return (x, *more)
         if self.labels is None:
             return (x,)
         return x, torch.tensor(self.labels).repeat(size)[:size]
+
+
+def split_of(case: Case, batch: tuple[Tensor, ...]) -> data.Split:
+    """The batch as data to train on."""
+    missing = any(bool(tensor.isnan().any()) for tensor in batch)
+    if case.views:
+        names = ("x", *(name for name, _ in case.views))
+        return data.Split.from_tensors(dict(zip(names, batch)), missing=missing)
+    return data.Split.from_tensor(*batch, labels=case.labels is not None, missing=missing)
 
 
 def encoder(shape: tuple[int, ...] = IMAGE, latent_dim: int = LATENT) -> nets.MLPEncoder:
@@ -121,6 +135,7 @@ REAL: dict[str, Callable[[nets.Encoder, nn.Module], nn.Module]] = {
     "SemiAmortised": lambda encoder, model: guides.SemiAmortised(
         guides.MeanField(encoder), model, num_steps=1
     ),
+    "Hamiltonian": lambda encoder, model: guides.Hamiltonian(guides.MeanField(encoder), model, num_steps=2),
 }
 
 # Priors over all of R^d: the guide's encoder -> prior
@@ -158,7 +173,6 @@ def cases() -> Iterator[Case]:
     for guide in ("MeanField", "IAF"):
         make = lambda guide=guide: _table(guide)  # noqa: E731
         yield Case("VAE", guide, make, "table", shape=TABLE, combined=guide == "IAF")
-    yield Case("VAE", "MeanField", _pixels, "autoregressive", has_mean=False)
     for kind in (models.LinearGaussian, models.FactorAnalysis):
         for name, guide in REAL.items():
             make = lambda kind=kind, guide=guide: of_vectors(kind, guide)  # noqa: E731
@@ -175,6 +189,15 @@ def cases() -> Iterator[Case]:
     make = lambda: _semi_supervised(enumerate=True)  # noqa: E731
     yield Case(*two, make, "summed by Pyro", labels=some, estimator=pyros)
     yield Case(two[0], "MeanField", _mixture, "classes summed over")
+    yield Case("MixtureVAE", "MeanField", lambda: _clusters("MeanField"))
+    make = lambda: _clusters("SemiSupervised")  # noqa: E731
+    yield Case(
+        "MixtureVAE", "SemiSupervised", make, "some labels", labels=some, estimator=ours, combined=True
+    )
+    for guide in ("ProductOfExperts", "MixtureOfExperts", "MixtureOfProducts"):
+        make = lambda guide=guide: _views(guide)  # noqa: E731
+        views = (("other", VECTOR),)
+        yield Case("MultimodalVAE", guide, make, views=views, combined=guide != "ProductOfExperts")
     for guide in ("BottomUp", "TopDown"):
         for detail in ("dense", "dense skip", "convolutional"):
             shape = LARGE_IMAGE if detail == "convolutional" else IMAGE
@@ -201,14 +224,6 @@ def _table(guide: str) -> pv.Pair:
     return pv.Pair(model, REAL[guide](encoder, model))
 
 
-def _pixels() -> pv.Pair:
-    elements = likelihoods.Bernoulli()
-    net = nets.PixelCNN(IMAGE, 1, channels=4, dilations=(1,), context_channels=2)
-    likelihood = likelihoods.Autoregressive(elements, net)
-    decoder = nets.MLPDecoder(LATENT, likelihood.raw_shape(IMAGE), HIDDEN)
-    return pv.Pair(models.VAE(likelihood, decoder, LATENT), guides.MeanField(encoder()))
-
-
 def _conditional(learned: bool) -> pv.Pair:
     model = models.ConditionalVAE(likelihoods.Bernoulli(), decoder(CLASSES), LATENT, CLASSES, learned)
     return pv.Pair(model, guides.Conditional(encoder(), CLASSES))
@@ -216,15 +231,31 @@ def _conditional(learned: bool) -> pv.Pair:
 
 def _semi_supervised(enumerate: bool = False) -> pv.Pair:
     model = models.SemiSupervisedVAE(likelihoods.Bernoulli(), decoder(CLASSES), LATENT, CLASSES)
+    return pv.Pair(model, _of_classes(enumerate))
+
+
+def _of_classes(enumerate: bool = False) -> nn.Module:
     flat = nets.shapes.Flatten(IMAGE)
     classifier = nn.Sequential(nets.shapes.Flatten(IMAGE), nets.MLP(16, HIDDEN, CLASSES))
-    guide = guides.SemiSupervised(classifier, flat, encoder((16 + CLASSES,)), CLASSES, enumerate=enumerate)
-    return pv.Pair(model, guide)
+    return guides.SemiSupervised(classifier, flat, encoder((16 + CLASSES,)), CLASSES, enumerate=enumerate)
+
+
+def _clusters(guide: str) -> pv.Pair:
+    prior = priors.MixtureOfGaussians(LATENT, CLASSES)
+    model = models.MixtureVAE(likelihoods.Bernoulli(), decoder(), prior)
+    return pv.Pair(model, guides.MeanField(encoder()) if guide == "MeanField" else _of_classes())
 
 
 def _mixture() -> pv.Pair:
     model = models.SemiSupervisedVAE(likelihoods.Bernoulli(), decoder(CLASSES), LATENT, CLASSES)
     return pv.Pair(model, guides.MeanField(encoder()))
+
+
+def _views(guide: str) -> pv.Pair:
+    likelihood = likelihoods.Bernoulli(), likelihoods.Gaussian(event_dim=1)
+    decoders = decoder(), nets.MLPDecoder(LATENT, VECTOR, HIDDEN)
+    model = models.MultimodalVAE(("x", "other"), likelihood, decoders, LATENT)
+    return pv.Pair(model, getattr(guides, guide)((encoder(), encoder(VECTOR))))
 
 
 def _ladder(guide: str, detail: str) -> pv.Pair:

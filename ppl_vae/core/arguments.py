@@ -31,7 +31,11 @@ def within_handlers(program: Any) -> Any:
 
 
 def parameters_of(program: Any) -> list[inspect.Parameter] | None:
-    """What a program takes, a Module in its `forward`, within handlers or not; None where it is `*batch`."""
+    """What a program takes, a Module in its `forward`, within handlers or not; None where it is `*batch`.
+
+    A Module that takes as many tensors as it was made for writes `*batch`, and says their names by an
+    attribute `argument_names`, a tuple.
+    """
     while isinstance(program, _bound_partial):
         program = program.args[-1]
     if hasattr(program, "own_parameters"):  # a `ProgramModule` knows the one inside of it
@@ -40,4 +44,9 @@ def parameters_of(program: Any) -> list[inspect.Parameter] | None:
         found = list(inspect.signature(getattr(program, "forward", program)).parameters.values())
     except (TypeError, ValueError):  # what is written in C may not say
         return None
-    return None if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in found) else found
+    if not any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in found):
+        return found
+    names = getattr(program, "argument_names", None)
+    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+        return None
+    return [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]

@@ -18,7 +18,7 @@ from ppl_vae.core.pair import Pair
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.program import ProgramModule, Statements
 from ppl_vae.core.replaying import last_alone, replayed, values_of
-from ppl_vae.core.sites import DATA_PLATE, PairError, is_bookkeeping, is_of_data
+from ppl_vae.core.sites import DATA_PLATE, PairError, auxiliary_names, is_bookkeeping, is_of_data
 from ppl_vae.core.subsampling import seen_by, whole_plate
 
 _FEW = 8  # data, where more would show nothing else
@@ -139,8 +139,7 @@ def _why_one_by_one(pair: Pair, batch: Sequence[Tensor]) -> str | None:
 def _densities(particles: Particles) -> dict[tuple[str, str], Tensor]:
     """The terms of the log-weights by their kind and site, those that the guide's draws determine."""
     kinds = ["log_likelihood", "log_prior", "global_log_prior"]
-    nodes = particles.guide_trace.nodes.values()
-    if not any(site["type"] == "sample" and site["infer"].get("is_auxiliary") for site in nodes):
+    if not auxiliary_names(particles.guide_trace):
         kinds += ["log_guide", "global_log_guide"]
     return {(kind, site): term for kind in kinds for site, term in getattr(particles, kind).items()}
 

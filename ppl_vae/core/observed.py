@@ -12,6 +12,7 @@ from torch.distributions import OneHotCategorical, constraints
 from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.sites import PairError
 
+_REAL, _BOOLEAN = type(constraints.real), type(constraints.boolean)
 _CANDIDATES = (0.5, 1.0, 0.0, -1.0)  # the inner ones first: a density may be infinite at an end
 
 
@@ -101,6 +102,8 @@ def inside(fn: Any, value: Tensor, site: str) -> Tensor:
         found = low + 1 if high is None else (low + high) / 2
     elif high is not None:
         found = high - 1
+    elif isinstance(support, _REAL | _BOOLEAN):  # known without a look, which a captured step could not take
+        found = 0.5 if isinstance(support, _REAL) else 1
     if found is not None:
         return torch.as_tensor(found, device=value.device).to(value.dtype)
     for candidate in _CANDIDATES if value.is_floating_point() else (1, 0):

@@ -10,14 +10,15 @@ from torch import Tensor
 from ppl_vae.core import drawing
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.particles import Particles
-from ppl_vae.core.sites import latent_names
+from ppl_vae.core.sites import auxiliary_names, latent_names
 from ppl_vae.core.subsampling import whole_plate
 
 
 def values_of(particles: Particles) -> dict[str, Tensor]:
-    """The guide's draws by site, without a gradient."""
+    """The guide's draws by site, without a gradient; those that it made for itself too, which say whence."""
     trace = particles.guide_trace
-    return {name: trace.nodes[name]["value"].detach() for name in latent_names(trace)}
+    names = [*auxiliary_names(trace), *latent_names(trace)]
+    return {name: trace.nodes[name]["value"].detach() for name in names}
 
 
 def replayed(pair: Pair, batch: Sequence[Tensor], values: Mapping[str, Tensor]) -> Particles:

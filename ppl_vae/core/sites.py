@@ -191,6 +191,17 @@ def latent_names(trace: Trace) -> list[str]:
     ]
 
 
+def auxiliary_names(trace: Trace) -> list[str]:
+    """The sites that a guide draws for itself, marked `infer={"is_auxiliary": True}`: no partner has them,
+    and their densities belong to those of the latents that it makes of them.
+    """
+    return [
+        name
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not site["is_observed"] and site["infer"].get("is_auxiliary")
+    ]
+
+
 def check_sites_match(model_trace: Trace, guide_trace: Trace) -> None:
     """Raise SitesDifferError unless both programs have the same latent sites, but for those summed over."""
     in_guide, missing = latent_names(guide_trace), left_to_the_model(model_trace, guide_trace)

@@ -33,7 +33,7 @@ def as_split(data: Any, missing: bool = False) -> Split:
 
     Args:
         data: see above.
-        missing: NaN in `x` is a value that nobody knows, for programs that take it.
+        missing: NaN is a value that nobody knows, for programs that take it.
 
     Raises:
         DataError: anything else, with the line that converts it; as `Split.from_tensor`; a whole data set.

@@ -16,7 +16,9 @@ def rows_with_gaps(split: Split) -> Tensor:
     home = split.device if split.resident else torch.device("cpu")
     found = []
     for index in torch.arange(len(split)).split(rows_per_chunk(split.shape)):
-        gaps = split.rows.read(index.to(home)).isnan().flatten(1).any(1).cpu()
+        gaps = torch.zeros(len(index), dtype=torch.bool)
+        for rows in (split.rows, *split.others.values()):
+            gaps |= rows.read(index.to(home)).isnan().reshape(len(index), -1).any(1).cpu()
         found.append(index[gaps])
     return torch.cat(found)
 

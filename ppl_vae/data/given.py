@@ -36,7 +36,8 @@ def from_tensors(
         y: class labels, one whole number per row; or, beside other arrays or of another type, an array like
             these. Class labels go to a program that cannot do without its argument `y`, and with
             `labels=True` to every program that has one.
-        missing: NaN in x is a value that nobody knows, for pairs that take it: `likelihoods.Mixed`.
+        missing: NaN is a value that nobody knows, for pairs that take it: `likelihoods.Mixed`,
+            `models.MultimodalVAE`.
         arrays: further arrays by name, such as `mask=..., size=...`: each goes to the argument of its name,
             with its values as they are (`Split.from_tensors` says of what type).
         name: what the data set is called.

@@ -76,18 +76,18 @@ def given_dtype(stored: torch.dtype) -> torch.dtype:
     return torch.float64 if stored == torch.float64 else torch.float32
 
 
-def to_given(array: Any, what: str) -> Tensor:
+def to_given(array: Any, what: str, missing: bool = False) -> Tensor:
     """`array` as the tensor to keep for an array that is not `x`, `(N, *event)`, with its values as they are.
 
     Raises:
-        DataError: no array, not numeric, empty, or a value that is not finite.
+        DataError: no array, not numeric, empty, or a value that is not finite, nor NaN where it is `missing`.
     """
     tensor = given_tensor(array, what)
     if not tensor.ndim:
         raise DataError(f"{what}: one number for all rows; give one for each, (N,)")
     check_shape((*tensor.shape, 1), what)
     if tensor.is_floating_point():
-        check_finite(tensor, what)
+        check_finite(tensor, what, missing=missing)
     return tensor
 
 
@@ -162,7 +162,8 @@ def rows_of(array: Any, name: str, missing: bool = False) -> Rows:
     """
     if is_sparse(array):
         return sparse_rows(array, name, real=name == "x")
-    return ResidentRows(to_main(array, name, missing) if name == "x" else to_given(array, name))
+    keep = to_main if name == "x" else to_given
+    return ResidentRows(keep(array, name, missing))
 
 
 def beside(arrays: Mapping[str, Any], count: int) -> tuple[dict[str, Any], dict[str, str]]:
@@ -188,7 +189,7 @@ def beside(arrays: Mapping[str, Any], count: int) -> tuple[dict[str, Any], dict[
 def store_beside(x: Any, y: Any, missing: bool = False) -> Stored:
     """`x`, and a `y` beside it that is in a batch only where a program needs it."""
     main = sparse_rows(x, "x", real=True) if is_sparse(x) else ResidentRows(to_storage(x, "x", missing))
-    rows: dict[str, Rows] = {"x": main, "y": ResidentRows(to_given(y, "y"))}
+    rows: dict[str, Rows] = {"x": main, "y": ResidentRows(to_given(y, "y", missing))}
     return assembled(rows, Naming("x", ("x",)))
 
 
@@ -197,7 +198,7 @@ def store_in_order(arrays: Sequence[Any], missing: bool = False, by_place: bool 
 
     Args:
         arrays: in order.
-        missing: NaN in the first is a value that nobody knows.
+        missing: NaN is a value that nobody knows.
         by_place: see `Naming`.
 
     Raises:
@@ -209,7 +210,7 @@ def store_in_order(arrays: Sequence[Any], missing: bool = False, by_place: bool 
         if is_sparse(first)
         else ResidentRows(to_storage(first, "x", missing))
     )
-    tensors = [to_given(array, f"array number {place}") for place, array in enumerate(arrays[1:], 2)]
+    tensors = [to_given(array, f"array number {place}", missing) for place, array in enumerate(arrays[1:], 2)]
     rows: dict[str, Rows] = dict(zip(names_in_order([first, *tensors]), [main, *map(ResidentRows, tensors)]))
     return assembled(rows, Naming("x", tuple(rows), by_place=by_place))
 

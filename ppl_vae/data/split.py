@@ -39,7 +39,7 @@ class Split(Arrays):
         with_labels: a batch holds `y`: it is `(x, y)` instead of `(x,)`.
         factors: what each datum was made from, where that is known, `(N, F)` float32, or None. A batch
             does not hold them; `DataSet.factor_names` says what the columns are.
-        missing: NaN in the main array is a missing value, for programs that take it.
+        missing: NaN is a missing value, for programs that take it.
         others: further arrays by name, rows of N data each: a mask, a size, a covariate.
         naming: what the arrays are called and in which order a batch has them; see `from_tensors`, `choose`.
 
@@ -85,7 +85,7 @@ class Split(Arrays):
 
         Args:
             arrays: by name, in a dictionary.
-            missing: NaN in `x` is a value that nobody knows.
+            missing: NaN is a value that nobody knows.
             named: further arrays by name.
 
         Raises:

@@ -56,18 +56,22 @@ class PointMass(dist.Delta):
 
     Args:
         v: the point, (*batch, d).
+        log_density: (*batch,), where it is a function of auxiliary draws: the density that theirs became.
     """
 
-    def __init__(self, v: Tensor, validate_args: bool | None = None) -> None:
-        super().__init__(v, event_dim=1, validate_args=validate_args)
+    def __init__(
+        self, v: Tensor, log_density: Tensor | float = 0.0, validate_args: bool | None = None
+    ) -> None:
+        super().__init__(v, log_density, event_dim=1, validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> PointMass:
-        return PointMass(self.v.expand(torch.Size(batch_shape) + self.event_shape))
+        shape = torch.Size(batch_shape)
+        return PointMass(self.v.expand(shape + self.event_shape), self.log_density.expand(shape))
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """0 at the point and minus infinity elsewhere, (*batch,) from (*batch, d)."""
+        """`log_density` at the point and minus infinity elsewhere, (*batch,) from (*batch, d)."""
         near = ((x - self.v).abs() <= _ROUNDING * (1 + self.v.abs())).all(-1)
-        return torch.zeros_like(near, dtype=x.dtype).masked_fill(~near, -torch.inf)
+        return self.log_density.expand(near.shape).masked_fill(~near, -torch.inf)
 
 
 def is_improper(fn: Any) -> bool:

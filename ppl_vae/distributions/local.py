@@ -24,7 +24,7 @@ from torch.distributions import (
 from torch.distributions import TransformedDistribution as TorchTransformed
 from torch.distributions.transforms import AffineTransform
 
-from ppl_vae.core.sites import PairError, data_frame, is_enumerated, latent_names
+from ppl_vae.core.sites import PairError, auxiliary_names, data_frame, is_enumerated, latent_names
 from ppl_vae.transforms.conditioned import Conditioned
 
 Rebuild = Callable[[Sequence[Tensor]], Any]
@@ -80,6 +80,12 @@ def read_local(guide: nn.Module, batch: Sequence[Any]) -> Local:
     """
     with poutine.block(), torch.enable_grad(), _Undrawn():
         trace = prune_subsample_sites(whole := poutine.trace(guide).get_trace(*batch))
+    if auxiliary := auxiliary_names(trace):
+        raise PairError(
+            f"the guide makes its latents of the auxiliary sites {auxiliary}, so that no datum has "
+            "parameters of its own that could be moved: use a guide with a density, such as guides.MeanField "
+            "or a flow"
+        )
     names = latent_names(trace)
     if len(names) != 1:
         raise PairError(

@@ -5,6 +5,7 @@ from ppl_vae.evaluate.activity import ActiveUnits, active_units
 from ppl_vae.evaluate.anomaly_scores import Anomaly, anomaly
 from ppl_vae.evaluate.bidirectional import Sandwich, sandwich
 from ppl_vae.evaluate.bounds_on_data import Bounds, bounds
+from ppl_vae.evaluate.clusters import Clustering, clustering
 from ppl_vae.evaluate.disentangled import Disentanglement, disentanglement
 from ppl_vae.evaluate.gap import InferenceGap, inference_gap
 from ppl_vae.evaluate.importance_sampling import LogLikelihood, log_likelihood
@@ -27,6 +28,7 @@ __all__ = [
     "Bounds",
     "Calibration",
     "Classification",
+    "Clustering",
     "Disentanglement",
     "ElboSurgery",
     "Holes",
@@ -45,6 +47,7 @@ __all__ = [
     "bounds",
     "calibration",
     "classification",
+    "clustering",
     "disentanglement",
     "elbo_surgery",
     "holes",

@@ -122,9 +122,23 @@ def classification(
     >>> found.probabilities.shape, 0 <= found.accuracy <= 1
     (torch.Size([40, 3]), True)
     """
+    probabilities, labels = seen_probabilities(pair, data, site, num_particles, batch_size, seed)
+    if int(labels.max()) >= probabilities.shape[-1]:
+        raise DataError(
+            f"label {int(labels.max())} is none of the {probabilities.shape[-1]} values of site {site!r}"
+        )
+    return Classification(probabilities, labels)
+
+
+def seen_probabilities(
+    pair: Pair, data: Any, site: str, num_particles: int, batch_size: int, seed: int | None
+) -> tuple[Tensor, Tensor]:
+    """The probabilities of a finite site's values, (N, C), from data whose labels are not shown, and these
+    labels, (N,).
+    """
     split = as_split(data, takes_missing(pair.model))
     if split.y is None or not bool((split.y != MISSING).any()):
-        raise DataError("to judge a classifier takes labels, and the data has none: give y")
+        raise DataError("to judge classes takes labels, and the data has none: give y")
     if bool((split.y == MISSING).any()):
         split = split[(split.y != MISSING).nonzero()[:, 0]]
     assert split.y is not None
@@ -140,9 +154,4 @@ def classification(
                 given[place] = torch.full_like(batch[place], MISSING)
             shown = given[:-1] if optional else given
             found.append(class_probabilities(pair, *shown, site=site, num_particles=num_particles))
-    probabilities, labels = torch.cat(found).cpu(), split.y.cpu()
-    if int(labels.max()) >= probabilities.shape[-1]:
-        raise DataError(
-            f"label {int(labels.max())} is none of the {probabilities.shape[-1]} values of site {site!r}"
-        )
-    return Classification(probabilities, labels)
+    return torch.cat(found).cpu(), split.y.cpu()

@@ -11,7 +11,7 @@ from torch.distributions import kl_divergence
 
 from ppl_vae.core.layout import particle_first
 from ppl_vae.core.particles import Particles
-from ppl_vae.core.sites import PairError, data_frame
+from ppl_vae.core.sites import PairError, auxiliary_names, data_frame
 from ppl_vae.distributions.factors import factors
 
 Site = dict[str, Any]
@@ -42,6 +42,11 @@ def refuse_unknown_gradient(treatment: str, site: str, particles: Particles) -> 
     refuse_outside_data(treatment, site, particles)
     if site not in particles.guide_trace.nodes:
         raise PairError(f"{treatment}: site {site!r} is not drawn by the guide, so it has no KL term")
+    if auxiliary := auxiliary_names(particles.guide_trace):
+        raise PairError(
+            f"{treatment}: the guide makes site {site!r} of its auxiliary sites {auxiliary}, so its KL has "
+            "no term of its own. Use a weight, kl.Beta or a warm-up"
+        )
     # a closed form needs no gradient through the site's own draws, but may look at those of the others
     exact = particles.kl_closed_form(site) is not None
     missing = sorted(particles.non_reparameterised - ({site} if exact else set()))

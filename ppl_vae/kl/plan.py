@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pyro.infer import ELBO as PyroELBO
@@ -25,19 +26,28 @@ class KLPlan:
         kl: one weight or treatment for all latent sites, or these by site name; sites left out keep
             weight 1.
         sites: the pair's latent sites.
+        auxiliary: the sites that the guide draws for itself, whose densities belong to those of the latents:
+            one weight for all latents is theirs too.
         epochs: how long the training will be, to warn of a warm-up that outlasts it.
         steps_per_epoch: gradient steps in an epoch, for the treatments that count in steps.
 
     Raises:
-        ValueError: when a named site is not a latent site of the pair, or a weight is neither a number nor a
-            treatment.
+        ValueError: when a named site is not a latent site of the pair, a weight is neither a number nor a
+            treatment, or sites are named beside auxiliary ones.
 
     Attributes:
         by_site: the treatment of each site.
         penalties: what is added to the loss, by site; filled by `make_penalties`.
     """
 
-    def __init__(self, kl: KL, sites: tuple[str, ...], epochs: float, steps_per_epoch: float = 1.0) -> None:
+    def __init__(
+        self,
+        kl: KL,
+        sites: tuple[str, ...],
+        epochs: float,
+        steps_per_epoch: float = 1.0,
+        auxiliary: tuple[str, ...] = (),
+    ) -> None:
         by_site = dict(kl) if isinstance(kl, Mapping) else dict.fromkeys(sites, kl)
         if not by_site and isinstance(kl, Mapping):
             raise ValueError(f"kl={kl!r} names no site: the pair's latent sites are {list(sites)}")
@@ -47,6 +57,14 @@ class KLPlan:
         self.by_site: dict[str, KLWeight] = {
             site: _in_epochs(weight, steps_per_epoch) for site, weight in by_site.items()
         }
+        if auxiliary and isinstance(kl, Mapping):
+            raise ValueError(
+                f"kl names {sorted(by_site)}, but the guide makes its latents of the auxiliary sites "
+                f"{list(auxiliary)}, so that only all terms together are a KL: give one weight for "
+                "all, kl=..."
+            )
+        for name in auxiliary:
+            self.by_site[name] = WeightOf(next(iter(self.by_site.values())))
         self.penalties: dict[str, Penalty] = {}
         late = {site: weight.ends() for site, weight in self.by_site.items() if weight.ends() > epochs}
         if late:
@@ -60,7 +78,7 @@ class KLPlan:
     @property
     def changes_anything(self) -> bool:
         """Whether some site has a penalty, or a weight that is not 1 throughout."""
-        return any(weight != Beta(1.0) for weight in self.by_site.values())
+        return any(weight not in (Beta(1.0), WeightOf(Beta(1.0))) for weight in self.by_site.values())
 
     def at(self, epoch: float) -> dict[str, float]:
         """The weight of each site at a point of training."""
@@ -108,6 +126,19 @@ class KLPlan:
         """
         for site, penalty in self.penalties.items():
             penalty.load_state_dict(state[site])
+
+
+@dataclass(frozen=True)
+class WeightOf(KLWeight):
+    """The weight of a treatment, without the penalty that it may have beside."""
+
+    treatment: KLWeight
+
+    def at(self, epoch: float) -> float:
+        return self.treatment.at(epoch)
+
+    def ends(self) -> float:
+        return self.treatment.ends()
 
 
 def _in_epochs(weight: Any, steps_per_epoch: float) -> KLWeight:

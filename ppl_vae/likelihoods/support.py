@@ -60,7 +60,7 @@ class SupportChecked:
             raise  # the values are fine, so it is the shape that is not
 
 
-class _FiniteReal(constraints.Constraint):
+class _FiniteReal(constraints._Real):
     """The real numbers; unlike torch's own constraint it refuses infinity as well as NaN."""
 
     def check(self, value: Tensor) -> Tensor:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import nn
 
+from ppl_vae.data import as_split
 from ppl_vae.nets.scale import inverse_positive_scale, positive_scale
 from ppl_vae.nets.shapes import positive_size
 from ppl_vae.priors.normal_mixture import NormalMixture
@@ -41,6 +45,35 @@ class MixtureOfGaussians(nn.Module):
         scale = torch.full(shape, (1 - _SPREAD**2) ** 0.5)
         self.raw_scale = nn.Parameter(inverse_positive_scale(scale))
         self.logits = nn.Parameter(torch.zeros(num_components))
+
+    @torch.no_grad()
+    def initialise(self, codes: Any, seed: int = 0) -> None:
+        """Start at the mixture that expectation maximisation fits to codes, such as a trained guide's means,
+        `queries.latent_features(pair, data).train` or `pv.encode(pair, x).means["z"]`.
+
+        Args:
+            codes: a Tensor (N, latent_dim), or a `data.Split` of them.
+            seed: of where the algorithm begins, three times over.
+
+        Raises:
+            ValueError: for codes of another shape, or fewer than there are components.
+        """
+        from sklearn.mixture import GaussianMixture  # not at the top: it is slow to import
+
+        found = as_split(codes).tensors()[0].double().cpu()
+        if found.shape[1:] != self.loc.shape[1:] or len(found) < self.num_components:
+            raise ValueError(
+                f"MixtureOfGaussians: {self.num_components} components of latent_dim={self.latent_dim} take "
+                f"as many codes or more, (N, {self.latent_dim}), got {tuple(found.shape)}"
+            )
+        fitted = GaussianMixture(
+            self.num_components, covariance_type="diag", n_init=3, max_iter=500, random_state=seed
+        )
+        fitted.fit(found.numpy())
+        scale = torch.as_tensor(fitted.covariances_).sqrt()
+        parts = (self.loc, fitted.means_), (self.raw_scale, inverse_positive_scale(scale))
+        for parameter, value in (*parts, (self.logits, np.log(fitted.weights_))):
+            parameter.copy_(torch.as_tensor(value).to(parameter))
 
     def forward(self) -> dist.Distribution:
         """p(z): batch shape (), event shape (latent_dim,)."""

@@ -16,7 +16,7 @@ from ppl_vae.core.drawing import at_draws, particle_dim, with_summed_draws
 from ppl_vae.core.faults import traced
 from ppl_vae.core.one_by_one import SameRows, Several, merged, runs_one_by_one
 from ppl_vae.core.pair import Pair
-from ppl_vae.core.sites import PARTICLE_PLATE, Program, Site, is_bookkeeping
+from ppl_vae.core.sites import PARTICLE_PLATE, Program, Site, auxiliary_names, is_bookkeeping
 from ppl_vae.core.subsampling import whole_plate
 
 _MEAN_DRAWS = 100  # for the few distributions without a mean (flows): a tenth of a standard deviation
@@ -121,11 +121,14 @@ def sample_sites(trace: Trace) -> dict[str, Site]:
 
 
 def latent_sites(trace: Trace, given: Sequence[str] = ()) -> dict[str, Site]:
-    """The sites that are not data: not observed, or chosen by `condition`; none of `given`."""
+    """The sites that are not data: not observed, or chosen by `condition`; none of `given`, and none that a
+    guide draws for itself.
+    """
+    own = auxiliary_names(trace)
     return {
         name: site
         for name, site in sample_sites(trace).items()
-        if name not in given and not site["is_observed"] and not site["infer"].get("was_observed")
+        if name not in (*given, *own) and not site["is_observed"] and not site["infer"].get("was_observed")
     }
 
 

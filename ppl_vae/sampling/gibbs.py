@@ -13,7 +13,7 @@ from torch import Tensor
 from ppl_vae.core.isolation import validation
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.replaying import replayed, values_of
-from ppl_vae.core.sites import PairError
+from ppl_vae.core.sites import PairError, auxiliary_names
 from ppl_vae.core.subsampling import draw_whole
 from ppl_vae.sampling.completing import Completion
 from ppl_vae.sampling.hidden import Hidden, with_gaps
@@ -83,6 +83,7 @@ def gibbs(
             proposed = draw_whole(tiled.pair.model, tiled.pair.guide, batch)
             if exact:
                 refuse_point_mass(proposed, what)
+                _refuse_auxiliary(proposed, what)
                 _refuse_shared(proposed, what)
             particles = proposed
             if exact and current is not None and number >= warmup - warmup // 10:
@@ -101,6 +102,15 @@ def gibbs(
         advance(1)
     share = accepted.reshape(num_chains, rows).mean(0) / rounds if exact else torch.ones(rows)
     return GibbsDraws({name: torch.cat(each) for name, each in kept.items()}, share), finish
+
+
+def _refuse_auxiliary(particles: Particles, what: str) -> None:
+    if auxiliary := auxiliary_names(particles.guide_trace):
+        raise PairError(
+            f"{what}: the guide makes its latents of the auxiliary sites {auxiliary}, and does not tell the "
+            "density of latents from elsewhere, which the accept step needs: ask for method='hmc', or for "
+            "'pseudo-gibbs', which has none"
+        )
 
 
 def _refuse_shared(particles: Particles, what: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyro.distributions as dist
 
 from ppl_vae.core.particles import Particles
-from ppl_vae.core.sites import PairError, data_frame
+from ppl_vae.core.sites import PairError, auxiliary_names, data_frame
 from ppl_vae.distributions.improper import innermost, is_improper
 
 
@@ -18,11 +18,7 @@ def refuse_point_mass(particles: Particles, what: str) -> None:
         particles: of the pair.
         what: the evaluation, for the message.
     """
-    if any(
-        node["infer"].get("is_auxiliary")
-        for node in particles.guide_trace.nodes.values()
-        if node["type"] == "sample"
-    ):
+    if auxiliary_names(particles.guide_trace):
         return  # an autoguide's: the points are functions of what it draws from a density
     guide, model = particles.guide_trace.nodes, particles.model_trace.nodes
     for site in particles.latent_sites:

@@ -19,7 +19,7 @@ from ppl_vae.core.faults import traced
 from ppl_vae.core.isolation import python_random_numbers, questioning, random_numbers
 from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
-from ppl_vae.core.sites import latent_names
+from ppl_vae.core.sites import auxiliary_names, latent_names
 from ppl_vae.data import DataSet, Split, as_split, for_pair
 from ppl_vae.data.known_table import of_table
 from ppl_vae.data.selection import withheld
@@ -192,8 +192,9 @@ def _kl_plan(
     train: Split,
     data_size: int,
 ) -> KLPlan | None:
-    sites = tuple(latent_names(prune_subsample_sites(traced(pair.guide, example, "guide"))))
-    plan = KLPlan(options.kl, sites, options.epochs, steps_of(train, options))
+    drawn = prune_subsample_sites(traced(pair.guide, example, "guide"))
+    sites, auxiliary = tuple(latent_names(drawn)), tuple(auxiliary_names(drawn))
+    plan = KLPlan(options.kl, sites, options.epochs, steps_of(train, options), auxiliary)
     if not plan.changes_anything:
         return None
     plan.check(estimator)

@@ -8,6 +8,7 @@ import torch
 
 from ppl_vae import data
 from ppl_vae.data import DataError, DataSet, Split, few_labels, from_tensors
+from ppl_vae.data.gaps import rows_with_gaps
 from ppl_vae.data.rows import HostTensor, StreamedRows, stream
 
 X = torch.rand(12, 3, generator=torch.Generator().manual_seed(0))
@@ -168,7 +169,12 @@ def test_gaps_in_x_where_they_are_meant():
     with pytest.raises(DataError, match="x: row 0 holds NaN"):
         from_tensors(x=gappy, size=Y)
     with pytest.raises(DataError, match="age: row 0 holds NaN"):
-        from_tensors(x=X, age=gappy, missing=True)
+        from_tensors(x=X, age=gappy)
+    with pytest.raises(DataError, match="age: row 0 holds an infinite value"):
+        from_tensors(x=X, age=torch.where(MASK, X, torch.inf), missing=True)
+    other = Split.from_tensors(x=X, age=gappy, missing=True)
+    assert torch.equal(rows_with_gaps(other), other.tensors()[1].isnan().any(1).nonzero()[:, 0])
+    assert len(rows_with_gaps(other))
 
 
 def test_parts_with_other_arrays_are_refused():
