@@ -42,6 +42,7 @@ class Case:
         views: the name and event shape of further observed arrays.
         estimator: a valid estimator.
         has_prior: whether data can be drawn from the model.
+        has_mean: whether its likelihood has one; else questions show draws in its place.
         site: the latent that is interpolated and traversed.
         combined: whether its model, guide and prior each stand in another case too; the dearer tests hold
             such a case only in the grid.
@@ -56,6 +57,7 @@ class Case:
     views: tuple[tuple[str, tuple[int, ...]], ...] = ()
     estimator: PyroELBO = field(default_factory=estimators.ELBO)
     has_prior: bool = True
+    has_mean: bool = True
     site: str = "z"
     combined: bool = False
 
@@ -173,6 +175,7 @@ def cases() -> Iterator[Case]:
     for guide in ("MeanField", "IAF"):
         make = lambda guide=guide: _table(guide)  # noqa: E731
         yield Case("VAE", guide, make, "table", shape=TABLE, combined=guide == "IAF")
+    yield Case("VAE", "MeanField", _pixels, "autoregressive", has_mean=False)
     for kind in (models.LinearGaussian, models.FactorAnalysis):
         for name, guide in REAL.items():
             make = lambda kind=kind, guide=guide: of_vectors(kind, guide)  # noqa: E731
@@ -222,6 +225,14 @@ def _table(guide: str) -> pv.Pair:
     model = models.VAE(likelihood, decoder, LATENT)
     encoder = nets.ColumnEncoder((1, 1, 3, 1), LATENT, HIDDEN, counts=(3,))
     return pv.Pair(model, REAL[guide](encoder, model))
+
+
+def _pixels() -> pv.Pair:
+    elements = likelihoods.Bernoulli()
+    net = nets.PixelCNN(IMAGE, 1, channels=4, dilations=(1,), context_channels=2)
+    likelihood = likelihoods.Autoregressive(elements, net)
+    decoder = nets.MLPDecoder(LATENT, likelihood.raw_shape(IMAGE), HIDDEN)
+    return pv.Pair(models.VAE(likelihood, decoder, LATENT), guides.MeanField(encoder()))
 
 
 def _conditional(learned: bool) -> pv.Pair:

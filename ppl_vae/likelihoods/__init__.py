@@ -15,6 +15,7 @@ class                         data                            parameters per out
 `Ordinal`                     levels 0, ..., num_levels - 1   1: location
 `DiscretisedLogisticMixture`  0, 1/255, ..., 1                3 times num_mixtures
 `Mixed`                       rows of columns, NaN: missing   those of its parts
+`Autoregressive`              that of another                 a net's context; pixel after pixel
 ============================  ==============================  ===========================================
 
 What every one of them offers, and a user's own class needs, is the Protocol `Likelihood`. Half-precision
@@ -24,6 +25,7 @@ To score single pixels (to mask some of them, say), take the distribution apart:
 `d.base_dist.mask(observed).to_event(likelihood.event_dim)`.
 """
 
+from ppl_vae.likelihoods.autoregressive import Autoregressive
 from ppl_vae.likelihoods.bernoulli import Bernoulli
 from ppl_vae.likelihoods.categorical import Categorical
 from ppl_vae.likelihoods.continuous_bernoulli import ContinuousBernoulli
@@ -38,6 +40,7 @@ from ppl_vae.likelihoods.ordinal import Ordinal
 from ppl_vae.likelihoods.poisson import Poisson
 
 __all__ = [
+    "Autoregressive",
     "Bernoulli",
     "Categorical",
     "ContinuousBernoulli",

@@ -8,6 +8,7 @@ from ppl_vae.nets.conv import ConvDecoder, ConvEncoder
 from ppl_vae.nets.encoder import Encoder
 from ppl_vae.nets.initialisation import centre_output, initialise
 from ppl_vae.nets.mlp import MLP, MLPDecoder, MLPEncoder
+from ppl_vae.nets.pixel_cnn import PixelCNN
 from ppl_vae.nets.residual import ResidualDecoder, ResidualEncoder
 from ppl_vae.nets.scale import LocScale, inverse_positive_scale, positive_scale
 
@@ -25,6 +26,7 @@ __all__ = [
     "LocScaleEncoder",
     "MLPDecoder",
     "MLPEncoder",
+    "PixelCNN",
     "ResidualDecoder",
     "ResidualEncoder",
     "ShapedEncoder",
