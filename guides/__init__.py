@@ -3,7 +3,10 @@
 if not __name__.startswith("ppl_vae."):
     raise ImportError("import this folder as ppl_vae.guides: 'import guides' would load a second copy")
 
+from ppl_vae.guides.bernoulli import Bernoulli
+from ppl_vae.guides.bernoulli_layers import BernoulliLayers
 from ppl_vae.guides.bottom_up import BottomUp
+from ppl_vae.guides.categorical import Categorical
 from ppl_vae.guides.conditional import Conditional
 from ppl_vae.guides.deterministic import Deterministic
 from ppl_vae.guides.experts import MixtureOfExperts, MixtureOfProducts, ProductOfExperts
@@ -29,7 +32,10 @@ from ppl_vae.guides.top_down import TopDown
 
 __all__ = [
     "IAF",
+    "Bernoulli",
+    "BernoulliLayers",
     "BottomUp",
+    "Categorical",
     "Conditional",
     "Deterministic",
     "Exponential",

@@ -40,8 +40,7 @@ class BottomUp(nn.Module):
         activation: Activation = "tanh",
     ) -> BottomUp:
         """Multilayer perceptrons, `hidden[0]` between x and z1: the guide of `LadderVAE.dense`."""
-        first = MLPEncoder(shape, latent_dims[0], hidden[0], activation)
-        return cls([first, *_dense(latent_dims, hidden[1:], activation)])
+        return cls(dense_encoders(shape, latent_dims, hidden, activation))
 
     @classmethod
     def convolutional(
@@ -67,6 +66,17 @@ class BottomUp(nn.Module):
                 loc, scale = encoder(below)
                 below = pyro.sample(f"z{number}", dist.Normal(loc, scale).to_event(1))
         return below
+
+
+def dense_encoders(
+    shape: tuple[int, ...],
+    latent_dims: tuple[int, ...],
+    hidden: tuple[tuple[int, ...], ...],
+    activation: Activation,
+) -> list[nn.Module]:
+    """Multilayer perceptrons from the data up, `hidden[0]` between x and z1."""
+    first = MLPEncoder(shape, latent_dims[0], hidden[0], activation)
+    return [first, *_dense(latent_dims, hidden[1:], activation)]
 
 
 def _dense(

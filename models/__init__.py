@@ -12,6 +12,7 @@ from ppl_vae.models.linear_gaussian import LinearGaussian
 from ppl_vae.models.mixture_vae import MixtureVAE
 from ppl_vae.models.multimodal_vae import MultimodalVAE
 from ppl_vae.models.semi_supervised_vae import SemiSupervisedVAE
+from ppl_vae.models.sigmoid_belief_network import SigmoidBeliefNetwork
 from ppl_vae.models.vae import VAE
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "MixtureVAE",
     "MultimodalVAE",
     "SemiSupervisedVAE",
+    "SigmoidBeliefNetwork",
 ]

@@ -61,17 +61,7 @@ class LadderVAE(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.latent_dims = tuple(latent_dims)
         self.skip = skip
-        if len(self.layers) != len(self.latent_dims) - 1:
-            raise ValueError(
-                f"{len(self.latent_dims)} latent layers {self.latent_dims} need "
-                f"{len(self.latent_dims) - 1} nets between them, got {len(self.layers)}"
-            )
-        width = input_width(self.latent_dims, 0, skip)
-        if (built_for := latent_dim_of(decoder)) not in (None, width):
-            raise ValueError(
-                f"the decoder was built for latent_dim={built_for}, but meets {width} latent "
-                f"dimensions: latent_dims={self.latent_dims}, skip={skip}"
-            )
+        require_layers(decoder, self.layers, self.latent_dims, skip)
 
     @classmethod
     def dense(
@@ -121,6 +111,23 @@ class LadderVAE(nn.Module):
                 z = pyro.sample(f"z{number}", dist.Normal(loc, scale).to_event(1))
                 above = side_by_side(z, above) if self.skip else z
             return pyro.sample("x", self.likelihood(self.decoder(above)), obs=x)
+
+
+def require_layers(
+    decoder: nn.Module, layers: nn.ModuleList, latent_dims: tuple[int, ...], skip: bool = False
+) -> None:
+    """Raise ValueError for another number of nets than between the layers, or a decoder of another size."""
+    if len(layers) != len(latent_dims) - 1:
+        raise ValueError(
+            f"{len(latent_dims)} latent layers {latent_dims} need "
+            f"{len(latent_dims) - 1} nets between them, got {len(layers)}"
+        )
+    width = input_width(latent_dims, 0, skip)
+    if (built_for := latent_dim_of(decoder)) not in (None, width):
+        raise ValueError(
+            f"the decoder was built for latent_dim={built_for}, but meets {width} latent "
+            f"dimensions: latent_dims={latent_dims}, skip={skip}"
+        )
 
 
 def side_by_side(z: Tensor, above: Tensor) -> Tensor:

@@ -24,7 +24,8 @@ class VAE(nn.Module):
         likelihood: a `likelihoods.Likelihood`, from the decoder's raw output to a distribution over x.
         decoder: a `nets.Decoder`: maps z, (*batch, latent_dim), to the raw output; any leading dims.
         latent_dim: the number of latent dimensions.
-        prior: a `priors.Prior`: gives p(z), one of `ppl_vae.priors` or the like; N(0, I) by default.
+        prior: a `priors.Prior`: gives p(z), one of `ppl_vae.priors` or the like; N(0, I) by default. One over
+            one-hot codes has num_codes * num_values = latent_dim, and the decoder gets them side by side.
 
     Raises:
         ValueError: when prior or decoder have another latent_dim; in `forward`, when the decoder's
@@ -47,9 +48,11 @@ class VAE(nn.Module):
     def forward(self, x: Tensor) -> Any:
         """Draw z and x for each of the len(x) data."""
         with pyro.plate("data", len(x), dim=-1):
-            z = pyro.sample("z", self._prior(x))
-            raw = self.decoder(z)
-            _check_event_dim(self.likelihood, raw.dim() - z.dim() + 1)
+            prior = self._prior(x)
+            z = pyro.sample("z", prior)
+            code = z.flatten(-prior.event_dim)  # one-hot codes stand side by side
+            raw = self.decoder(code)
+            _check_event_dim(self.likelihood, raw.dim() - code.dim() + 1)
             return pyro.sample("x", self.likelihood(raw), obs=x)
 
     def _prior(self, x: Tensor) -> dist.Distribution:

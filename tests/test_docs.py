@@ -105,7 +105,7 @@ def as_told(facts: Facts) -> str:
 @pytest.mark.parametrize("call", rows())
 def test_the_table_of_estimators_says_what_the_facts_say(call):
     formulas, told = rows()[call]
-    estimator = eval(call, {**vars(estimators), "baseline": nn.Linear(1, 1)})
+    estimator = eval(call, {**vars(estimators), "baseline": nn.Linear(1, 1), "control": nn.Linear(1, 1)})
     assert told == as_told(estimator.facts)
     bound, gradient = formulas.split("<br>")
     assert bound

@@ -40,6 +40,7 @@ ESTIMATORS = [
     estimators.VIMCO(3),
     estimators.ScoreFunction(2),
     estimators.DisARM(),
+    estimators.REBAR(2),
     estimators.ReweightedWakeSleep(3),
     Trace_ELBO(num_particles=2, vectorize_particles=True, max_plate_nesting=1),
     TraceMeanField_ELBO(max_plate_nesting=1),
@@ -87,9 +88,32 @@ def test_all_questions(case):
 
     path = pv.interpolate(pair, x0, x1, steps=3, site=case.site, seed=0)
     assert path.means["x"].shape == (3, half, *case.shape)
+    assert path.means["x"].isfinite().all()
+    if case.discrete:
+        for ask, why in (
+            (lambda: pv.traverse(pair, x0, case.site), "nothing between its values"),
+            (lambda: pv.attribute(pair, x0, x1), "no direction to go"),
+            (lambda: pv.optimise(pair, brightness, x0), "no latent site can move"),
+        ):
+            with pytest.raises(ValueError, match=why):
+                ask()
+    else:
+        _moving_questions(case, pair, batch, x0, x1)
+
+    if case.has_prior:
+        drawn = pv.sample(pair, half, seed=0, **extra)
+        assert drawn.values["x"].shape == (half, *case.shape)
+        assert drawn.means["x"].isfinite().all()
+    else:
+        with pytest.raises((ValueError, NotImplementedError), match="prior"):
+            pv.sample(pair, half)
+
+
+def _moving_questions(case, pair, batch, x0, x1):
+    """Those that move latents a little."""
+    half = BATCH // 2
     moved = pv.traverse(pair, x0, case.site, values=[-0.5, 0.5], seed=0)
     assert moved.means["x"].shape[1:] == (2, half, *case.shape)
-    assert path.means["x"].isfinite().all()
     assert moved.means["x"].isfinite().all()
 
     found = pv.attribute(pair, x0, x1)
@@ -113,14 +137,6 @@ def test_all_questions(case):
         else:
             with pytest.raises(ValueError, match=r"site 'x': its \w+ has no mean to be scored"):
                 pv.optimise(pair, brightness, x0, steps=3)
-
-    if case.has_prior:
-        drawn = pv.sample(pair, half, seed=0, **extra)
-        assert drawn.values["x"].shape == (half, *case.shape)
-        assert drawn.means["x"].isfinite().all()
-    else:
-        with pytest.raises((ValueError, NotImplementedError), match="prior"):
-            pv.sample(pair, half)
 
 
 @every_part

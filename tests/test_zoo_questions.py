@@ -18,6 +18,7 @@ REFUSED = {
     "Autoencoder": r"puts site 'z' in one point|no prior over",
 }
 NOT_FACTORISED = "site 'x' does not factorise into elements"
+DISCRETE = r"moves continuous latents, and the pair's \[.*\] are finite"
 ON_A_SPHERE = "site 'z': no map from all real vectors to the support Sphere"
 
 
@@ -71,6 +72,8 @@ def ask(case, question, moves, gaps=False, proposes=False):
     pair, batch = case.pair().eval(), case.batch()
     pair.remember(batch)
     refusal = REFUSED.get(case.model)
+    if moves and case.discrete:
+        refusal = DISCRETE
     if moves and case.guide == "PowerSpherical":
         refusal = ON_A_SPHERE
     if gaps and case.detail == "autoregressive":

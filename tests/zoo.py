@@ -24,6 +24,7 @@ CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 BEGIN, END = "<!-- zoo: ", "<!-- end of zoo -->"
 
 BATCH, LATENT, HIDDEN, CLASSES = 4, 3, (6,), 3
+VALUES = 2  # of each code
 IMAGE, LARGE_IMAGE, VECTOR, TABLE = (1, 4, 4), (1, 8, 8), (5,), (4,)
 
 Make = Callable[[], pv.Pair]
@@ -44,6 +45,7 @@ class Case:
         has_prior: whether data can be drawn from the model.
         has_mean: whether its likelihood has one; else questions show draws in its place.
         site: the latent that is interpolated and traversed.
+        discrete: whether all of its latents are, so that nothing lies between their values.
         combined: whether its model, guide and prior each stand in another case too; the dearer tests hold
             such a case only in the grid.
     """
@@ -59,6 +61,7 @@ class Case:
     has_prior: bool = True
     has_mean: bool = True
     site: str = "z"
+    discrete: bool = False
     combined: bool = False
 
     @property
@@ -172,6 +175,11 @@ def cases() -> Iterator[Case]:
     for prior, guide in FAMILIES:
         make = lambda prior=prior, guide=guide: _family(prior, guide)  # noqa: E731
         yield Case("VAE", guide, make, prior, combined=prior != guide and prior != "Sphere")
+    for name in ("Bernoulli", "Categorical"):
+        make = lambda name=name: _codes(name)  # noqa: E731
+        yield Case("VAE", name, make, name, discrete=True)
+        make = lambda name=name: _codes(name, path="gumbel-softmax")  # noqa: E731
+        yield Case("VAE", name, make, f"{name} relaxed", discrete=True, combined=True)
     for guide in ("MeanField", "IAF"):
         make = lambda guide=guide: _table(guide)  # noqa: E731
         yield Case("VAE", guide, make, "table", shape=TABLE, combined=guide == "IAF")
@@ -206,12 +214,27 @@ def cases() -> Iterator[Case]:
             shape = LARGE_IMAGE if detail == "convolutional" else IMAGE
             make = lambda guide=guide, detail=detail: _ladder(guide, detail)  # noqa: E731
             yield Case("LadderVAE", guide, make, detail, shape, site="z2")
+    yield Case("SigmoidBeliefNetwork", "BernoulliLayers", _sigmoid_belief, site="z2", discrete=True)
     yield Case("BayesianDecoderVAE", "GlobalMeanField", _bayesian_decoder)
     yield Case("Autoencoder", "Deterministic", _autoencoder, has_prior=False)
 
 
 def _family(prior: str, guide: str) -> pv.Pair:
     return vae(lambda shared, _: getattr(guides, guide)(shared), lambda _: getattr(priors, prior)(LATENT))
+
+
+def _codes(name: str, **options: Any) -> pv.Pair:
+    """Bits, or codes of few values."""
+    own = [] if name == "Bernoulli" else [VALUES]
+    prior = getattr(priors, name)(4 // VALUES if own else 4, *own)
+    guide = getattr(guides, name)(encoder(latent_dim=4), *own, **options)
+    return pv.Pair(models.VAE(likelihoods.Bernoulli(), nets.MLPDecoder(4, IMAGE, HIDDEN), 4, prior), guide)
+
+
+def _sigmoid_belief() -> pv.Pair:
+    sizes: dict[str, Any] = {"latent_dims": (3, 2), "hidden": (HIDDEN, (4,))}
+    model = models.SigmoidBeliefNetwork.dense(likelihoods.Bernoulli(), IMAGE, **sizes)
+    return pv.Pair(model, guides.BernoulliLayers.dense(IMAGE, **sizes))
 
 
 def _table(guide: str) -> pv.Pair:

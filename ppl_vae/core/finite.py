@@ -28,18 +28,15 @@ def values_of(fn: Any) -> Tensor | None:
             return values
         return None
     base: Any = getattr(fn, "base_dist", None)
-    if (
-        not isinstance(fn, Independent)
-        or base.event_shape
-        or not getattr(base, "has_enumerate_support", False)
-    ):
+    if not isinstance(fn, Independent) or not getattr(base, "has_enumerate_support", False):
         return None
-    single = base.enumerate_support(expand=False).flatten()  # of one entry of the event
-    size = fn.event_shape.numel()
+    single = base.enumerate_support(expand=False)  # of one entry of the event, which may be a one-hot vector
+    single = single.reshape(len(single), *base.event_shape)
+    size = fn.event_shape[: fn.reinterpreted_batch_ndims].numel()
     if size * math.log(len(single)) > math.log(MOST_VALUES):
         return None
-    grid = torch.cartesian_prod(*[single] * size).reshape(-1, size)
-    return grid.reshape(-1, *[1] * len(fn.batch_shape), *fn.event_shape)
+    grid = torch.cartesian_prod(*[torch.arange(len(single), device=single.device)] * size)
+    return single[grid.reshape(-1, size)].reshape(-1, *[1] * len(fn.batch_shape), *fn.event_shape)
 
 
 class FiniteEvent(PyroIndependent):

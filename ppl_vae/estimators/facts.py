@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Literal, get_args
 
 Side = Literal["lower", "upper", "neither"]
-Sites = Literal["any", "reparameterised", "bernoulli"]
+Sites = Literal["any", "reparameterised", "bernoulli", "bits or one-hot"]
 
 _PAPER = re.compile(r"\d{4}\.\d{4,5}")
 

@@ -4,6 +4,7 @@ A prior takes the place `prior=` of `models.VAE`; what it must offer is the Prot
 """
 
 from ppl_vae.priors.contract import Prior
+from ppl_vae.priors.discrete import Bernoulli, Categorical
 from ppl_vae.priors.flow import Flow
 from ppl_vae.priors.location_scale import Gumbel, Laplace, StudentT
 from ppl_vae.priors.mixture import MixtureOfGaussians
@@ -14,6 +15,8 @@ from ppl_vae.priors.sphere import Sphere
 from ppl_vae.priors.vamp import VampPrior
 
 __all__ = [
+    "Bernoulli",
+    "Categorical",
     "DiagonalNormal",
     "Exponential",
     "Flow",

@@ -96,6 +96,16 @@ def _ours(sites: Sites, estimator: Estimator) -> Iterator[str]:
             f"sites {list(sites.not_bernoulli)} of the guide are neither Bernoulli nor reparameterised, and "
             f"this gradient is made of pairs of opposite Bernoulli draws"
         )
+    if needs == "bernoulli" and sites.dependent:
+        yield (
+            f"the odds of the guide's sites {list(sites.dependent)} hang on its other draws, so opposite "
+            f"draws have different odds there"
+        )
+    if needs == "bits or one-hot" and sites.not_relaxable:
+        yield (
+            f"sites {list(sites.not_relaxable)} of the guide are neither bits, nor one-hot vectors, nor "
+            f"reparameterised, and this gradient is made of draws between the discrete ones"
+        )
     if sites.outside_data and not estimator.handles_global_latents:
         yield (
             f"sites {list(sites.outside_data)} stand outside the plate 'data', and this bound weighs the "

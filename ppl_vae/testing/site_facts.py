@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
-from torch.distributions import Bernoulli
+from torch.distributions import Bernoulli, OneHotCategorical
 
 from ppl_vae.core.isolation import questioning
 from ppl_vae.core.pair import Pair
@@ -32,6 +33,8 @@ class Sites:
     Attributes:
         discrete: of the guide, without a pathwise gradient.
         not_bernoulli: those of `discrete` that are no Bernoulli sites.
+        dependent: Bernoulli sites of the guide whose odds hang on its other draws.
+        not_relaxable: those of `discrete` that are neither Bernoulli nor one-hot vectors.
         outside_data: outside the `data` plate, in either program.
         without_plate: observed or latent, in no plate at all.
         enumerated: marked for enumeration, in the guide.
@@ -56,6 +59,8 @@ class Sites:
     only_in_model: tuple[str, ...] = ()
     unmarked: tuple[str, ...] = ()
     only_in_guide: tuple[str, ...] = ()
+    not_relaxable: tuple[str, ...] = ()
+    dependent: tuple[str, ...] = ()
 
 
 def read_sites(pair: Pair, batch: Tensor | Sequence[Tensor]) -> Sites:
@@ -68,6 +73,8 @@ def read_sites(pair: Pair, batch: Tensor | Sequence[Tensor]) -> Sites:
     with questioning(pair, 0, pair.device):
         guide = poutine.trace(pair.guide).get_trace(*tensors)
         model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*tensors)
+    with questioning(pair, 1, pair.device):
+        again = poutine.trace(pair.guide).get_trace(*tensors)
     model, guide = prune_subsample_sites(model), prune_subsample_sites(guide)
     only_in_model = sums_over(model, guide)
     if not only_in_model:
@@ -96,6 +103,10 @@ def read_sites(pair: Pair, batch: Tensor | Sequence[Tensor]) -> Sites:
         out_of_order=() if shared == [name for name in drawn if name in latent] else tuple(shared),
         only_in_model=tuple(only_in_model),
         unmarked=tuple(n for n in only_in_model if in_model[n]["infer"].get("enumerate") != "parallel"),
+        dependent=tuple(name for name in discrete if _other_odds(drawn[name], again.nodes.get(name))),
+        not_relaxable=tuple(
+            name for name in discrete if not isinstance(_base(drawn[name]), Bernoulli | OneHotCategorical)
+        ),
         only_in_guide=tuple(n for n in guide if is_deterministic(guide.nodes[n]) and n not in model),
     )
 
@@ -111,6 +122,14 @@ def _base(site: Site) -> Any:
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
     return fn
+
+
+def _other_odds(site: Site, again: Site | None) -> bool:
+    """Whether a Bernoulli site had other logits in a second run."""
+    if again is None or not isinstance(_base(site), Bernoulli):
+        return False
+    one, two = _base(site).logits, _base(again).logits
+    return one.shape == two.shape and not torch.allclose(one, two, equal_nan=True)
 
 
 def _user_scale(site: Site) -> float:

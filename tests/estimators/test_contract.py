@@ -24,6 +24,12 @@ def baseline():
         return nn.Linear(2, 1)
 
 
+def control():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1))
+
+
 # the estimator, and the same with more particles where theory says that it does not fall
 EVERY = [
     (estimators.ELBO(2), estimators.ELBO(4)),
@@ -49,6 +55,8 @@ EVERY = [
     (estimators.ReweightedWakeSleep(3), estimators.ReweightedWakeSleep(6)),
     (estimators.ARM(), None),
     (estimators.DisARM(2), None),
+    (estimators.REBAR(), None),
+    (estimators.RELAX(control(), 2), None),
     (estimators.TVO(4, 3), estimators.TVO(8, 3)),
     (estimators.TVO(4, 3, "moments"), None),
     (estimators.CUBO(2.0, 4), estimators.CUBO(2.0, 8)),
