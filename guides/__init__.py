@@ -8,6 +8,7 @@ from ppl_vae.guides.bernoulli_layers import BernoulliLayers
 from ppl_vae.guides.bottom_up import BottomUp
 from ppl_vae.guides.categorical import Categorical
 from ppl_vae.guides.conditional import Conditional
+from ppl_vae.guides.deep_top_down import DeepTopDown
 from ppl_vae.guides.deterministic import Deterministic
 from ppl_vae.guides.experts import MixtureOfExperts, MixtureOfProducts, ProductOfExperts
 from ppl_vae.guides.exponential import Exponential
@@ -21,6 +22,7 @@ from ppl_vae.guides.laplace import Laplace
 from ppl_vae.guides.log_normal import LogNormal
 from ppl_vae.guides.low_rank import LowRank
 from ppl_vae.guides.mean_field import MeanField
+from ppl_vae.guides.noising import Noising, NoisingLadder
 from ppl_vae.guides.planar import Planar
 from ppl_vae.guides.power_spherical import PowerSpherical
 from ppl_vae.guides.semi_amortised import SemiAmortised
@@ -37,6 +39,7 @@ __all__ = [
     "BottomUp",
     "Categorical",
     "Conditional",
+    "DeepTopDown",
     "Deterministic",
     "Exponential",
     "FullRank",
@@ -51,6 +54,8 @@ __all__ = [
     "MeanField",
     "MixtureOfExperts",
     "MixtureOfProducts",
+    "Noising",
+    "NoisingLadder",
     "Planar",
     "PowerSpherical",
     "ProductOfExperts",

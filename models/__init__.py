@@ -6,6 +6,8 @@ if not __name__.startswith("ppl_vae."):
 from ppl_vae.models.autoencoder import Autoencoder
 from ppl_vae.models.bayesian_decoder_vae import BayesianDecoderVAE
 from ppl_vae.models.conditional_vae import ConditionalVAE
+from ppl_vae.models.deep_ladder import DeepLadder
+from ppl_vae.models.diffusion import Diffusion, DiffusionLadder
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.ladder_vae import LadderVAE
 from ppl_vae.models.linear_gaussian import LinearGaussian
@@ -20,6 +22,9 @@ __all__ = [
     "Autoencoder",
     "BayesianDecoderVAE",
     "ConditionalVAE",
+    "DeepLadder",
+    "Diffusion",
+    "DiffusionLadder",
     "FactorAnalysis",
     "LadderVAE",
     "LinearGaussian",

@@ -16,6 +16,7 @@ SHORT = {"num_temperatures": 3, "num_leapfrogs": 2, "progress": False}
 REFUSED = {
     "BayesianDecoderVAE": r"\['weight1', 'weight2'\] outside the plate 'data'",
     "Autoencoder": r"puts site 'z' in one point|no prior over",
+    "Diffusion": r"site 'z': Denoised has no density",
 }
 NOT_FACTORISED = "site 'x' does not factorise into elements"
 DISCRETE = r"moves continuous latents, and the pair's \[.*\] are finite"

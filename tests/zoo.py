@@ -44,6 +44,7 @@ class Case:
         estimator: a valid estimator.
         has_prior: whether data can be drawn from the model.
         has_mean: whether its likelihood has one; else questions show draws in its place.
+        has_density: whether the densities of all its latents can be computed.
         site: the latent that is interpolated and traversed.
         discrete: whether all of its latents are, so that nothing lies between their values.
         combined: whether its model, guide and prior each stand in another case too; the dearer tests hold
@@ -60,6 +61,7 @@ class Case:
     estimator: PyroELBO = field(default_factory=estimators.ELBO)
     has_prior: bool = True
     has_mean: bool = True
+    has_density: bool = True
     site: str = "z"
     discrete: bool = False
     combined: bool = False
@@ -215,6 +217,13 @@ def cases() -> Iterator[Case]:
             make = lambda guide=guide, detail=detail: _ladder(guide, detail)  # noqa: E731
             yield Case("LadderVAE", guide, make, detail, shape, site="z2")
     yield Case("SigmoidBeliefNetwork", "BernoulliLayers", _sigmoid_belief, site="z2", discrete=True)
+    yield Case("DeepLadder", "DeepTopDown", _deep_ladder, shape=LARGE_IMAGE, site="z3")
+    for detail, levels, shape in (("real numbers", None, VECTOR), ("two levels", 2, IMAGE)):
+        make = lambda levels=levels: _diffusion(levels, ladder=True)  # noqa: E731
+        yield Case(
+            "DiffusionLadder", "NoisingLadder", make, detail, shape, site="z0", combined=levels is None
+        )
+    yield Case("Diffusion", "Noising", _diffusion, estimator=estimators.MeanFieldELBO(), has_density=False)
     yield Case("BayesianDecoderVAE", "GlobalMeanField", _bayesian_decoder)
     yield Case("Autoencoder", "Deterministic", _autoencoder, has_prior=False)
 
@@ -305,6 +314,26 @@ def _ladder(guide: str, detail: str) -> pv.Pair:
         return pv.Pair(model, getattr(guides.BottomUp, build)(shape, latent_dims=(3, 2), **sizes))
     made = getattr(guides.TopDown, build)(shape, model.layers, latent_dims=(3, 2), skip=skip, **sizes)
     return pv.Pair(model, made)
+
+
+def _deep_ladder() -> pv.Pair:
+    sizes: dict[str, Any] = {"layers": (1, 2), "latent_channels": (3, 1), "channels": 4}
+    path = nets.ConvTopDown(LARGE_IMAGE, **sizes)
+    model = models.DeepLadder(likelihoods.Bernoulli(), path)
+    return pv.Pair(model, guides.DeepTopDown(nets.ConvBottomUp(LARGE_IMAGE, **sizes, num_blocks=1), path))
+
+
+def _diffusion(levels: int | None = 2, ladder: bool = False) -> pv.Pair:
+    shape = VECTOR if levels is None else IMAGE
+    denoiser = nets.MLPDenoiser(shape, HIDDEN, num_frequencies=1)
+    units = {} if levels is None else {"shift": 0.5, "factor": 2.0}
+    schedule = nets.NoiseSchedule(-5.0, 3.0, **units, learned=True, num_units=2)
+    if ladder:
+        model: nn.Module = models.DiffusionLadder(denoiser, schedule, 2, levels)
+        return pv.Pair(model, guides.NoisingLadder(schedule, 2))
+    return pv.Pair(
+        models.Diffusion(denoiser, schedule, sampling_steps=3, levels=levels), guides.Noising(schedule)
+    )
 
 
 def _bayesian_decoder() -> pv.Pair:

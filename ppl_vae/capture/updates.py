@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -88,9 +88,14 @@ def clip(gradients: Mapping[int, Tensor], largest: float) -> dict[int, Tensor]:
     """The gradients with the norm of all of them at most `largest`, as `nn.utils.clip_grad_norm_` does it."""
     if not gradients:
         return {}
-    norms = [torch.linalg.vector_norm(gradient) for gradient in gradients.values()]
-    factor = (largest / (torch.linalg.vector_norm(torch.stack(norms)) + 1e-6)).clamp_max(1.0)
+    factor = (largest / (norm_of(gradients.values()) + 1e-6)).clamp_max(1.0)
     return {name: gradient * factor for name, gradient in gradients.items()}
+
+
+def norm_of(gradients: Iterable[Tensor]) -> Tensor:
+    """The norm of all of them together, as `nn.utils.clip_grad_norm_` takes it."""
+    norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
+    return torch.linalg.vector_norm(torch.stack(norms))
 
 
 def _decayed(parameter: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> Tensor:

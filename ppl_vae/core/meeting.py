@@ -141,7 +141,7 @@ def _densities(particles: Particles) -> dict[tuple[str, str], Tensor]:
     kinds = ["log_likelihood", "log_prior", "global_log_prior"]
     if not auxiliary_names(particles.guide_trace):
         kinds += ["log_guide", "global_log_guide"]
-    return {(kind, site): term for kind in kinds for site, term in getattr(particles, kind).items()}
+    return {(kind, site): term for kind in kinds for site, term in particles.densities(kind).items()}
 
 
 def _alike(first: Mapping[Any, Tensor], second: Mapping[Any, Tensor]) -> bool:

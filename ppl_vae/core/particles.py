@@ -14,6 +14,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
+from ppl_vae.core.density import has_density
 from ppl_vae.core.sites import PARTICLE_PLATE, PairError, before, without_data_plate
 from ppl_vae.core.stacked import stack
 from ppl_vae.core.terms import own_masks, reduced
@@ -111,6 +112,23 @@ class Particles:
     def global_sites(self) -> tuple[str, ...]:
         """The sites outside the `data` plate."""
         return tuple(dict.fromkeys([*self.global_log_guide, *self.global_log_prior]))
+
+    def densities(self, kind: str) -> dict[str, Tensor]:
+        """The terms of one kind, such as "log_prior", by site, but of sites whose density cannot be had."""
+        of_model = kind.endswith(("prior", "likelihood"))
+        nodes = (self.model_trace if of_model else self.guide_trace).nodes
+        terms: Mapping[str, Tensor] = getattr(self, kind)
+        return {site: terms[site] for site in terms if has_density(nodes[site]["fn"])}
+
+    @property
+    def without_density(self) -> tuple[str, ...]:
+        """The latent sites whose density cannot be had in one of the programs: see `density.has_density`."""
+        traces = (self.guide_trace, self.model_trace)
+        return tuple(
+            site
+            for site in (*self.latent_sites, *self.global_sites)
+            if not all(has_density(trace.nodes[site]["fn"]) for trace in traces if site in trace.nodes)
+        )
 
     @property
     def _any(self) -> Tensor:

@@ -13,6 +13,7 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 from torch.distributions import Independent, TransformedDistribution
 
+from ppl_vae.core.density import require_density
 from ppl_vae.core.sites import PairError, Site, data_frame
 
 _WRAPPERS = (MaskedDistribution, ExpandedDistribution, Independent)
@@ -58,12 +59,14 @@ def transformed(fn: Any) -> TransformedDistribution | None:
 
 def log_prob(site: Site) -> Tensor:
     """The log-density of a site's value as its distribution has it, a `mask` of its own included."""
+    require_density(site)
     value: Tensor = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
     return value
 
 
 def draw_log_prob(site: Site) -> Tensor:
     """The log-density that a site's value was drawn from: masked or not, it was drawn."""
+    require_density(site)
     value: Tensor = unmasked(site["fn"]).log_prob(site["value"], *site["args"], **site["kwargs"])
     return value
 

@@ -52,6 +52,8 @@ class Estimator(PyroELBO):
     """Whether latents outside the `data` plate have a place in the bound."""
     takes_kl_weight: ClassVar[bool] = False
     """Whether a weight on the KL term keeps the objective meaningful."""
+    needs_density: ClassVar[bool] = True
+    """Whether each site's density enters, and not its divergence from the guide's distribution alone."""
     separates: ClassVar[bool] = False
     """Whether its particles are `SeparateParticles`."""
     fixed_size: ClassVar[bool] = True

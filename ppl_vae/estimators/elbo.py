@@ -107,6 +107,7 @@ class MeanFieldELBO(ELBO):
     """
 
     in_closed_form: ClassVar[bool] = True
+    needs_density: ClassVar[bool] = False
 
     def reward(self, particles: Particles) -> Tensor:
         reward = particles.reconstruction

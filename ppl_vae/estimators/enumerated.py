@@ -62,6 +62,7 @@ class EnumeratedELBO(MeanFieldELBO):
     """
 
     handles_global_latents: ClassVar[bool] = False
+    needs_density: ClassVar[bool] = True
     enumerates: ClassVar[bool] = True
     """Whether sites that are marked for enumeration are summed over."""
     facts = Facts("lower", paper="1406.5298")

@@ -5,9 +5,14 @@ from ppl_vae.nets.column_encoder import ColumnEncoder
 from ppl_vae.nets.column_features import ColumnFeatures
 from ppl_vae.nets.contracts import Decoder, LocScaleEncoder, ShapedEncoder
 from ppl_vae.nets.conv import ConvDecoder, ConvEncoder
+from ppl_vae.nets.conv_bottom_up import ConvBottomUp
+from ppl_vae.nets.conv_top_down import ConvTopDown
+from ppl_vae.nets.denoisers import ConvDenoiser, Denoiser, MLPDenoiser
 from ppl_vae.nets.encoder import Encoder
 from ppl_vae.nets.initialisation import centre_output, initialise
+from ppl_vae.nets.ladder_paths import BottomUpPath, TopDownPath
 from ppl_vae.nets.mlp import MLP, MLPDecoder, MLPEncoder
+from ppl_vae.nets.noise_schedule import NoiseSchedule
 from ppl_vae.nets.pixel_cnn import PixelCNN
 from ppl_vae.nets.residual import ResidualDecoder, ResidualEncoder
 from ppl_vae.nets.scale import LocScale, inverse_positive_scale, positive_scale
@@ -16,20 +21,28 @@ __all__ = [
     "ACTIVATIONS",
     "MLP",
     "Activation",
+    "BottomUpPath",
     "ColumnEncoder",
     "ColumnFeatures",
+    "ConvBottomUp",
     "ConvDecoder",
+    "ConvDenoiser",
     "ConvEncoder",
+    "ConvTopDown",
     "Decoder",
+    "Denoiser",
     "Encoder",
     "LocScale",
     "LocScaleEncoder",
     "MLPDecoder",
+    "MLPDenoiser",
     "MLPEncoder",
+    "NoiseSchedule",
     "PixelCNN",
     "ResidualDecoder",
     "ResidualEncoder",
     "ShapedEncoder",
+    "TopDownPath",
     "centre_output",
     "initialise",
     "inverse_positive_scale",

@@ -15,6 +15,7 @@ from ppl_vae.plots.curves import training_curves
 from ppl_vae.plots.factor_matrix import factors
 from ppl_vae.plots.grids import by_label, images, interpolation, reconstructions, samples, traversal
 from ppl_vae.plots.latent import latent_map, tsne
+from ppl_vae.plots.layers import layer_kl
 from ppl_vae.plots.predictive import predictive_check
 from ppl_vae.plots.prior import holes
 from ppl_vae.plots.roc_curves import roc
@@ -33,6 +34,7 @@ __all__ = [
     "interpolation",
     "k_hat",
     "latent_map",
+    "layer_kl",
     "predictive_check",
     "reconstructions",
     "roc",

@@ -14,6 +14,7 @@ from torch.distributions import biject_to
 
 from ppl_vae.core.checks import check_count, check_real
 from ppl_vae.core.constraints import in_words, innermost_name
+from ppl_vae.core.density import require_density
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.core.sites import Site, data_frame
@@ -236,6 +237,7 @@ class _Ascent:
         log_prior = torch.zeros((), dtype=value.dtype, device=value.device)
         for name in free:
             each = trace.nodes[name]
+            require_density(each)
             log_prior = log_prior + each["fn"].log_prob(each["value"]).reshape(-1, count).sum(0)
         return value, log_prior
 

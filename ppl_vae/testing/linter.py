@@ -74,6 +74,8 @@ def _reasons(sites: Sites, estimator: PyroELBO) -> Iterator[str]:
         for kind, rule in _PYROS.items():
             if isinstance(estimator, kind):
                 yield from rule(sites, estimator)
+        if sites.without_density:
+            yield _without_density(sites)
         yield from _summed_by_pyro(sites, estimator)
     sums_over = (pyro.infer.TraceEnum_ELBO, pyro.infer.TraceTMC_ELBO, estimators.EnumeratedELBO)
     if sites.enumerated and not isinstance(estimator, sums_over):
@@ -111,8 +113,17 @@ def _ours(sites: Sites, estimator: Estimator) -> Iterator[str]:
             f"sites {list(sites.outside_data)} stand outside the plate 'data', and this bound weighs the "
             f"particles of each datum apart"
         )
+    if sites.without_density and estimator.needs_density:
+        yield _without_density(sites)
     if not estimator.takes_kl_weight:
         yield from _scale_as_beta(sites)
+
+
+def _without_density(sites: Sites) -> str:
+    return (
+        f"sites {list(sites.without_density)} have no density that can be computed, only a divergence from "
+        "the guide's distribution, and this bound is made of densities"
+    )
 
 
 def _summed_by_pyro(sites: Sites, estimator: PyroELBO) -> Iterator[str]:

@@ -15,6 +15,7 @@ from pyro.util import check_site_shape
 from torch import Tensor
 
 from ppl_vae.core import drawing
+from ppl_vae.core.density import has_density
 from ppl_vae.core.faults import NOT_AMORTISED, is_autoguide, sites_so_far, traced
 from ppl_vae.core.finite import num_values
 from ppl_vae.core.isolation import eval_mode, one_thread, random_numbers, validation
@@ -35,7 +36,7 @@ from ppl_vae.core.sites import (
 )
 from ppl_vae.core.subsampling import check_rows, check_sizes, whole_plate
 from ppl_vae.core.summing import sums_over
-from ppl_vae.estimators import ELBO
+from ppl_vae.estimators import ELBO, MeanFieldELBO
 from ppl_vae.testing.gradients import baseline_parameters, check_owned
 from ppl_vae.testing.hints import starting_hints
 from ppl_vae.testing.inputs import batch_of, model_inputs
@@ -199,7 +200,7 @@ def _check_plates(particles: Particles, allow_global: bool, autoguide: bool) -> 
 def _check_shapes(particles: Particles, nesting: int) -> None:
     for role, trace in (("model", particles.model_trace), ("guide", particles.guide_trace)):
         for name, site in trace.nodes.items():
-            if site["type"] == "sample":
+            if site["type"] == "sample" and has_density(site["fn"]):
                 site["log_prob"] = site["fn"].log_prob(site["value"])
                 # the values of sites that are summed over stand to the left of all plates
                 sums = role == "model" and (is_summed(site) or name in particles.under_sum)
@@ -213,9 +214,10 @@ def _check_shapes(particles: Particles, nesting: int) -> None:
 
 def _check_finite(particles: Particles) -> None:
     for role, terms in (
-        ("log-likelihood", particles.log_likelihood),
-        ("log-prior", particles.log_prior),
-        ("log-guide", particles.log_guide),
+        ("log-likelihood", particles.densities("log_likelihood")),
+        ("log-prior", particles.densities("log_prior")),
+        ("log-guide", particles.densities("log_guide")),
+        ("divergence", {name: particles.kl(name) for name in particles.without_density}),
     ):
         for name, term in terms.items():
             if not bool(term.isfinite().all()):
@@ -246,7 +248,9 @@ def _check_unconditioned(pair: Pair, batch: Sequence[Tensor], model_trace: Trace
 def _check_gradients(pair: Pair, batch: Sequence[Tensor]) -> None:
     for parameter in pair.parameters():
         parameter.grad = None
-    loss = ELBO().total(particles := ELBO().draw(pair.model, pair.guide, *batch))
+    particles = ELBO().draw(pair.model, pair.guide, *batch)
+    estimator = MeanFieldELBO() if particles.without_density else ELBO()
+    loss = estimator.total(particles)
     check_owned(pair, batch, loss)
     attempt(
         "the gradient of the ELBO cannot be computed",

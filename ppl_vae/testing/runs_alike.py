@@ -36,7 +36,7 @@ def check_leading_dims(pair: Pair, batch: Sequence[Tensor]) -> None:
     num_particles = 3
     particles = drawing.draw(pair.model, pair.guide, tuple(batch), num_particles=num_particles)
     expected = (num_particles, particles.batch_size)
-    for terms in (particles.log_likelihood, particles.log_prior, particles.log_guide):
+    for terms in _terms(particles):
         for name, term in terms.items():
             if tuple(term.shape) != expected:
                 raise PairError(
@@ -74,7 +74,7 @@ def check_repeats(pair: Pair, batch: Sequence[Tensor]) -> None:
 
 
 def _terms(particles: Particles) -> tuple[Mapping[str, Tensor], ...]:
-    return particles.log_likelihood, particles.log_prior, particles.log_guide
+    return tuple(particles.densities(kind) for kind in ("log_likelihood", "log_prior", "log_guide"))
 
 
 def check_independence(pair: Pair, batch: Sequence[Tensor]) -> None:
@@ -100,11 +100,7 @@ def check_independence(pair: Pair, batch: Sequence[Tensor]) -> None:
         else "A program must take any number of data: its plate is `pyro.plate('data', len(x), dim=-1)`, and "
         "no parameter or buffer has a row for each datum",
     )
-    for whole_terms, part_terms in (
-        (full.log_likelihood, part.log_likelihood),
-        (full.log_prior, part.log_prior),
-        (full.log_guide, part.log_guide),
-    ):
+    for whole_terms, part_terms in zip(_terms(full), _terms(part), strict=True):
         for name, term in part_terms.items():
             _compare(
                 term,

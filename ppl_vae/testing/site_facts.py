@@ -13,6 +13,7 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import Bernoulli, OneHotCategorical
 
+from ppl_vae.core.density import has_density
 from ppl_vae.core.isolation import questioning
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import (
@@ -44,6 +45,7 @@ class Sites:
         only_in_model: finite latent sites that the guide does not have, so that they are summed over.
         unmarked: those of them that Pyro would draw, since they are not marked for enumeration in parallel.
         only_in_guide: `pyro.deterministic` sites of the guide that the model does not have.
+        without_density: latent, without a density that can be computed, in either program.
         out_of_order: latent sites that the guide draws in another order than the model does.
     """
 
@@ -61,6 +63,7 @@ class Sites:
     only_in_guide: tuple[str, ...] = ()
     not_relaxable: tuple[str, ...] = ()
     dependent: tuple[str, ...] = ()
+    without_density: tuple[str, ...] = ()
 
 
 def read_sites(pair: Pair, batch: Tensor | Sequence[Tensor]) -> Sites:
@@ -107,6 +110,7 @@ def read_sites(pair: Pair, batch: Tensor | Sequence[Tensor]) -> Sites:
         not_relaxable=tuple(
             name for name in discrete if not isinstance(_base(drawn[name]), Bernoulli | OneHotCategorical)
         ),
+        without_density=_unique(n for n, site in every if not has_density(site["fn"])),
         only_in_guide=tuple(n for n in guide if is_deterministic(guide.nodes[n]) and n not in model),
     )
 

@@ -16,6 +16,7 @@ from ppl_vae.core.constraints import (
     is_discrete_support,
     support_fault,
 )
+from ppl_vae.core.density import has_density
 from ppl_vae.core.faults import short
 from ppl_vae.core.missing import is_clean, takes_missing
 from ppl_vae.core.sites import PairError, Site, is_bookkeeping, latent_names
@@ -70,6 +71,8 @@ def check_values(trace: Trace, guide_trace: Trace) -> None:
         _check_mask(site)
         if fault := support_fault(site):
             raise PairError(". ".join([f"site {name!r}: {fault}", *_fix(site, guide_trace, fault)]))
+        if not has_density(site["fn"]):
+            continue
         try:
             site["fn"].log_prob(value, *site["args"], **site["kwargs"])
         except Exception as error:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ppl_vae.capture.calls import Numbers, check_changing
 from ppl_vae.capture.capture_error import CaptureError
@@ -20,12 +20,12 @@ from ppl_vae.capture.guard import Guard
 from ppl_vae.capture.held import Held, run_first
 from ppl_vae.capture.moves import Moved
 from ppl_vae.capture.rewrites.rounding import MatmulPrecision
-from ppl_vae.capture.updates import clip
+from ppl_vae.capture.updates import clip, counts_in_python, norm_of
 from ppl_vae.core.isolation import questioning
 from ppl_vae.data import Split
 from ppl_vae.estimators import ours
 from ppl_vae.train.accepted import check_equality, check_objective, equal_of
-from ppl_vae.train.step_inputs import MAX_TERMS, Inputs
+from ppl_vae.train.step_inputs import MAX_TERMS, Inputs, gradients_of, padded
 
 MAX_VALUES = 4
 """More values than these of the numbers in a pair show that one of them keeps changing."""
@@ -67,6 +67,7 @@ class CapturedStep:
             `kl_weight`: `ppl_vae.train.step.Objective`.
         optimizer: torch's Adam, AdamW, Adamax or SGD.
         clip_norm: the largest norm of the pair's gradient; None does not clip.
+        skip_norm: leave parameters and optimizer as they are where that norm is above this or not a number.
         check_finite: leave parameters and optimizer as they are where the loss is not finite.
         backend: "inductor", or "graph", which does not compile.
         same_noise: the random numbers of the eager step; else those of `capture.noise` on a CPU and
@@ -88,6 +89,7 @@ class CapturedStep:
         optimizer: torch.optim.Optimizer,
         *,
         clip_norm: float | None = None,
+        skip_norm: float | None = None,
         check_finite: bool = True,
         backend: Backend = "inductor",
         same_noise: bool = False,
@@ -96,6 +98,7 @@ class CapturedStep:
         self.objective = objective
         self.optimizer = optimizer
         self.clip_norm = clip_norm
+        self.skip_norm = skip_norm
         self.check_finite = check_finite
         self.backend: Backend = backend
         self.same_noise = same_noise
@@ -112,6 +115,10 @@ class CapturedStep:
         self._numbers: dict[tuple[Any, ...], list[Numbers]] = {}
         self._found: tuple[tuple[str, ...], list[int]] = (), []
         check_objective(objective, self.estimator)
+        if skip_norm is not None and counts_in_python(optimizer):
+            raise CaptureError(
+                f"skip_norm={skip_norm!r} with {type(optimizer).__name__}, which counts its steps in Python"
+            )
 
     def __call__(self, *batch: Tensor) -> Tensor:
         """Move the parameters once; the loss before that, in nats per datum, without a graph."""
@@ -196,6 +203,7 @@ class CapturedStep:
         run = functools.partial(self._program, batch)
         held = Held(run, batch.tensors, inputs.device, inputs.slots, inputs.attributes, inputs.guard)
         names, places = self._found
+        names += ("skipped", "gradient_norm") if self.skip_norm is not None else ()
         if self.names and self.names != names:
             raise CaptureError(f"the logged terms were {list(self.names)} and are now {list(names)}")
         if len(names) > MAX_TERMS:
@@ -239,7 +247,7 @@ class CapturedStep:
             loss, terms = self.objective(*batch.make(batch.tensors))
             assert self._inputs is not None
             leaves = {id(each): each for each in self._inputs.parameters if each.requires_grad}
-            gradients = _gradients(loss, leaves)
+            gradients = gradients_of(loss, leaves)
         if self.estimator is not self._given:
             terms = {"bound": terms["bound"]}  # all that an estimator of Pyro's gives
         self._found = tuple(terms), [self._inputs.slots.number[parameter] for parameter in gradients]
@@ -252,20 +260,28 @@ class CapturedStep:
         cuts = len(held.tensors), len(held.tensors) + len(inputs.moves.tensors)
         outside, state, (sums, *data) = tensors[: cuts[0]], tensors[cuts[0] : cuts[1]], tensors[cuts[1] :]
         loss, *found = held.recording.graph()(*data, *outside)
-        terms, gradients = found[: len(self.names)], dict(zip(places, found[len(self.names) :], strict=True))
+        count = len(found) - len(places)
+        terms, gradients = found[:count], dict(zip(places, found[count:], strict=True))
         weights = {
             inputs.slots.number.get(id(real), -1): given
             for real, given in zip(held.tensors, outside, strict=True)
         }
         with torch.no_grad():
             clipped = {inputs.slots.number[id(each)] for each in self.objective.parameters()}
+            own = {k: g for k, g in gradients.items() if k in clipped}
+            fine = kept = loss.isfinite() if self.check_finite else None
+            if self.skip_norm is not None:
+                norm, rows = norm_of(own.values()), len(data[0])
+                small = norm <= self.skip_norm
+                kept = small if fine is None else fine & small
+                terms = [*terms, (~small) * rows, norm * rows]
             if self.clip_norm is not None:
-                gradients |= clip({k: g for k, g in gradients.items() if k in clipped}, self.clip_norm)
+                gradients |= clip(own, self.clip_norm)
             new, numbers, moved = inputs.moves.updates(weights, gradients, state)
-            new.append((sums, sums + _padded(terms, sums)))
-            fine = loss.isfinite()
             for old, value in new:
-                old.copy_(torch.where(fine, value, old) if self.check_finite else value)
+                old.copy_(value if kept is None else torch.where(kept, value, old))
+            summed = sums + padded(terms, sums)
+            sums.copy_(summed if fine is None else torch.where(fine, summed, sums))
             for old, value in numbers:  # in any case, since Python's move on too
                 old.copy_(value)
         return loss, moved
@@ -277,16 +293,3 @@ class CapturedStep:
             yield
         finally:
             self.objective.estimator = self._given
-
-
-def _gradients(loss: Tensor, leaves: Mapping[int, Tensor]) -> dict[int, Tensor]:
-    """The gradient of each leaf that takes part."""
-    if not loss.requires_grad:
-        return {}
-    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    return {leaf: gradient for leaf, gradient in zip(leaves, found, strict=True) if gradient is not None}
-
-
-def _padded(terms: Sequence[Tensor], like: Tensor) -> Tensor:
-    now = torch.stack([term.to(like.dtype) for term in terms])
-    return nn.functional.pad(now, (0, len(like) - len(terms)))

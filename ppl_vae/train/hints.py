@@ -12,6 +12,8 @@ NOTHING = 0.01
 """Nats per datum: a KL term below says nothing of the data."""
 EPOCHS = 5
 """Before so many, a guide may not have begun to learn."""
+MANY = 0.1
+"""A guard against rare spikes that leaves out a larger share of the data does something else."""
 
 
 class Hints:
@@ -20,20 +22,22 @@ class Hints:
     Args:
         report: of `check_pair`; None where it was not asked.
         plan: what is done to the KL term; None for nothing.
+        learns: whether the guide has anything to learn; one that is fixed gives nothing up.
 
     Attributes:
         given: all that was said.
     """
 
-    def __init__(self, report: PairReport | None, plan: KLPlan | None) -> None:
+    def __init__(self, report: PairReport | None, plan: KLPlan | None, learns: bool = True) -> None:
         self.given: list[str] = [] if report is None else list(report.hints)
         self.plan = plan
+        self._told_of_skips = False
         # a global latent's KL term is shared by all data, and small for each
-        sites = () if report is None else report.latent_sites
+        sites = () if report is None or not learns else report.latent_sites
         self.watched = [site for site in sites if report is not None and site not in report.global_sites]
 
     def after(self, row: Mapping[str, float]) -> list[str]:
-        """What an epoch's metrics add: the sites whose KL term is at zero once the warm-up is over."""
+        """What an epoch adds: sites whose KL term is at zero after the warm-up, and many steps left out."""
         new = []
         for site in list(self.watched):
             value = row.get(f"train_kl_{site}", math.inf)
@@ -46,6 +50,14 @@ class Hints:
                 f"site {site!r}: after {int(row['epoch'])} epochs its KL term is {value:.1g} nats, so that "
                 f"the guide says nothing of the data there (posterior collapse). Free bits keep it up, "
                 f"fit(..., kl=kl.FreeBits(...)), or {warmed}"
+            )
+        share = row.get("train_skipped", 0.0)
+        if share > MANY and not self._told_of_skips:
+            self._told_of_skips = True
+            new.append(
+                f"skip_norm leaves out {share:.0%} of the data of epoch {int(row['epoch'])}, whose gradient "
+                f"has a norm of {row['train_gradient_norm']:.3g} on average: what is left out is not learned "
+                "from, so raise skip_norm, or lower learning_rate"
             )
         self.given += new
         return new

@@ -42,6 +42,7 @@ class Loop:
             prepared.estimator,
             training.optimizer,
             clip_norm=options.clip_norm,
+            skip_norm=options.skip_norm,
             check_finite=fabric.device.type
             == "cpu",  # elsewhere, looking at a loss would make the device wait
             fabric=fabric,

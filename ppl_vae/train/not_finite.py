@@ -6,6 +6,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from ppl_vae.core.density import has_density
 from ppl_vae.core.isolation import validation
 from ppl_vae.core.missing import is_clean, takes_missing
 from ppl_vae.core.pair import Pair
@@ -29,6 +30,8 @@ def name_bad_site(pair: Pair, batch: tuple[Tensor, ...]) -> str:
                     continue
                 if not is_clean(site["value"], takes_missing(site["fn"])):
                     return f"site {name!r} of the {role} (its value)"
+                if not has_density(site["fn"]):
+                    continue
                 log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
                 if not bool(torch.as_tensor(log_prob).isfinite().all()):
                     return f"site {name!r} of the {role} (its log-density)"

@@ -109,6 +109,9 @@ class FitOptions:
             `weight_decay` too where there is one.
         weight_decay: the optimizer's; by default 0 for one by name, and a function's own.
         clip_norm: the largest norm of the gradient of the loss in nats per datum; None for any.
+        skip_norm: leave a step out, weights and optimizer as they were, where the norm of that gradient is
+            above this or not a number: a guard against the spikes of deep ladders. The history then has
+            `train_skipped`, the share of the data in such steps, and `train_gradient_norm`; None for any.
         kl: what is done to the KL term: a weight, or a treatment of `ppl_vae.kl` such as `LinearWarmup`,
             `FreeBits` or `TotalCorrelation`; or these by latent site.
         patience: stop after this many epochs without a better validation bound, and restore the best
@@ -146,6 +149,7 @@ class FitOptions:
     optimizer: str | Callable[..., torch.optim.Optimizer] = _option("adam")
     weight_decay: float | None = _option(None, _not_negative_or_none)
     clip_norm: float | None = _option(None, _positive_or_none)
+    skip_norm: float | None = _option(None, _positive_or_none)
     kl: KL = _option(1.0)
     patience: int | None = _option(None, _count_or_none)
     validate_every: int = _option(1, check_count)

@@ -122,7 +122,8 @@ def prepare(pair: Pair, estimator: PyroELBO, data: Data, options: FitOptions) ->
         plan = _kl_plan(pair, estimator, example, options, train, len(train) * fabric.world_size)
     training = _training(pair, estimator, given, options, plan, fabric)
     folder = RunFolder(options.run_dir) if options.run_dir is not None and fabric.is_global_zero else None
-    hints = Hints(report, plan)
+    learns = any(parameter.requires_grad for parameter in pair.guide.parameters())
+    hints = Hints(report, plan, learns)
     prepared = Prepared(
         pair, estimator, options, fabric, train, valid, example, plan, training, hints, folder
     )

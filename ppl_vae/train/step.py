@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,6 +34,7 @@ class Step:
         estimator: ours or Pyro's.
         optimizer: a torch optimizer over the pair's parameters.
         clip_norm: the largest norm of the whole gradient; None does not clip.
+        skip_norm: leave a step out where that norm is above this, or not a number; None for never.
         check_finite: raise before a loss that is not finite moves the parameters. It makes a GPU wait.
         fabric: what prepares the pair for its devices; None for a step of one's own on one device.
         kl: what is done to the KL term, its penalties made; `set_epoch` moves it. None leaves it alone.
@@ -52,6 +54,7 @@ class Step:
         optimizer: torch.optim.Optimizer,
         *,
         clip_norm: float | None = None,
+        skip_norm: float | None = None,
         check_finite: bool = True,
         fabric: Fabric | None = None,
         kl: KLPlan | None = None,
@@ -62,6 +65,7 @@ class Step:
         self.pair = pair
         self._kl = kl
         self.clip_norm = clip_norm
+        self.skip_norm = skip_norm
         self.check_finite = check_finite
         self._objective = Objective(pair, estimator)
         self._objective.penalties = kl.penalties if kl is not None else {}
@@ -128,6 +132,7 @@ class Step:
                 self._objective,
                 self._optimizer,
                 clip_norm=self.clip_norm,
+                skip_norm=self.skip_norm,
                 check_finite=self.check_finite,
                 matmul_precision=self.matmul_precision,
             )
@@ -182,9 +187,16 @@ class Step:
                 loss.backward()
             else:
                 self._fabric.backward(loss)
-        if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self._objective.parameters(), self.clip_norm)
-        self._optimizer.step()
+        kept = True
+        if self.clip_norm is not None or self.skip_norm is not None:
+            largest = math.inf if self.clip_norm is None else self.clip_norm
+            norm = nn.utils.clip_grad_norm_(self._objective.parameters(), largest)
+            if self.skip_norm is not None:
+                kept = bool(norm <= self.skip_norm)
+                rows = len(batch[0])
+                terms |= {"skipped": loss.new_tensor(rows * (not kept)), "gradient_norm": norm * rows}
+        if kept:
+            self._optimizer.step()
         for penalty in self._objective.penalties.values():
             penalty.learn(self._fabric.all_reduce if self._fabric is not None else None)
         self._add(terms, len(batch[0]))

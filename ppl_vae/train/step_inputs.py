@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -86,3 +87,17 @@ class Inputs:
     def put_back(self, numbers: Any) -> None:
         """Set the numbers of `kept`."""
         self.moves.put_back(numbers)
+
+
+def gradients_of(loss: Tensor, leaves: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """The gradient of each leaf that takes part."""
+    if not loss.requires_grad:
+        return {}
+    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    return {leaf: gradient for leaf, gradient in zip(leaves, found, strict=True) if gradient is not None}
+
+
+def padded(terms: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Terms side by side, with zeros behind them, as many as `like` has."""
+    now = torch.stack([term.to(like.dtype) for term in terms])
+    return nn.functional.pad(now, (0, len(like) - len(terms)))

@@ -22,6 +22,8 @@ REFUSED = {
     "FactorAnalysis": "site 'x': its Normal is continuous",
     "classes summed over": r"sums over \['y'\], which the guide does not draw",
     "BayesianDecoderVAE": r"the latents \[.*\] outside the plate 'data' are shared by all",
+    "Diffusion": rf"{FACTORS}.*Use a prior whose",
+    "real numbers": "site 'x': its Normal is continuous",
     "Autoencoder": "the guide puts site 'z' in one point",
 }
 
