@@ -31,6 +31,7 @@ from ppl_vae import (
     likelihoods,
     models,
     nets,
+    penalties,
     plots,
     priors,
     queries,
@@ -70,13 +71,9 @@ def functions(package: ModuleType) -> Lines:
             yield name, first_sentence(thing)
 
 
-def kl_treatments() -> Lines:
-    kl = ppl_vae.kl
-    names = getattr(kl, "__all__", [name for name, thing in vars(kl).items() if inspect.isclass(thing)])
-    for name in sorted(names, key=str.lower):
-        thing = getattr(kl, name)
-        own = inspect.isclass(thing) and thing.__module__.startswith("ppl_vae.kl")
-        if own and hasattr(thing, "__dataclass_fields__"):
+def treatments(package: ModuleType) -> Lines:
+    for name, thing in public(package):
+        if inspect.isclass(thing) and hasattr(thing, "__dataclass_fields__"):
             yield name, first_sentence(thing)
 
 
@@ -94,7 +91,8 @@ def table() -> str:
         "net (`nets`)": subclasses(nets, nn.Module),
         "likelihood (`likelihoods`)": subclasses(likelihoods, nn.Module),
         "estimator (`estimators`)": subclasses(estimators, Estimator),
-        "KL treatment (`kl`)": kl_treatments(),
+        "KL treatment (`kl`)": treatments(ppl_vae.kl),
+        "penalty (`penalties`)": treatments(penalties),
         "data (`data.load`)": ((name, known.summary) for name, known in NAMED.items()),
         "question (`pv`)": functions(queries),
         "evaluation (`evaluate`)": functions(evaluate),

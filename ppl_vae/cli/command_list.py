@@ -12,10 +12,11 @@ from pyro.infer import ELBO as PyroELBO
 from torch import nn
 
 import ppl_vae.kl
-from ppl_vae import estimators, guides, likelihoods, models, nets, priors
+from ppl_vae import estimators, guides, likelihoods, models, nets, penalties, priors
 from ppl_vae.cli import OK
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.data.named import NAMED
+from ppl_vae.kl.treatment import HasPenalty
 from ppl_vae.train.loggers import LOGGERS
 from ppl_vae.train.optimizers import OPTIMIZERS, SCHEDULES
 
@@ -56,6 +57,7 @@ KINDS: dict[str, Callable[[], Lines]] = {
     "likelihoods": lambda: _classes(likelihoods),
     "estimators": lambda: _classes(estimators, PyroELBO),
     "kl": lambda: ((name, line) for name, line in _classes(ppl_vae.kl, ppl_vae.kl.KLWeight)),
+    "penalties": lambda: _classes(penalties, HasPenalty),
     "data": lambda: ((name, known.summary) for name, known in NAMED.items()),
     "optimizers": lambda: _named(OPTIMIZERS),
     "schedules": lambda: _named(SCHEDULES),

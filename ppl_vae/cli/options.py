@@ -16,15 +16,13 @@ from pyro.infer import ELBO as PyroELBO
 from torch import nn
 
 import ppl_vae.kl
-from ppl_vae import data, estimators, guides, likelihoods, models, nets, priors
+from ppl_vae import data, estimators, guides, likelihoods, models, nets, penalties, priors
 from ppl_vae.cli.config_file import ConfigFile, holds_text, is_import_path, plain_options
 from ppl_vae.cli.default_pair import make_pair
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.core.isolation import one_thread
 from ppl_vae.core.pair import Pair
 from ppl_vae.runs.safe_yaml import NotYaml, YamlError, checked
-
-_NAMESPACES: tuple[ModuleType, ...] = (models, guides, priors, nets, likelihoods, estimators, ppl_vae.kl)
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -151,7 +149,9 @@ class Parser(jsonargparse.ArgumentParser):
 
 
 # where a short name is looked up: a guide, a prior and a likelihood may share theirs
-_HOMES = {"--kl": ppl_vae.kl, "--pair.likelihood": likelihoods, "--model": models, "--guide": guides}
+_HOMES = {"--model": models, "--guide": guides, "--kl": ppl_vae.kl, "--penalties": penalties}
+_HOMES["--pair.likelihood"] = likelihoods
+_NAMESPACES: tuple[ModuleType, ...] = (*_HOMES.values(), priors, nets, estimators)
 
 _NOISE = re.compile(
     r"^\s*(Subtypes:|Errors:|Given value|- Expected a NoneType|(- )?Expected a path but"

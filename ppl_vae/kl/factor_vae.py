@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.functional import softplus
 
 from ppl_vae.core.particles import Particles
 from ppl_vae.kl.aggregate import draws_of, refuse
+from ppl_vae.kl.learned import LearnedPenalty
 from ppl_vae.kl.treatment import KLPenalty, Penalty, check_number
 from ppl_vae.nets import MLP
 
@@ -60,48 +59,22 @@ class FactorVAE(KLPenalty):
         return FactorVAEPenalty(self, site, draws_of(example, site))
 
 
-class FactorVAEPenalty(Penalty):
+class FactorVAEPenalty(LearnedPenalty):
     """gamma times the discriminator's mean logit, and the discriminator's own training."""
 
     def __init__(self, treatment: FactorVAE, site: str, draws: Tensor) -> None:
-        super().__init__()
+        net = MLP(draws.shape[-1], tuple(treatment.hidden), 1, activation="leaky_relu")
+        super().__init__(net, draws, treatment.learning_rate)
         self.gamma = treatment.gamma
         self.site = site
-        net = MLP(draws.shape[-1], tuple(treatment.hidden), 1, activation="leaky_relu")
-        self.discriminator = net.to(device=draws.device, dtype=draws.dtype)
-        self.optimizer = torch.optim.Adam(
-            self.discriminator.parameters(),
-            lr=treatment.learning_rate,
-            betas=(0.5, 0.9),  # the paper's
-            fused=draws.device.type in ("cpu", "cuda"),
-        )
-        self._draws: Tensor | None = None
 
     def forward(self, particles: Particles) -> Tensor:
         draws = draws_of(particles, self.site)
-        self._draws = draws.detach()
-        # cut from its parameters: the pair's loss must not train the discriminator
-        fixed = {name: value.detach() for name, value in self.discriminator.named_parameters()}
-        return self.gamma * functional_call(self.discriminator, fixed, (draws,)).mean()
+        self.remember(draws)
+        return self.gamma * self.judged(draws).mean()
 
-    @torch.enable_grad()
-    def learn(self, all_reduce: Any = None) -> None:
-        draws, self._draws = self._draws, None
-        if draws is None:
-            return
-        loss = discriminator_loss(self.discriminator, draws)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if all_reduce is not None:
-            for parameter in self.discriminator.parameters():
-                parameter.grad = all_reduce(parameter.grad)
-        self.optimizer.step()
-
-    def get_extra_state(self) -> dict[str, Any]:
-        return self.optimizer.state_dict()
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state)
+    def loss(self, *seen: Tensor) -> Tensor:
+        return discriminator_loss(self.discriminator, *seen)
 
 
 def discriminator_loss(discriminator: nn.Module, draws: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from pyro.infer import ELBO as PyroELBO
 from ppl_vae.core.particles import Particles
 from ppl_vae.estimators import ours
 from ppl_vae.kl.beta import Beta
-from ppl_vae.kl.treatment import InSteps, KLPenalty, KLWeight, Penalty
+from ppl_vae.kl.treatment import HasPenalty, InSteps, KLPenalty, KLWeight, Penalty
 
 KL = float | KLWeight | Mapping[str, float | KLWeight]
 """One weight or treatment of the KL term for all latent sites, or these by site."""
@@ -30,13 +30,15 @@ class KLPlan:
             one weight for all latents is theirs too.
         epochs: how long the training will be, to warn of a warm-up that outlasts it.
         steps_per_epoch: gradient steps in an epoch, for the treatments that count in steps.
+        beside: what else is added to the loss, by observed site.
 
     Raises:
         ValueError: when a named site is not a latent site of the pair, a weight is neither a number nor a
             treatment, or sites are named beside auxiliary ones.
 
     Attributes:
-        by_site: the treatment of each site.
+        by_site: the treatment of each latent site.
+        beside: the treatment of each observed site.
         penalties: what is added to the loss, by site; filled by `make_penalties`.
     """
 
@@ -47,6 +49,7 @@ class KLPlan:
         epochs: float,
         steps_per_epoch: float = 1.0,
         auxiliary: tuple[str, ...] = (),
+        beside: Mapping[str, HasPenalty] | None = None,
     ) -> None:
         by_site = dict(kl) if isinstance(kl, Mapping) else dict.fromkeys(sites, kl)
         if not by_site and isinstance(kl, Mapping):
@@ -65,6 +68,7 @@ class KLPlan:
             )
         for name in auxiliary:
             self.by_site[name] = WeightOf(next(iter(self.by_site.values())))
+        self.beside = dict(beside or {})
         self.penalties: dict[str, Penalty] = {}
         late = {site: weight.ends() for site, weight in self.by_site.items() if weight.ends() > epochs}
         if late:
@@ -78,7 +82,8 @@ class KLPlan:
     @property
     def changes_anything(self) -> bool:
         """Whether some site has a penalty, or a weight that is not 1 throughout."""
-        return any(weight not in (Beta(1.0), WeightOf(Beta(1.0))) for weight in self.by_site.values())
+        changed = any(weight not in (Beta(1.0), WeightOf(Beta(1.0))) for weight in self.by_site.values())
+        return bool(self.beside) or changed
 
     def at(self, epoch: float) -> dict[str, float]:
         """The weight of each site at a point of training."""
@@ -92,6 +97,12 @@ class KLPlan:
         """
         for site, weight in self.by_site.items():
             _check_estimator(site, weight, estimator)
+        for site, treatment in self.beside.items():
+            if reason := _no_place_for_penalty(estimator):
+                raise ValueError(
+                    f"penalties={treatment!r} for site {site!r}: {type(estimator).__name__} {reason}. Use "
+                    f"estimators.ELBO or estimators.MeanFieldELBO"
+                )
 
     def make_penalties(self, example: Particles, data_size: int) -> None:
         """Fill `penalties`.
@@ -105,8 +116,8 @@ class KLPlan:
         """
         self.penalties = {
             site: treatment.penalty(site, example, data_size)
-            for site, treatment in self.by_site.items()
-            if isinstance(treatment, KLPenalty)
+            for site, treatment in (self.by_site | self.beside).items()
+            if isinstance(treatment, HasPenalty)
         }
 
     def set_epoch(self, epoch: float) -> None:
@@ -163,18 +174,24 @@ def _check_estimator(site: str, weight: KLWeight, estimator: PyroELBO) -> None:
             "has no KL term to weigh apart, and weighing inside its log-weights would not be the bound with "
             "that weight"
         )
-    elif not isinstance(weight, KLPenalty):
-        return
-    elif own is None:
-        reason = "is Pyro's, and gives no particles to read the penalty from"
-    elif own.separates:
-        reason = "cuts the draws from the guide, so that a penalty on them would not reach it"
-    elif own.facts.bound == "upper":
-        reason = "is an upper bound, from which a penalty cannot be taken"
-    elif own.facts.guide_follows != "the bound":
-        reason = f"trains the guide on another objective ({own.facts.guide_follows}) than the bound"
+    elif isinstance(weight, KLPenalty):
+        reason = _no_place_for_penalty(estimator)
     if reason:
         raise ValueError(
             f"kl={weight!r} for site {site!r}: {name} {reason}. Use estimators.ELBO or "
             f"estimators.MeanFieldELBO"
         )
+
+
+def _no_place_for_penalty(estimator: PyroELBO) -> str:
+    """Why a penalty cannot be added to an estimator's loss; empty where it can."""
+    own = ours(estimator)
+    if own is None:
+        return "is Pyro's, and gives no particles to read the penalty from"
+    if own.separates:
+        return "cuts the draws from the guide, so that a penalty on them would not reach it"
+    if own.facts.bound == "upper":
+        return "is an upper bound, from which a penalty cannot be taken"
+    if own.facts.guide_follows != "the bound":
+        return f"trains the guide on another objective ({own.facts.guide_follows}) than the bound"
+    return ""

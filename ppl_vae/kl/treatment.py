@@ -49,11 +49,11 @@ class Penalty(nn.Module):
 
 
 @runtime_checkable
-class KLPenalty(KLWeight, Protocol):
-    """A treatment that puts a penalty beside the weighted KL term."""
+class HasPenalty(Protocol):
+    """A treatment of one site that adds to the loss."""
 
     def penalty(self, site: str, example: Particles, data_size: int) -> Penalty:
-        """The penalty of one latent site.
+        """The penalty of one site: a latent one for a treatment of its KL term, or an observed one.
 
         Args:
             site: the site's name.
@@ -63,6 +63,11 @@ class KLPenalty(KLWeight, Protocol):
         Raises:
             PairError: for a site that the treatment does not fit.
         """
+
+
+@runtime_checkable
+class KLPenalty(KLWeight, HasPenalty, Protocol):
+    """A treatment that puts a penalty beside the weighted KL term."""
 
 
 def check_weight(weight: float) -> None:

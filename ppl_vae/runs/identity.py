@@ -30,6 +30,7 @@ def identity(
     data: DataSet | Split | Tensor,
     estimator: Any,
     kl: Any,
+    penalties: Any,
     optimizer: torch.optim.Optimizer,
     schedule: Any,
     factor: Any,
@@ -48,6 +49,7 @@ def identity(
         "data": data_identity(data),
         "estimator": describe(estimator),
         "kl": describe(kl),
+        "penalties": describe(penalties),
         "optimizer": {
             "class": f"{type(optimizer).__module__}:{type(optimizer).__qualname__}",
             "groups": [
@@ -115,7 +117,7 @@ def _rows_identity(rows: Rows) -> dict[str, Any]:
 def changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What is another than it was, a line each: `data.train.rows was 100, is 90`."""
     lines = []
-    for name in ("pair", "data", "estimator", "kl", "optimizer", "schedule", "devices"):
+    for name in ("pair", "data", "estimator", "kl", "penalties", "optimizer", "schedule", "devices"):
         if name in saved and name in now:
             old, new = saved[name], now[name]
             if name == "pair" and "tree" in old and "tree" in new:

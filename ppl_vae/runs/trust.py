@@ -22,9 +22,9 @@ PROGRAMS: Mapping[type, tuple[str, ...]] = {
     PyroELBO: ("ppl_vae.estimators", "pyro.infer"),
     Optimizer: ("torch.optim",),
 }
-"""The same for a file of options; the treatments of the KL term and the schedules go by `_OPTIONS`."""
+"""The same for a file of options; treatments of the KL term, penalties and schedules go by `_OPTIONS`."""
 
-_OPTIONS = ("ppl_vae.kl", "ppl_vae.train.optimizers")
+_OPTIONS = ("ppl_vae.kl", "ppl_vae.penalties", "ppl_vae.train.optimizers")
 
 # what may be imported to look at it: nothing happens when these are
 _IMPORTED = ("ppl_vae", "torch.nn", "torch.optim", "pyro.infer")
@@ -155,7 +155,7 @@ def _said(kinds: Mapping[type, tuple[str, ...]]) -> str:
         return "a configuration names classes of ppl_vae or torch.nn.modules that are torch.nn.Modules"
     return (
         "a file of options names modules of ppl_vae or torch.nn, estimators of ppl_vae or Pyro, "
-        "torch.optim's optimizers and treatments of ppl_vae.kl"
+        "torch.optim's optimizers, treatments of ppl_vae.kl and ppl_vae.penalties"
     )
 
 

@@ -30,6 +30,12 @@ class Hints:
 
     def __init__(self, report: PairReport | None, plan: KLPlan | None, learns: bool = True) -> None:
         self.given: list[str] = [] if report is None else list(report.hints)
+        for site, treatment in () if plan is None else plan.beside.items():
+            self.given.append(
+                f"site {site!r}: penalties={type(treatment).__name__}(...) is taken from the bound, and what "
+                "is optimised, train_bound, is no bound on log p(x) any more; train_elbo is the pair's true "
+                "one"
+            )
         self.plan = plan
         self._told_of_skips = False
         # a global latent's KL term is shared by all data, and small for each

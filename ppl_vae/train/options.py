@@ -18,6 +18,7 @@ from ppl_vae.capture.rewrites.rounding import MatmulPrecision
 from ppl_vae.core.checks import check_choice, check_count, check_real, check_seed
 from ppl_vae.data import DataSet, Split
 from ppl_vae.kl import KL
+from ppl_vae.penalties import Penalties
 from ppl_vae.runs import RunFolder
 from ppl_vae.runs.naming import text_of
 from ppl_vae.train.loggers import check_loggers
@@ -114,6 +115,8 @@ class FitOptions:
             `train_skipped`, the share of the data in such steps, and `train_gradient_norm`; None for any.
         kl: what is done to the KL term: a weight, or a treatment of `ppl_vae.kl` such as `LinearWarmup`,
             `FreeBits` or `TotalCorrelation`; or these by latent site.
+        penalties: what else is added to the loss at observed sites, such as `penalties.MSSSIM()`; or these by
+            observed site. What is optimised is then no bound; `train_elbo` and `valid_bound` still are.
         patience: stop after this many epochs without a better validation bound, and restore the best
             weights; None trains to the end and keeps the last weights.
         validate_every: epochs between validations.
@@ -151,6 +154,7 @@ class FitOptions:
     clip_norm: float | None = _option(None, _positive_or_none)
     skip_norm: float | None = _option(None, _positive_or_none)
     kl: KL = _option(1.0)
+    penalties: Penalties = _option(None)
     patience: int | None = _option(None, _count_or_none)
     validate_every: int = _option(1, check_count)
     device: str | torch.device = _option("auto", _device, may_change=True)

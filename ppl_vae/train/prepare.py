@@ -19,13 +19,14 @@ from ppl_vae.core.faults import traced
 from ppl_vae.core.isolation import python_random_numbers, questioning, random_numbers
 from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
-from ppl_vae.core.sites import auxiliary_names, latent_names
+from ppl_vae.core.sites import auxiliary_names, latent_names, observed_names
 from ppl_vae.data import DataSet, Split, as_split, for_pair
 from ppl_vae.data.known_table import of_table
 from ppl_vae.data.selection import withheld
 from ppl_vae.estimators import auxiliary_of, ours
 from ppl_vae.evaluate.loop import check_pair_type
 from ppl_vae.kl import KLPlan
+from ppl_vae.penalties import by_site
 from ppl_vae.runs import CHECKPOINT, CONFIG, RunError, RunFolder
 from ppl_vae.runs.identity import identity
 from ppl_vae.runs.loading import pair_config, why_not_rebuildable
@@ -195,11 +196,13 @@ def _kl_plan(
 ) -> KLPlan | None:
     drawn = prune_subsample_sites(traced(pair.guide, example, "guide"))
     sites, auxiliary = tuple(latent_names(drawn)), tuple(auxiliary_names(drawn))
-    plan = KLPlan(options.kl, sites, options.epochs, steps_of(train, options), auxiliary)
+    beside = by_site(options.penalties, lambda: observed_names(traced(pair.model, example, "model")))
+    plan = KLPlan(options.kl, sites, options.epochs, steps_of(train, options), auxiliary, beside)
     if not plan.changes_anything:
         return None
     plan.check(estimator)
-    plan.make_penalties(draw(pair.model, pair.guide, example), data_size)
+    with torch.enable_grad():  # a penalty may ask whether there is a gradient
+        plan.make_penalties(draw(pair.model, pair.guide, example), data_size)
     return plan
 
 
@@ -245,6 +248,7 @@ def _describe(prepared: Prepared, data: DataSet | Split) -> None:
         data,
         prepared.estimator,
         options.kl,
+        options.penalties,
         training.optimizer,
         options.schedule,
         make_schedule(options.schedule),
