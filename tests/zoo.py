@@ -164,6 +164,7 @@ FAMILIES = [
     ("Laplace", "Laplace"),
     ("StudentT", "StudentT"),
     ("Sphere", "PowerSpherical"),
+    ("WrappedNormal", "WrappedNormal"),
 ]
 
 

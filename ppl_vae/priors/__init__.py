@@ -13,6 +13,7 @@ from ppl_vae.priors.normal_mixture import NormalMixture
 from ppl_vae.priors.positive import Exponential, Gamma, LogNormal
 from ppl_vae.priors.sphere import Sphere
 from ppl_vae.priors.vamp import VampPrior
+from ppl_vae.priors.wrapped_normal import WrappedNormal
 
 __all__ = [
     "Bernoulli",
@@ -31,4 +32,5 @@ __all__ = [
     "StandardNormal",
     "StudentT",
     "VampPrior",
+    "WrappedNormal",
 ]
