@@ -27,6 +27,7 @@ from ppl_vae.guides.planar import Planar
 from ppl_vae.guides.power_spherical import PowerSpherical
 from ppl_vae.guides.semi_amortised import SemiAmortised
 from ppl_vae.guides.semi_supervised import SemiSupervised
+from ppl_vae.guides.smoothing import Smoothing
 from ppl_vae.guides.spline import Spline
 from ppl_vae.guides.student_t import StudentT
 from ppl_vae.guides.sylvester import HouseholderSylvester, Sylvester
@@ -62,6 +63,7 @@ __all__ = [
     "ProductOfExperts",
     "SemiAmortised",
     "SemiSupervised",
+    "Smoothing",
     "Spline",
     "StudentT",
     "Sylvester",

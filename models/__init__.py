@@ -7,6 +7,7 @@ from ppl_vae.models.autoencoder import Autoencoder
 from ppl_vae.models.bayesian_decoder_vae import BayesianDecoderVAE
 from ppl_vae.models.conditional_vae import ConditionalVAE
 from ppl_vae.models.deep_ladder import DeepLadder
+from ppl_vae.models.deep_markov import DeepMarkov
 from ppl_vae.models.diffusion import Diffusion, DiffusionLadder
 from ppl_vae.models.factor_analysis import FactorAnalysis
 from ppl_vae.models.ladder_vae import LadderVAE
@@ -23,6 +24,7 @@ __all__ = [
     "BayesianDecoderVAE",
     "ConditionalVAE",
     "DeepLadder",
+    "DeepMarkov",
     "Diffusion",
     "DiffusionLadder",
     "FactorAnalysis",

@@ -26,6 +26,7 @@ BEGIN, END = "<!-- zoo: ", "<!-- end of zoo -->"
 BATCH, LATENT, HIDDEN, CLASSES = 4, 3, (6,), 3
 VALUES = 2  # of each code
 IMAGE, LARGE_IMAGE, VECTOR, TABLE = (1, 4, 4), (1, 8, 8), (5,), (4,)
+SEQUENCE, STRING, SYMBOLS = (2, 4), (3,), 3
 
 Make = Callable[[], pv.Pair]
 
@@ -39,11 +40,12 @@ class Case:
         make: a new pair.
         detail: what sets it apart from other cases of the same two classes, such as its prior.
         shape: the event shape of its data.
-        labels: the labels of its batch, or None.
+        labels: whole numbers, the second tensor of its batch: labels, or lengths; or None.
+        second: the name of that tensor.
         views: the name and event shape of further observed arrays.
         estimator: a valid estimator.
         has_prior: whether data can be drawn from the model.
-        has_mean: whether its likelihood has one; else questions show draws in its place.
+        has_mean: whether its likelihood has one; else questions show its mode, or draws, in its place.
         has_density: whether the densities of all its latents can be computed.
         site: the latent that is interpolated and traversed.
         discrete: whether all of its latents are, so that nothing lies between their values.
@@ -58,6 +60,7 @@ class Case:
     shape: tuple[int, ...] = IMAGE
     labels: tuple[int, ...] | None = None
     views: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    second: str = "y"
     estimator: PyroELBO = field(default_factory=estimators.ELBO)
     has_prior: bool = True
     has_mean: bool = True
@@ -87,6 +90,9 @@ class Case:
         if self.shape == TABLE:  # two numbers, a class and a count, with gaps
             x[:, 2], x[:, 3] = x[:, 2].abs().round().clamp(max=2), x[:, 3].exp().round()
             x[torch.rand(x.shape, generator=generator) < 0.3] = torch.nan
+        elif self.shape == STRING:
+            x = (2 * x).abs().round().clamp(max=SYMBOLS)
+            x = x.masked_fill((x == 0).cumsum(-1) > 0, 0)  # of unequal lengths
         elif self.shape != VECTOR:
             x = (x > 0.5).to(dtype)
         if self.views:  # of each the first datum lacks all, and the second a number
@@ -102,8 +108,8 @@ class Case:
 def split_of(case: Case, batch: tuple[Tensor, ...]) -> data.Split:
     """The batch as data to train on."""
     missing = any(bool(tensor.isnan().any()) for tensor in batch)
-    if case.views:
-        names = ("x", *(name for name, _ in case.views))
+    if case.views or case.second != "y":
+        names = ("x", *([name for name, _ in case.views] or [case.second]))
         return data.Split.from_tensors(dict(zip(names, batch)), missing=missing)
     return data.Split.from_tensor(*batch, labels=case.labels is not None, missing=missing)
 
@@ -225,6 +231,10 @@ def cases() -> Iterator[Case]:
             "DiffusionLadder", "NoisingLadder", make, detail, shape, site="z0", combined=levels is None
         )
     yield Case("Diffusion", "Noising", _diffusion, estimator=estimators.MeanFieldELBO(), has_density=False)
+    yield Case("VAE", "MeanField", _strings, "strings", shape=STRING, has_mean=False, combined=True)
+    two = "DeepMarkov", "Smoothing"
+    yield Case(*two, _chain, "lengths", shape=SEQUENCE, labels=(2, 1), second="length")
+    yield Case(*two, _chain, shape=SEQUENCE, combined=True)
     yield Case("BayesianDecoderVAE", "GlobalMeanField", _bayesian_decoder)
     yield Case("Autoencoder", "Deterministic", _autoencoder, has_prior=False)
 
@@ -335,6 +345,20 @@ def _diffusion(levels: int | None = 2, ladder: bool = False) -> pv.Pair:
     return pv.Pair(
         models.Diffusion(denoiser, schedule, sampling_steps=3, levels=levels), guides.Noising(schedule)
     )
+
+
+def _strings() -> pv.Pair:
+    likelihood = likelihoods.Strings(SYMBOLS, *STRING, condition_dim=2, hidden=4, embedding_dim=2)
+    decoder = nets.MLPDecoder(LATENT, likelihood.raw_shape(STRING), ())
+    model = models.VAE(likelihood, decoder, LATENT)
+    return pv.Pair(model, guides.MeanField(nets.StringEncoder(SYMBOLS, *STRING, LATENT, 4, 2)))
+
+
+def _chain() -> pv.Pair:
+    _, width = SEQUENCE
+    decoder = nets.MLPDecoder(2, (width,), (4,))
+    model = models.DeepMarkov(likelihoods.Bernoulli(event_dim=1), decoder, nets.GatedTransition(2, 4), 2)
+    return pv.Pair(model, guides.Smoothing(nets.Recurrent(width, 3, "both"), nets.Combiner(2, 6, 4), 2))
 
 
 def _bayesian_decoder() -> pv.Pair:

@@ -9,11 +9,13 @@
 hides most of a split's labels.
 """
 
+from ppl_vae.data.alphabet import LETTERS, Alphabet
 from ppl_vae.data.convert import as_split
 from ppl_vae.data.data_error import DataError, MissingDataError
 from ppl_vae.data.dataset import DataSet
 from ppl_vae.data.given import from_tensors
 from ppl_vae.data.loading import data_root, load
+from ppl_vae.data.markov import markov_truth
 from ppl_vae.data.missing_labels import few_labels
 from ppl_vae.data.named import NAMED
 from ppl_vae.data.schema import Schema
@@ -25,7 +27,9 @@ NAMES = tuple(NAMED)
 """The data sets that `load` knows by name."""
 
 __all__ = [
+    "LETTERS",
     "NAMES",
+    "Alphabet",
     "DataError",
     "DataSet",
     "MissingDataError",
@@ -37,5 +41,6 @@ __all__ = [
     "for_pair",
     "from_tensors",
     "load",
+    "markov_truth",
     "table",
 ]

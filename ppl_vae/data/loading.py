@@ -47,8 +47,9 @@ def load(
     """Train, valid and test of a known data set, or of a file or folder of yours.
 
     Names: digits (bundled, 8 x 8), mnist, static_mnist, fashion_mnist, kmnist, omniglot, cifar10, svhn,
-    patches (bundled, colour), and those that are drawn by the seed, `num_data` of them, their factors
-    known (`Split.factors`): sprites, linear_gaussian, pinwheel, counts.
+    patches (bundled, colour), the sequences chorales and names, and those that are drawn by the seed,
+    `num_data` of them, their factors known (`Split.factors`): sprites, linear_gaussian, pinwheel, counts,
+    markov_strings.
     Paths: `.npz` (arrays train [valid, test] or x [y]), `.npy`, `.csv` and other tables as text (a row is a
     datum), `.parquet`, `.h5` and `.zarr` (arrays x, y and others, which programs may take by name), or a
     folder of png and jpg files, whose subfolders are the labels. A name wins over a path: for a folder called

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data import patches, sprites, synthetic
+from ppl_vae.data import markov, patches, sequences, sprites, synthetic
 from ppl_vae.data.data_error import DataError, MissingDataError
 from ppl_vae.data.dataset import Loaded
 from ppl_vae.data.files import read_npz, tensor_part
@@ -130,6 +130,10 @@ NAMED: dict[str, Named | Drawn] = {
     "patches": Named(
         lambda root, size: patches.read(size), "8,480 colour 8 x 8 patches of two photographs, bundled"
     ),
+    "chorales": Named(
+        sequences.chorales, "382 chorales of Bach: which of 88 keys sound in each quarter note"
+    ),
+    "names": Named(sequences.names, "29,494 English first names, letter by letter"),
     "sprites": Drawn(
         sprites.draw, "any number of 32 x 32 squares, ellipses and hearts, five factors known", 10_000
     ),
@@ -139,6 +143,9 @@ NAMED: dict[str, Named | Drawn] = {
     "pinwheel": Drawn(synthetic.pinwheel, "any number of points in the plane, in five curved arms", 5_000),
     "counts": Drawn(
         synthetic.counts, "any number of count vectors (50,) from a latent (2,) in four groups, known", 5_000
+    ),
+    "markov_strings": Drawn(
+        markov.markov_strings, "any number of strings (12,) from a hidden chain of four states, known", 5_000
     ),
 }
 

@@ -1,1 +1,3 @@
-"""Densities that no library has: factors, improper ones, the sphere, a guide's family around a datum."""
+"""Densities that no library has: factors, improper ones, the sphere, chains, padding, a guide's family around
+a datum.
+"""

@@ -16,6 +16,7 @@ class                         data                            parameters per out
 `DiscretisedLogisticMixture`  0, 1/255, ..., 1                3 times num_mixtures
 `Mixed`                       rows of columns, NaN: missing   those of its parts
 `Autoregressive`              that of another                 a net's context; pixel after pixel
+`Strings`                     rows of symbols 1 ... A, 0 end  one condition a string
 ============================  ==============================  ===========================================
 
 What every one of them offers, and a user's own class needs, is the Protocol `Likelihood`. Half-precision
@@ -38,6 +39,7 @@ from ppl_vae.likelihoods.mixed import Mixed
 from ppl_vae.likelihoods.negative_binomial import NegativeBinomial
 from ppl_vae.likelihoods.ordinal import Ordinal
 from ppl_vae.likelihoods.poisson import Poisson
+from ppl_vae.likelihoods.strings import Strings
 
 __all__ = [
     "Autoregressive",
@@ -53,4 +55,5 @@ __all__ = [
     "NegativeBinomial",
     "Ordinal",
     "Poisson",
+    "Strings",
 ]

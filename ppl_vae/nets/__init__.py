@@ -11,11 +11,14 @@ from ppl_vae.nets.denoisers import ConvDenoiser, Denoiser, MLPDenoiser
 from ppl_vae.nets.encoder import Encoder
 from ppl_vae.nets.initialisation import centre_output, initialise
 from ppl_vae.nets.ladder_paths import BottomUpPath, TopDownPath
+from ppl_vae.nets.markov import Combiner, GatedTransition
 from ppl_vae.nets.mlp import MLP, MLPDecoder, MLPEncoder
 from ppl_vae.nets.noise_schedule import NoiseSchedule
 from ppl_vae.nets.pixel_cnn import PixelCNN
+from ppl_vae.nets.recurrent import Recurrent
 from ppl_vae.nets.residual import ResidualDecoder, ResidualEncoder
 from ppl_vae.nets.scale import LocScale, inverse_positive_scale, positive_scale
+from ppl_vae.nets.strings import StringEncoder, StringFeatures
 
 __all__ = [
     "ACTIVATIONS",
@@ -24,6 +27,7 @@ __all__ = [
     "BottomUpPath",
     "ColumnEncoder",
     "ColumnFeatures",
+    "Combiner",
     "ConvBottomUp",
     "ConvDecoder",
     "ConvDenoiser",
@@ -32,6 +36,7 @@ __all__ = [
     "Decoder",
     "Denoiser",
     "Encoder",
+    "GatedTransition",
     "LocScale",
     "LocScaleEncoder",
     "MLPDecoder",
@@ -39,9 +44,12 @@ __all__ = [
     "MLPEncoder",
     "NoiseSchedule",
     "PixelCNN",
+    "Recurrent",
     "ResidualDecoder",
     "ResidualEncoder",
     "ShapedEncoder",
+    "StringEncoder",
+    "StringFeatures",
     "TopDownPath",
     "centre_output",
     "initialise",

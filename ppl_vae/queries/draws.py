@@ -20,8 +20,8 @@ class Draws:
         latents: the latent sites' draws.
         values: the observed sites' draws. Empty from `encode`.
         means: by observed site the mean of its likelihood given the latents, which is what pictures
-            show; the draw itself where the distribution has no mean (Categorical). From `encode`:
-            by latent site, the guide's mean.
+            show; the mode where the distribution has no mean (classes, strings), and the draw itself where
+            it has neither. From `encode`: by latent site, the guide's mean.
     """
 
     latents: Mapping[str, Tensor]

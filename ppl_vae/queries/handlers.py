@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyro
@@ -139,6 +140,17 @@ def mean_of(site: Site) -> Tensor | None:
     except NotImplementedError:
         return None
     return None if bool(mean.isnan().any()) else mean
+
+
+def centre_of(site: Site) -> Tensor:
+    """The mean of a site's distribution; where it has none its mode, and its value where it has neither, or
+    is held.
+    """
+    mean, value = mean_of(site), site["value"]
+    if mean is None and not site["is_observed"]:
+        with suppress(NotImplementedError):
+            mean = site["fn"].mode
+    return value if mean is None else mean
 
 
 def is_discrete(fn: Any) -> bool:

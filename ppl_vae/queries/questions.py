@@ -20,6 +20,7 @@ from ppl_vae.queries.arguments import Batch, as_tensors, check_site, rows
 from ppl_vae.queries.draws import Draws
 from ppl_vae.queries.handlers import (
     Centre,
+    centre_of,
     find_plate_dim,
     is_discrete,
     latent_sites,
@@ -260,9 +261,8 @@ def read(
     for name, site in sample_sites(trace).items():
         value = laid_out(site["value"], site, lead, plate_dim)
         if name in observed:
-            mean = mean_of(site)
             values[name] = value
-            means[name] = value if mean is None else laid_out(mean, site, lead, plate_dim)
+            means[name] = laid_out(centre_of(site), site, lead, plate_dim)
         else:
             latents[name] = value
     return Draws(latents, values, means)

@@ -2,6 +2,7 @@
 
 from ppl_vae.train.finish import Run, TrainingError
 from ppl_vae.train.fitting import fit
+from ppl_vae.train.guide_first import GuideFirst
 from ppl_vae.train.options import FitOptions
 
-__all__ = ["FitOptions", "Run", "TrainingError", "fit"]
+__all__ = ["FitOptions", "GuideFirst", "Run", "TrainingError", "fit"]

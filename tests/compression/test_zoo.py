@@ -21,6 +21,9 @@ REFUSED = {
     "LinearGaussian": "site 'x': its Normal is continuous",
     "FactorAnalysis": "site 'x': its Normal is continuous",
     "classes summed over": r"sums over \['y'\], which the guide does not draw",
+    "strings": "site 'x' does not factorise",
+    "lengths": "site 'x' has a mask or a scale",
+    "DeepMarkov": rf"{FACTORS}.*Use a prior whose",
     "BayesianDecoderVAE": r"the latents \[.*\] outside the plate 'data' are shared by all",
     "Diffusion": rf"{FACTORS}.*Use a prior whose",
     "real numbers": "site 'x': its Normal is continuous",
@@ -30,7 +33,7 @@ REFUSED = {
 
 def refusal(case):
     """What refuses the pair first: the data, then the prior, then the guide."""
-    for name in (case.model, case.detail, case.guide):
+    for name in (case.detail, case.model, case.guide):
         if name in REFUSED and not (name == "Gamma" and case.detail == "Exponential"):
             return REFUSED[name]
     return None
