@@ -25,6 +25,7 @@ COMMANDS = {
     "sample": "draw new data from the pair of a run's folder",
     "impute": "draw what is missing of data from the pair of a run's folder",
     "score": "how strange each datum is to the pair of a run's folder",
+    "edit": "data with more of something: toward a label, or up a score, by the pair of a run's folder",
     "compress": "data as a lossless file by the pair of a run's folder, and back",
     "calibrate": "whether the guide of a run's folder is its model's posterior",
     "compare": "train a pair with several estimators and compare them, after training and at a point",

@@ -1,7 +1,8 @@
-"""What `ppl-vae sample` is told to draw: values of the model's arguments, and of its latents."""
+"""What is chosen by words: values of the model's arguments and latents to draw at, and functions by path."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,21 @@ def as_inputs(words: Sequence[str]) -> list[str]:
             raise UsageError(f"--given {word}: write a name and its value, such as --given y=3")
         done += [f"--inputs.{name}", value]
     return done
+
+
+def imported(path: str, option: str) -> Any:
+    """The function or class at a path that stands in the command's own words.
+
+    Raises:
+        UsageError: when there is none.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            f"{option} {path}: {error}; give a name or the path of a function or class"
+        ) from error
 
 
 def draw(pair: Pair, num: int, chosen: Mapping[str, Any], seed: int) -> Draws:

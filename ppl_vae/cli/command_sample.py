@@ -11,10 +11,10 @@ from ppl_vae import plots, runs
 from ppl_vae.cli import OK
 from ppl_vae.cli.choosing import as_inputs, draw
 from ppl_vae.cli.errors import UsageError
-from ppl_vae.cli.figures import is_image
 from ppl_vae.cli.options import Parser, make_parser
 from ppl_vae.cli.report import save_figure
 from ppl_vae.cli.saved import add_run, load_pair
+from ppl_vae.cli.showing import is_image
 from ppl_vae.core.checks import check_seed
 from ppl_vae.queries import Draws
 from ppl_vae.runs import atomic_write

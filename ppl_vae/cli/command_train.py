@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import jsonargparse
 from ppl_vae import evaluate
 from ppl_vae.cli import OK
 from ppl_vae.cli.checks import check_folder, check_judged, check_judging
+from ppl_vae.cli.choosing import imported
 from ppl_vae.cli.default_pair import sum_over_classes
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.options import Parser, add_data, add_estimator, add_pair, build, load_data, make_parser
@@ -166,18 +166,8 @@ def _fit_options(built: jsonargparse.Namespace) -> dict[str, Any]:
     options = {name: built[name] for name in PLAIN if name != "run_dir"}
     for name in ("optimizer", "schedule"):
         if isinstance(options[name], str) and "." in options[name]:
-            options[name] = _imported(options[name], f"--{name}")
+            options[name] = imported(options[name], f"--{name}")
     return options
-
-
-def _imported(path: str, option: str) -> Any:
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(
-            f"{option} {path}: {error}; give a name or the path of a function or class"
-        ) from error
 
 
 def _command(options: Parser, chosen: jsonargparse.Namespace) -> str:

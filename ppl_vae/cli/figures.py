@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ppl_vae import plots, queries
+from ppl_vae.cli.showing import as_images, base_of, is_image, shown_and_held
 from ppl_vae.core.isolation import questioning
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import Site, data_frame, is_of_data
 from ppl_vae.data import Schema, Split, for_pair
 from ppl_vae.evaluate import ActiveUnits, Bounds, Summary
 from ppl_vae.queries import Draws
-from ppl_vae.queries.handlers import centre, is_discrete, run, sample_sites
+from ppl_vae.queries.handlers import centre, is_discrete
 from ppl_vae.queries.inputs import names_of
 from ppl_vae.queries.site_tensors import laid_out
 
@@ -73,14 +74,8 @@ class Pictures:
         split = for_pair(split, pair)
         with questioning(pair, seed, pair.device):
             batch = split.take(2 * NUM_COLUMNS).tensors()
-            model = sample_sites(run(pair.model, batch))
             guide = {name: site for name, site in centre(pair, batch).items() if data_frame(site) is not None}
-        observed = [name for name, site in model.items() if site["is_observed"]]
-        # the data are the first argument: the site that has its values, or at least as many
-        values = {name: laid_out(model[name]["value"], model[name]) for name in observed}
-        shown = [name for name in observed if values[name].shape == batch[0].shape] or [
-            name for name in observed if values[name].numel() == batch[0].numel()
-        ]
+        shown, held = shown_and_held(pair, batch, seed)
         names = names_of(pair, 2)
         return cls(
             pair,
@@ -88,8 +83,8 @@ class Pictures:
             result,
             seed,
             batch,
-            shown[0] if shown else "",
-            [name for name in observed if name != (shown[0] if shown else "")],
+            shown,
+            held,
             {name: site for name, site in guide.items() if not is_discrete(site["fn"])},
             [name for name, site in guide.items() if is_discrete(site["fn"])],
             names[1] if len(batch) > 1 and len(names) > 1 else "",
@@ -214,7 +209,7 @@ class Pictures:
 
     def _values(self, site: str, dims: list[int]) -> list[float] | None:
         """Where the dimensions go: -3 to 3 on the real line, and where there are codes on a part of it."""
-        support = _base(self.latents[site]["fn"].support)
+        support = base_of(self.latents[site]["fn"].support)
         if support is constraints.real:
             return None
         if not hasattr(support, "lower_bound") and not hasattr(support, "upper_bound"):
@@ -279,21 +274,3 @@ class Pictures:
                 f"the mean of site {self.observed!r} is {tuple(mean.shape)}, and the data {shape}"
             )
         return mean.reshape(shape)
-
-
-def is_image(shape: tuple[int, ...]) -> bool:
-    """Whether a datum of this event shape can be shown: grey or of three colours, or a matrix."""
-    return (len(shape) == 3 and shape[0] in (1, 3)) or (len(shape) == 2 and min(shape) > 2)
-
-
-def as_images(x: Tensor) -> Tensor:
-    """(n, C, H, W) of images with a dim of channels or without."""
-    return x if x.dim() == 4 else x.unsqueeze(1)
-
-
-def _base(support: constraints.Constraint) -> constraints.Constraint:
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    if support is constraints.real_vector or isinstance(support, type(constraints.real)):
-        return constraints.real
-    return support

@@ -1,4 +1,4 @@
-"""`ppl-vae impute`, `score`, `compress` and `calibrate`: what Python answers, from a run's folder."""
+"""`ppl-vae impute`, `score`, `edit`, `compress` and `calibrate`: what Python answers, from a run's folder."""
 
 from __future__ import annotations
 
@@ -90,6 +90,51 @@ def test_a_run_is_judged_by_annealing(folder, capsys):
     assert "--evaluate.num_temperatures" in capsys.readouterr().err
 
 
+def test_data_are_edited_along_a_vector_and_up_a_score(folder, capsys, monkeypatch):
+    """As Python does it, with what the words say of labels, columns and functions."""
+    run = str(folder / "labels")
+    train = ["train", "--data", "digits", "--load.labels", "false", "--run_dir", run]
+    assert main([*train, *QUICK, *FEW, *QUIET]) == 0
+    capsys.readouterr()
+    out = folder / "edited.npz"
+    words = ["edit", run, "--toward", "8", "--away", "3", "--num", "4", "--strength", "[0, 1]"]
+    assert main([*words, "--out", str(out)]) == 0
+    assert "standard deviations apart" in capsys.readouterr().out
+    pair, test = pv.load(run), pv.data.load("digits").test
+    eights, threes = (test[(test.labels == label).nonzero().flatten()].tensors()[0] for label in (8, 3))
+    known = pv.attribute(pair, eights, threes).apply(pair, threes[:4], (0, 1))
+    with np.load(out) as arrays:
+        assert torch.equal(torch.from_numpy(arrays["start"]), threes[:4])
+        assert torch.allclose(torch.from_numpy(arrays["z"]), known.latents["z"])
+        assert torch.allclose(torch.from_numpy(arrays["mean"]).flatten(), known.mean.flatten())
+    assert main(words) == 0
+    assert (folder / "labels" / "edited.png").read_bytes().startswith(b"\x89PNG")
+
+    monkeypatch.chdir(folder)
+    (folder / "ink_of_mine.py").write_text("def ink(mean):\n    return mean.flatten(1).sum(1)\n")
+    monkeypatch.syspath_prepend(str(folder))
+    assert main(["edit", run, "--ascend", "ink_of_mine.ink", "--steps", "20", "--out", "ink.npz"]) == 0
+    with np.load("ink.npz") as arrays:
+        x, like = (test.take(count).tensors() for count in (8, 1000))
+        known = pv.optimise(pair, lambda mean: mean.flatten(1).sum(1), x, like=like, steps=20).draws
+        assert torch.allclose(torch.from_numpy(arrays["mean"][0]), known.mean)
+    (folder / "edit.yaml").write_text("ascend: ink_of_mine.ink\n")
+    assert main(["edit", run, "--config", "edit.yaml", "--out", "ink.npz"]) == 2  # a file needs --trust
+    assert "--trust ink_of_mine" in capsys.readouterr().err
+
+
+def test_a_column_goes_up_in_the_tables_units(folder):
+    words = ["edit", str(folder / "table"), "--part", "train", "--ascend", "size", "--prior_weight", "0"]
+    means = []
+    for steps in ("1", "100"):
+        assert main([*words, "--steps", steps, "--out", str(folder / "larger.csv")]) == 0
+        larger = pd.read_csv(folder / "larger.csv")
+        assert {"size", "kind", "n"} <= set(larger.columns)
+        assert larger["size"].between(30, 70).all()
+        means.append(larger["size"].mean())
+    assert means[1] > means[0] + 0.05
+
+
 def test_calibration_and_both_sides_are_printed_and_drawn(folder, capsys):
     words = ["calibrate", str(folder / "bits"), "--num_simulations", "40", "--num_draws", "20", *QUIET]
     sides = ["--sandwich", "3", "--num_temperatures", "5", "--out", str(folder / "c.png")]
@@ -118,6 +163,13 @@ def test_data_come_back_bit_for_bit(folder, capsys):
         (["impute", "bits", "--out", "a.txt"], "ends in .csv or .npz"),
         (["score", "bits", "--out", "a.npz"], "ends in .csv"),
         (["calibrate", "bits", "--out", "a.csv"], "ends in .png"),
+        (["edit", "bits", "--out", "a.npz"], "either --toward LABEL, or --ascend"),
+        (["edit", "bits", "--toward", "1", "--out", "a.npz"], "no labels|have none"),
+        (["edit", "bits", "--ascend", "x", "--out", "a.npz"], "no table"),
+        (["edit", "bits", "--ascend", "no_such.score", "--out", "a.npz"], "No module named 'no_such'"),
+        (["edit", "table", "--ascend", "kind"], "no order"),
+        (["edit", "table", "--ascend", "sise"], "the columns are size, kind, n"),
+        (["edit", "table", "--ascend", "size", "--out", "a.png"], "no images"),
         (["compress", "bits", "--decompress", "a.bits", "--out", "a.csv"], "ends in .npz"),
         (["compress", "table", "--out", "a.bits", *QUIET], "size|discrete|continuous"),
     ],
