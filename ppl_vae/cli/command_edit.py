@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonargparse
 import numpy as np
@@ -84,10 +84,10 @@ def run(words: Sequence[str]) -> int:
         raise UsageError("say what to edit: either --toward LABEL, or --ascend COLUMN_OR_FUNCTION")
     pair = load_pair(options)
     split = data_of_run(options).part(options.part).to(pair.device)
-    schema = split.naming.schema or pair.schema
-    out = options.out or options.run / f"edited.{'csv' if isinstance(schema, Schema) else 'png'}"
+    schema = cast("Schema | None", split.naming.schema or pair.schema)
+    out = options.out or options.run / f"edited.{'png' if schema is None else 'csv'}"
     if out.suffix not in (".png", ".npz", ".csv") or (
-        out.suffix == ".csv" and not isinstance(schema, Schema)
+        out.suffix == ".csv" and schema is None
     ):
         raise UsageError(f"--out {out}: give a name that ends in .png, .npz or, of a table, .csv")
     if out.suffix == ".png" and not is_image(split.shape):

@@ -55,6 +55,10 @@ class Judgement:
             numbers |= _of_bounds(self.result.bounds)
             numbers |= _of_log_likelihood(self.result.log_likelihood)
             numbers |= _of_active_units(self.result.active_units)
+            if self.result.shortfall is not None:
+                numbers["log_likelihood_annealed"] = self.result.shortfall.log_likelihood
+                numbers["shortfall"] = self.result.shortfall.value
+                numbers["shortfall_standard_error"] = self.result.shortfall.standard_error
         elif isinstance(self.result, Bounds):
             numbers |= _of_bounds(self.result)
         else:

@@ -17,6 +17,7 @@ from ppl_vae.evaluate.overview import Summary, summary
 from ppl_vae.evaluate.predictive_checks import PredictiveCheck, predictive_check
 from ppl_vae.evaluate.prior_holes import Holes, holes
 from ppl_vae.evaluate.quality_of_samples import SampleQuality, sample_quality
+from ppl_vae.evaluate.shortfall import Shortfall
 from ppl_vae.evaluate.simulation_calibration import Calibration, calibration
 from ppl_vae.evaluate.steps import PerStep, per_step
 from ppl_vae.evaluate.surgery import ElboSurgery, SiteSurgery, elbo_surgery
@@ -39,6 +40,7 @@ __all__ = [
     "PredictiveCheck",
     "SampleQuality",
     "Sandwich",
+    "Shortfall",
     "SiteSurgery",
     "Summary",
     "TwoSample",

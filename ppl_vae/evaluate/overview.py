@@ -11,18 +11,24 @@ from ppl_vae.evaluate.activity import ActiveUnits, active_units
 from ppl_vae.evaluate.bounds_on_data import Bounds, bounds
 from ppl_vae.evaluate.importance_sampling import LogLikelihood, log_likelihood
 from ppl_vae.evaluate.lines import rows
+from ppl_vae.evaluate.shortfall import Shortfall, is_doubtful, shortfall
 
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """Bounds, log-likelihood and active units of a pair on one data set; `str` gives the table."""
+    """Bounds, log-likelihood and active units of a pair on one data set; `str` gives the table.
+
+    `shortfall` is how far the log-likelihood by importance sampling falls short, where k-hat was too high.
+    """
 
     bounds: Bounds
     log_likelihood: LogLikelihood
     active_units: ActiveUnits
+    shortfall: Shortfall | None = None
 
     def __str__(self) -> str:
-        lines = [*self.bounds.lines(), *self.log_likelihood.lines(), *self.active_units.lines()]
+        lines = [*self.bounds.lines(), *self.log_likelihood.lines()]
+        lines += [*(self.shortfall.lines() if self.shortfall else []), *self.active_units.lines()]
         return rows(f"{len(self.bounds.per_datum):,} data, nats per datum", lines)
 
 
@@ -31,7 +37,7 @@ def summary(
     data: Any,
     num_particles: int | None = None,
     *,
-    method: Literal["importance", "ais"] = "importance",
+    method: Literal["auto", "importance", "ais"] = "auto",
     num_temperatures: int = 500,
     threshold: float = 0.01,
     batch_size: int | None = None,
@@ -47,7 +53,9 @@ def summary(
         data: a `data.Split`, a Tensor (N, *event) of at least two rows, a tuple of Tensors (N, ...),
             or what `data.as_split` takes.
         num_particles: K of the log-likelihood, see there; the ELBO is taken with K = 1.
-        method: of the log-likelihood: "importance", or "ais" where k-hat calls its value a mere bound.
+        method: of the log-likelihood: "importance", "ais", or "auto": importance sampling, and where k-hat is
+            too high for over a tenth of the data, annealing of fifty of them, which tells how far it falls
+            short (`Summary.shortfall`).
         num_temperatures: T of "ais".
         threshold: variance above which a latent unit counts as active.
         batch_size: data at a time; chosen for the cache where None.
@@ -60,19 +68,21 @@ def summary(
         CaptureError: as `log_likelihood`.
         PairError, ValueError: as `bounds`, `log_likelihood` and `active_units`.
     """
-    return Summary(
-        bounds(pair, data, batch_size=batch_size, seed=seed, progress=progress),
-        log_likelihood(
-            pair,
-            data,
-            num_particles,
-            method=method,
-            num_temperatures=num_temperatures,
-            batch_size=batch_size,
-            chunk=chunk,
-            seed=seed,
-            progress=progress,
-            capture=capture,
-        ),
-        active_units(pair, data, threshold, batch_size=batch_size, seed=seed, progress=progress),
+    if method not in ("auto", "importance", "ais"):
+        raise ValueError(f"method must be 'auto', 'importance' or 'ais', got {method!r}")
+    common: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "progress": progress}
+    elbo = bounds(pair, data, **common)
+    likelihood = log_likelihood(
+        pair,
+        data,
+        num_particles,
+        method="ais" if method == "ais" else "importance",
+        num_temperatures=num_temperatures,
+        chunk=chunk,
+        capture=capture,
+        **common,
     )
+    active = active_units(pair, data, threshold, **common)
+    doubtful = method == "auto" and is_doubtful(likelihood)
+    short = shortfall(pair, data, likelihood, seed=seed, progress=progress) if doubtful else None
+    return Summary(elbo, likelihood, active, short)

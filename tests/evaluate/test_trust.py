@@ -107,6 +107,50 @@ def test_the_command_lines_summary_says_so(width):
     assert (numbers["k_hat_share_above_limit"] > 0.1) == bad
 
 
+def test_the_summary_anneals_some_where_k_hat_is_too_high():
+    """The evidence is known: importance sampling is nats below it, and annealing makes up for them."""
+    x = batch()
+    exact = float(dist.Normal(0.0, 2**0.5).log_prob(x).sum(-1).double().mean())
+    found = evaluate.summary(pair_of(0.5), x, 300, progress=False)
+    assert found.shortfall is not None
+    assert found.shortfall.log_likelihood == pytest.approx(found.log_likelihood.value + found.shortfall.value)
+    assert exact - found.log_likelihood.value > 1
+    assert exact - 0.5 < found.shortfall.log_likelihood < exact + 4 * found.shortfall.standard_error
+    assert "annealed, -log p(x) ≤" in str(found)
+    good = evaluate.summary(pair_of(1.02), x, 300, progress=False)
+    assert good.shortfall is None
+    assert "annealed" not in str(good)
+    assert evaluate.summary(pair_of(0.5), x, 300, method="importance", progress=False).shortfall is None
+    with pytest.raises(ValueError, match="'auto', 'importance' or 'ais', got 'best'"):
+        evaluate.summary(pair_of(0.5), x, 300, method="best", progress=False)
+
+
+class Counted(nn.Module):
+    """A latent count without an end, which no annealing moves."""
+
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = nn.Parameter(torch.tensor(rate))
+
+    def forward(self, x):
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Poisson(self.rate.expand(DIMS)).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+
+class CountedGuide(nn.Module):
+    def forward(self, x):
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z", dist.Poisson(x.new_full((DIMS,), 2.0)).to_event(1))
+
+
+def test_a_pair_that_cannot_be_annealed_says_why():
+    found = evaluate.summary(pv.Pair(Counted(1.0), CountedGuide()), batch(), 300, progress=False)
+    assert found.shortfall is not None
+    assert "'z'" in found.shortfall.refusal
+    assert "not annealed" in str(found)
+
+
 def test_an_inference_gap_against_such_an_evidence_is_at_least_so_large():
     pair = pv.Pair(Model(), guides.MeanField(nets.MLPEncoder((DIMS,), DIMS, (4,))))
     found = evaluate.inference_gap(pair, batch(), 100, num_steps=0, progress=False)
