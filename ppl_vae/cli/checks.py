@@ -22,6 +22,7 @@ def check_judging(options: jsonargparse.Namespace) -> None:
         for name in ("num_particles", "num_temperatures", "batch_size", "chunk"):
             if judging[name] is not None:
                 check_count(f"--evaluate.{name}", judging[name])
+        check_count("--evaluate.num_simulations", judging.num_simulations, least=0)
         check_real("--evaluate.threshold", judging.threshold)
         check_count("--report.num_data", report.num_data, least=0)
         check_count("--report.num_samples", report.num_samples)

@@ -86,9 +86,7 @@ def run(words: Sequence[str]) -> int:
     split = data_of_run(options).part(options.part).to(pair.device)
     schema = cast("Schema | None", split.naming.schema or pair.schema)
     out = options.out or options.run / f"edited.{'png' if schema is None else 'csv'}"
-    if out.suffix not in (".png", ".npz", ".csv") or (
-        out.suffix == ".csv" and schema is None
-    ):
+    if out.suffix not in (".png", ".npz", ".csv") or (out.suffix == ".csv" and schema is None):
         raise UsageError(f"--out {out}: give a name that ends in .png, .npz or, of a table, .csv")
     if out.suffix == ".png" and not is_image(split.shape):
         raise UsageError(f"data of shape {tuple(split.shape)} are no images: give --out edited.npz")

@@ -67,6 +67,13 @@ def add_judging(group: Any) -> None:
     group.add_function_arguments(
         evaluate.summary, "evaluate", skip={"pair", "data", "seed", "progress"}, as_group=False
     )
+    group.add_argument(
+        "--evaluate.num_simulations",
+        type=int,
+        default=200,
+        help="data that the model draws to calibrate the guide on; statistics of the data are also held "
+        "against replicates. 0 leaves both checks out",
+    )
     group.add_function_arguments(
         write_report,
         "report",

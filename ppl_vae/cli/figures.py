@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ppl_vae import plots, queries
+from ppl_vae.cli.criticism import Criticism
 from ppl_vae.cli.showing import as_images, base_of, is_image, shown_and_held
 from ppl_vae.core.isolation import questioning
 from ppl_vae.core.pair import Pair
@@ -36,13 +37,22 @@ Figures = Iterator[tuple[str, Callable[[], Axes]]]
 
 
 def figures_of(
-    pair: Pair, split: Split, result: Summary | Bounds | ActiveUnits, history: pd.DataFrame | None, seed: int
+    pair: Pair,
+    split: Split,
+    result: Summary | Bounds | ActiveUnits,
+    history: pd.DataFrame | None,
+    seed: int,
+    criticism: Criticism | None = None,
 ) -> Figures:
     """The pictures of a pair on data, by name, each to be drawn when it is called for."""
     if history is not None and len(history) > 1:
         yield "training_curves", lambda: plots.training_curves(history)
     if isinstance(result, Summary):
         yield "k_hat", lambda: plots.k_hat(result.log_likelihood)
+    if criticism is not None and (ranks := criticism.calibration) is not None:
+        yield "calibration", lambda: plots.calibration(ranks)
+    if criticism is not None and (check := criticism.check) is not None:
+        yield "predictive_check", lambda: plots.predictive_check(check)[0]
     yield from Pictures.of(pair, split, result, seed).all()
 
 

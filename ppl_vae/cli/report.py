@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ppl_vae import evaluate
+from ppl_vae.cli.criticism import Criticism, criticise
 from ppl_vae.cli.figures import Figures, figures_of
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import PairError
@@ -38,14 +39,17 @@ class Judgement:
             and the active units alone for one without a density, such as a deterministic autoencoder.
         note: what the numbers are of, or why a part is missing.
         classes: how well the labels of the data are told, where a latent site of the pair stands for them.
+        criticism: whether guide and model are right.
     """
 
     result: Summary | Bounds | ActiveUnits
     note: str = ""
     classes: Classification | None = None
+    criticism: Criticism | None = None
 
     def __str__(self) -> str:
-        parts = [str(self.result), f"  {self.note}" if self.note else "", str(self.classes or "")]
+        parts = [str(self.result), f"  {self.note}" if self.note else ""]
+        parts += [str(each) for each in (self.classes, self.criticism) if each is not None]
         return "\n".join(part for part in parts if part)
 
     def numbers(self) -> dict[str, Any]:
@@ -65,6 +69,8 @@ class Judgement:
             numbers |= _of_active_units(self.result)
         if self.classes is not None:
             numbers |= _of_classes(self.classes)
+        if self.criticism is not None:
+            numbers |= self.criticism.numbers()
         return _without_nan(numbers)
 
 
@@ -115,8 +121,11 @@ def _without_nan(numbers: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def judge(pair: Pair, split: Split, *, seed: int, progress: bool, **options: Any) -> Judgement:
-    """`evaluate.summary`, or as much of it as there is for the pair and the data.
+def judge(
+    pair: Pair, split: Split, *, seed: int, progress: bool, num_simulations: int = 0, **options: Any
+) -> Judgement:
+    """`evaluate.summary`, or as much of it as there is for the pair and the data, and from so many simulated
+    data whether the pair is right.
 
     Raises:
         PairError: a pair that breaks the contract.
@@ -124,6 +133,8 @@ def judge(pair: Pair, split: Split, *, seed: int, progress: bool, **options: Any
     split = split.to(pair.device)
     common: dict[str, Any] = {"seed": seed, "progress": progress}
     judged = _judged(pair, split, common, options)
+    if num_simulations:
+        judged = replace(judged, criticism=criticise(pair, split, num_simulations, seed))
     if split.labels is None or not bool((split.labels >= 0).any()):
         return judged
     seen, taken = for_pair(split, pair), taken_by(pair)
@@ -186,7 +197,9 @@ def write_report(
     split = split.to(pair.device)
     left_out = []
     if figures:
-        left_out += _draw(folder / "figures", figures_of(pair, split, judgement.result, history, seed))
+        left_out += _draw(
+            folder / "figures", figures_of(pair, split, judgement.result, history, seed, judgement.criticism)
+        )
     if num_data > 0:
         try:
             draws = inference_data(pair, split.take(num_data), num_samples, seed=seed)

@@ -17,6 +17,7 @@ class                         data                            parameters per out
 `Mixed`                       rows of columns, NaN: missing   those of its parts
 `Autoregressive`              that of another                 a net's context; pixel after pixel
 `Strings`                     rows of symbols 1 ... A, 0 end  one condition a string
+`Incomplete`                  any of these, NaN: missing      those of the likelihood inside
 ============================  ==============================  ===========================================
 
 What every one of them offers, and a user's own class needs, is the Protocol `Likelihood`. Half-precision
@@ -32,6 +33,7 @@ from ppl_vae.likelihoods.categorical import Categorical
 from ppl_vae.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from ppl_vae.likelihoods.contract import Likelihood
 from ppl_vae.likelihoods.gaussian import Gaussian
+from ppl_vae.likelihoods.incomplete import Incomplete
 from ppl_vae.likelihoods.laplace import Laplace
 from ppl_vae.likelihoods.log_normal import LogNormal
 from ppl_vae.likelihoods.logistic_mixture import DiscretisedLogisticMixture
@@ -48,6 +50,7 @@ __all__ = [
     "ContinuousBernoulli",
     "DiscretisedLogisticMixture",
     "Gaussian",
+    "Incomplete",
     "Laplace",
     "Likelihood",
     "LogNormal",

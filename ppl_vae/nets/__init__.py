@@ -9,6 +9,7 @@ from ppl_vae.nets.conv_bottom_up import ConvBottomUp
 from ppl_vae.nets.conv_top_down import ConvTopDown
 from ppl_vae.nets.denoisers import ConvDenoiser, Denoiser, MLPDenoiser
 from ppl_vae.nets.encoder import Encoder
+from ppl_vae.nets.incomplete import BesideMask, IncompleteEncoder
 from ppl_vae.nets.initialisation import centre_output, initialise
 from ppl_vae.nets.ladder_paths import BottomUpPath, TopDownPath
 from ppl_vae.nets.markov import Combiner, GatedTransition
@@ -24,6 +25,7 @@ __all__ = [
     "ACTIVATIONS",
     "MLP",
     "Activation",
+    "BesideMask",
     "BottomUpPath",
     "ColumnEncoder",
     "ColumnFeatures",
@@ -37,6 +39,7 @@ __all__ = [
     "Denoiser",
     "Encoder",
     "GatedTransition",
+    "IncompleteEncoder",
     "LocScale",
     "LocScaleEncoder",
     "MLPDecoder",

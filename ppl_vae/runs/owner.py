@@ -57,7 +57,7 @@ class Owner:
         self.kept: dict[str, str] = {}
         self.thread, self.process, self.depth = threading.get_ident(), os.getpid(), 1
         self._notes: list[str] = []
-        self._made = not os.path.exists(self.path)
+        self._made = [each for each in (self.path, *self.path.parents) if not os.path.exists(each)]
         self._lock, self._identity, self._descriptor = _take(self.path, self.shown)
         clean(self.path)
 
@@ -93,7 +93,8 @@ class Owner:
                 (self.path / OWNER).unlink(missing_ok=True)
                 if self._made and os.listdir(self.path) == [LOCK]:  # nothing was written
                     (self.path / LOCK).unlink()
-                    self.path.rmdir()
+                    for folder in self._made:  # and runs/, where it is empty
+                        folder.rmdir()
         self._let_go()
 
     def _let_go(self) -> None:
@@ -165,6 +166,8 @@ def _take(path: Path, shown: Path) -> tuple[Any, Any, int | None]:
     if os.path.exists(path) and not os.path.isdir(path):
         raise RunError(f"{shown} is a file: give the folder of a run")
     try:
+        with suppress(FileNotFoundError):  # another process has just taken away its empty runs/
+            path.mkdir(parents=True, exist_ok=True)
         path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY) if os.name == "posix" else None
     except OSError as error:

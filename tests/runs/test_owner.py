@@ -68,9 +68,14 @@ def test_two_threads_do_not_share_a_folder_and_one_may_enter_twice(tmp_path):
 
 
 def test_a_refused_run_leaves_no_folder(tmp_path):
-    with pytest.raises(RuntimeError, match="stop"), owned(tmp_path / "a"):
+    """Nor those above it that it made; what was there stays."""
+    (tmp_path / "there").mkdir()
+    with pytest.raises(RuntimeError, match="stop"), owned(tmp_path / "there" / "runs" / "a"):
         raise RuntimeError("stop")
-    assert not (tmp_path / "a").exists()
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+    with owned(tmp_path / "runs" / "a"):
+        (tmp_path / "runs" / "b").mkdir()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["b", "runs", "there"]
 
 
 def after_epoch(number, action, monkeypatch):

@@ -12,7 +12,8 @@ import torch
 
 import ppl_vae as pv
 from ppl_vae import comparison, data, estimators, guides, kl, models, nets
-from ppl_vae.train import step
+from ppl_vae.runs import seals
+from ppl_vae.train import options, step
 from ppl_vae.train.loggers import LOGGERS
 from ppl_vae.train.optimizers import make_optimizer
 
@@ -222,3 +223,8 @@ def test_a_comparison_refuses_before_its_first_run(options, says, monkeypatch, t
 def test_warm_ups_need_a_duration(treatment, epochs):
     with pytest.raises(ValueError, match="positive number of epochs"):
         treatment(epochs=epochs)
+
+
+def test_the_digest_of_a_run_leaves_out_what_the_options_mark_as_free():
+    """The list is part of the files' format, and so stands there in writing."""
+    assert set(seals.MAY_CHANGE) == set(options.MAY_CHANGE)
