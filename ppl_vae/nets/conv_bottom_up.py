@@ -52,12 +52,11 @@ class ConvBottomUp(nn.Module):
         gain = (num_blocks * len(self.sides)) ** -0.5
         vector = nn.Conv2d(channels, channels, kernel_size=self.sides[1])
         initialise(vector)
-        halvings = [
-            downsample(width, channels) for width in (self.shape[0], *[channels] * (len(self.sides) - 2))
-        ]
+        widths = (self.shape[0], *[channels] * (len(self.sides) - 2))
+        down: list[list[nn.Module]] = [*(downsample(width, channels) for width in widths), [vector]]
         self.up = nn.ModuleList()
         shape = self.shape
-        for layers_down, side in zip([*halvings, [vector]], self.sides[::-1], strict=True):
+        for layers_down, side in zip(down, self.sides[::-1], strict=True):
             blocks = [Residual(bottleneck(channels, channels, activation, gain)) for _ in range(num_blocks)]
             self.up.append(OverImages(nn.Sequential(*layers_down, *blocks), shape))
             shape = (channels, side, side)

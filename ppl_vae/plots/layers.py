@@ -38,7 +38,7 @@ def layer_kl(history: pd.DataFrame, part: str = "train", ax: Axes | None = None)
     colours = colormaps["viridis"](np.linspace(0, 1, len(columns)))
     names = [name.removeprefix(prefix) for name in columns]
     bands = ax.stackplot(known["epoch"], heights, colors=colours, labels=names)
-    shown = range(len(names))
+    shown = list(range(len(names)))
     if len(names) > _NAMED:
         shown = sorted({round(place) for place in np.linspace(0, len(names) - 1, _NAMED // 2)})
     chosen = [(bands[i], names[i]) for i in reversed(shown)]  # from the top, as the bands lie
