@@ -11,11 +11,13 @@ import yaml
 from ppl_vae.runs.seals import problem_of
 
 MAX_BYTES = 2**20
+MAX_DIGITS = 40
 MAX_DEPTH = 100
 MAX_VALUES = 100_000
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+_WHOLE = re.compile(r"[-+]?(0x[0-9a-fA-F_]+|0b[01_]+|[0-9][0-9_]*)")
 # what YAML 1.1 reads as an octal number and in base 60
 _OCTAL = re.compile(r"[-+]?0[0-7_]+")
 _BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
@@ -130,6 +132,10 @@ def _check_number(event: Any) -> None:
     text = event.value
     if not event.implicit[0]:
         return  # in quotes, or with a tag
+    if len(text) > MAX_DIGITS and _WHOLE.fullmatch(text):  # which Python would not even print
+        raise YamlError(
+            f"{text:.20}... is a whole number of {len(text):,} digits, and no option is: put text in quotes"
+        )
     if _BASE_60.fullmatch(text):
         raise YamlError(
             f"YAML reads {text} in base 60, as it does times of day: write the number out, or put text in "

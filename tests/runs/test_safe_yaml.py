@@ -27,6 +27,13 @@ def test_numbers_in_another_base_are_refused(text):
         load_yaml(text)
 
 
+@pytest.mark.parametrize("number", ["0x" + "f" * 5000, "1" * 5000, "-" + "9" * 50, "0b" + "1" * 90])
+def test_a_whole_number_that_python_would_not_print_is_refused(number):
+    with pytest.raises(YamlError, match=rf"{number[:20]}\.\.\. is a whole number of [\d,]+ digits"):
+        load_yaml(f"epochs: {number}")
+    assert load_yaml(f"text: '{number}'") == {"text": number}
+
+
 @pytest.mark.parametrize(
     "text", ["a: 1\na: 2", "{b: {a: 1, 'a': 2}}", "- {a: [1], c: 2, a: [2]}", "a: {x: 1}\nb: 2\na: {y: 1}"]
 )
