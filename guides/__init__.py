@@ -32,6 +32,7 @@ from ppl_vae.guides.spline import Spline
 from ppl_vae.guides.student_t import StudentT
 from ppl_vae.guides.sylvester import HouseholderSylvester, Sylvester
 from ppl_vae.guides.top_down import TopDown
+from ppl_vae.guides.two_stage import TwoStage
 from ppl_vae.guides.wrapped_normal import WrappedNormal
 
 __all__ = [
@@ -68,5 +69,6 @@ __all__ = [
     "StudentT",
     "Sylvester",
     "TopDown",
+    "TwoStage",
     "WrappedNormal",
 ]

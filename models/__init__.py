@@ -17,6 +17,7 @@ from ppl_vae.models.multimodal_vae import MultimodalVAE
 from ppl_vae.models.semi_supervised_vae import SemiSupervisedVAE
 from ppl_vae.models.sigmoid_belief_network import SigmoidBeliefNetwork
 from ppl_vae.models.vae import VAE
+from ppl_vae.models.with_prior import WithPrior
 
 __all__ = [
     "VAE",
@@ -34,4 +35,5 @@ __all__ = [
     "MultimodalVAE",
     "SemiSupervisedVAE",
     "SigmoidBeliefNetwork",
+    "WithPrior",
 ]

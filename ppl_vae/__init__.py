@@ -3,7 +3,7 @@
 With `import ppl_vae as pv`:
 
 - `pv.Pair` is a generative model and a guide;
-- `pv.fit`, `pv.compare`, `pv.load`, `pv.SVI` train it, compare estimators on it, load it back;
+- `pv.fit`, `pv.refit_prior`, `pv.compare`, `pv.load`, `pv.SVI` train it, compare estimators, load it;
 - `pv.sample`, `pv.encode`, `pv.reconstruct`, ... ask it; `pv.compress` makes a file of data with it;
 - `pv.models`, `pv.guides`, `pv.estimators`, ... are the packages, imported when they are first used.
 """
@@ -36,7 +36,7 @@ with quietly():  # the imports take seconds, in which somebody may press Ctrl-C
     )
     from ppl_vae.runs import RunError, load, load_schema
     from ppl_vae.svi import SVI
-    from ppl_vae.train import Run, TrainingError, fit
+    from ppl_vae.train import Run, TrainingError, fit, refit_prior
 
 if TYPE_CHECKING:
     from ppl_vae import (
@@ -117,6 +117,7 @@ __all__ = [
     "priors",
     "queries",
     "reconstruct",
+    "refit_prior",
     "sample",
     "testing",
     "transforms",

@@ -19,7 +19,7 @@ REFUSED = {
     "Diffusion": r"site 'z': Denoised has no density",
 }
 NOT_FACTORISED = "site 'x' does not factorise into elements"
-DISCRETE = r"moves continuous latents, and the pair's \[.*\] are finite"
+DISCRETE = r"moves continuous latents, and the pair's \[.*\] are finite|discrete and has too many values"
 ON_A_SPHERE = "site 'z': no map from all real vectors to the support Sphere"
 
 

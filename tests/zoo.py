@@ -189,6 +189,8 @@ def cases() -> Iterator[Case]:
         yield Case("VAE", name, make, name, discrete=True)
         make = lambda name=name: _codes(name, path="gumbel-softmax")  # noqa: E731
         yield Case("VAE", name, make, f"{name} relaxed", discrete=True, combined=True)
+    yield Case("VAE", "Categorical", lambda: _codes("Autoregressive"), "Autoregressive", discrete=True)
+    yield Case("VAE", "TwoStage", _two_stage, "TwoStage")
     for guide in ("MeanField", "IAF"):
         make = lambda guide=guide: _table(guide)  # noqa: E731
         yield Case("VAE", guide, make, "table", shape=TABLE, combined=guide == "IAF")
@@ -237,6 +239,7 @@ def cases() -> Iterator[Case]:
     yield Case(*two, _chain, shape=SEQUENCE, combined=True)
     yield Case("BayesianDecoderVAE", "GlobalMeanField", _bayesian_decoder)
     yield Case("Autoencoder", "Deterministic", _autoencoder, has_prior=False)
+    yield Case("WithPrior", "MeanField", _with_prior)
 
 
 def _family(prior: str, guide: str) -> pv.Pair:
@@ -247,8 +250,19 @@ def _codes(name: str, **options: Any) -> pv.Pair:
     """Bits, or codes of few values."""
     own = [] if name == "Bernoulli" else [VALUES]
     prior = getattr(priors, name)(4 // VALUES if own else 4, *own)
-    guide = getattr(guides, name)(encoder(latent_dim=4), *own, **options)
+    guide = (guides.Categorical if own else guides.Bernoulli)(encoder(latent_dim=4), *own, **options)
     return pv.Pair(models.VAE(likelihoods.Bernoulli(), nets.MLPDecoder(4, IMAGE, HIDDEN), 4, prior), guide)
+
+
+def _two_stage() -> pv.Pair:
+    prior = priors.TwoStage(encoder((2,), LATENT), encoder((LATENT,), 2))
+    model = models.VAE(likelihoods.Bernoulli(), decoder(), LATENT, prior)
+    return pv.Pair(model, guides.TwoStage(guides.MeanField(encoder()), prior))
+
+
+def _with_prior() -> pv.Pair:
+    model = models.Autoencoder(likelihoods.Bernoulli(), decoder(), LATENT)
+    return pv.Pair(models.WithPrior(model, priors.MixtureOfGaussians(LATENT, 2)), guides.MeanField(encoder()))
 
 
 def _sigmoid_belief() -> pv.Pair:

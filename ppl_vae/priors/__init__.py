@@ -3,6 +3,7 @@
 A prior takes the place `prior=` of `models.VAE`; what it must offer is the Protocol `Prior`.
 """
 
+from ppl_vae.priors.autoregressive import Autoregressive
 from ppl_vae.priors.contract import Prior
 from ppl_vae.priors.discrete import Bernoulli, Categorical
 from ppl_vae.priors.flow import Flow
@@ -12,10 +13,12 @@ from ppl_vae.priors.normal import DiagonalNormal, StandardNormal
 from ppl_vae.priors.normal_mixture import NormalMixture
 from ppl_vae.priors.positive import Exponential, Gamma, LogNormal
 from ppl_vae.priors.sphere import Sphere
+from ppl_vae.priors.two_stage import TwoStage
 from ppl_vae.priors.vamp import VampPrior
 from ppl_vae.priors.wrapped_normal import WrappedNormal
 
 __all__ = [
+    "Autoregressive",
     "Bernoulli",
     "Categorical",
     "DiagonalNormal",
@@ -31,6 +34,7 @@ __all__ = [
     "Sphere",
     "StandardNormal",
     "StudentT",
+    "TwoStage",
     "VampPrior",
     "WrappedNormal",
 ]
