@@ -1,5 +1,6 @@
 """What is done to the KL term in training, by latent site and apart from the estimator, one family a file."""
 
+from ppl_vae.kl.adversarial_prior import AdversarialPrior
 from ppl_vae.kl.beta import Beta
 from ppl_vae.kl.capacity import Capacity
 from ppl_vae.kl.dip import DIP
@@ -15,6 +16,7 @@ __all__ = [
     "DIP",
     "KL",
     "MMD",
+    "AdversarialPrior",
     "Beta",
     "Capacity",
     "CosineWarmup",

@@ -19,6 +19,17 @@ def draws_of(particles: Particles, site: str) -> Tensor:
     return particle_first(node["value"], node, particles.num_particles)
 
 
+def prior_draws(particles: Particles, site: str) -> Tensor:
+    """(K, B, *event): draws of the prior, through which a learned prior gets its gradient.
+
+    It is the model's at the guide's draws of the sites before it.
+    """
+    node = particles.model_trace.nodes[site]
+    fn = node["fn"]
+    draws = fn.rsample() if fn.has_rsample else fn.sample()
+    return particle_first(draws, node, particles.num_particles)
+
+
 def moments_of(particles: Particles, site: str) -> tuple[Tensor, Tensor]:
     """The mean and the variance of the guide's distributions, each (K, B, d)."""
     node = particles.guide_trace.nodes[site]

@@ -7,10 +7,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from ppl_vae.core.layout import particle_first
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError
-from ppl_vae.kl.aggregate import draws_of, refuse
+from ppl_vae.kl.aggregate import draws_of, prior_draws, refuse
 from ppl_vae.kl.divergence import refuse_summed_prior
 from ppl_vae.kl.treatment import KLPenalty, Penalty, check_number
 
@@ -81,7 +80,9 @@ class MMD(KLPenalty):
         refuse("MMD", site, example, vector=False)
         refuse_summed_prior("MMD", site, example)
         penalty = MMDPenalty(self, site)
-        guide_shape, prior_shape = (list(d.shape) for d in (draws_of(example, site), penalty.prior(example)))
+        guide_shape, prior_shape = (
+            list(d.shape) for d in (draws_of(example, site), prior_draws(example, site))
+        )
         if guide_shape != prior_shape:
             raise PairError(
                 f"MMD: the guide's draws of site {site!r} have shape {guide_shape} and the prior's "
@@ -99,7 +100,7 @@ class MMDPenalty(Penalty):
         self.site = site
 
     def forward(self, particles: Particles) -> Tensor:
-        z, u = draws_of(particles, self.site), self.prior(particles)
+        z, u = draws_of(particles, self.site), prior_draws(particles, self.site)
         squared = mmd_squared(
             z.reshape(*z.shape[:2], -1),
             u.reshape(*u.shape[:2], -1),
@@ -108,13 +109,6 @@ class MMDPenalty(Penalty):
             self.treatment.estimate,
         )
         return (self.treatment.alpha + self.treatment.weight - 1) * squared.mean()
-
-    def prior(self, particles: Particles) -> Tensor:
-        """(K, B, *event): draws of the prior, through which a learned prior gets its gradient."""
-        node = particles.model_trace.nodes[self.site]
-        fn = node["fn"]
-        draws = fn.rsample() if fn.has_rsample else fn.sample()
-        return particle_first(draws, node, particles.num_particles)
 
 
 def mmd_squared(

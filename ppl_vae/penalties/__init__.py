@@ -6,6 +6,7 @@ pictures as wholes. The pair and its likelihood stay what they are, so that `tra
 """
 
 from ppl_vae.penalties.adversarial import Adversarial
+from ppl_vae.penalties.gradient import GradientPenalty
 from ppl_vae.penalties.perceptual import Perceptual
 from ppl_vae.penalties.structural_similarity import MSSSIM, ms_ssim
 from ppl_vae.penalties.treatment import Penalties, SitePenalty, by_site
@@ -13,6 +14,7 @@ from ppl_vae.penalties.treatment import Penalties, SitePenalty, by_site
 __all__ = [
     "MSSSIM",
     "Adversarial",
+    "GradientPenalty",
     "Penalties",
     "Perceptual",
     "SitePenalty",

@@ -71,6 +71,7 @@ class Adversarial:
             raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate!r}")
 
     def penalty(self, site: str, example: Particles, data_size: int) -> Penalty:
+        """The penalty of one observed site."""
         refuse("Adversarial", site, example, images=False)
         improper = [name for name in example.log_prior if is_improper(example.model_trace.nodes[name]["fn"])]
         if improper or example.programs is None:

@@ -50,6 +50,7 @@ class Perceptual:
             raise ValueError(f"features must be a torch.nn.Module, got {self.features!r:.80}")
 
     def penalty(self, site: str, example: Particles, data_size: int) -> Penalty:
+        """The penalty of one observed site."""
         refuse("Perceptual", site, example, images=False)
         penalty = PerceptualPenalty(self, site, example)
         x, _ = pictures_of(example, site)

@@ -62,6 +62,7 @@ class MSSSIM:
             raise ValueError(f"scales must be from 1 to {len(WEIGHTS)}, got {self.scales!r}")
 
     def penalty(self, site: str, example: Particles, data_size: int) -> Penalty:
+        """The penalty of one observed site."""
         refuse("MSSSIM", site, example, images=True)
         x, _ = pictures_of(example, site)
         side, needed = min(x.shape[-2:]), _window(self.sigma, x).numel() * 2 ** (self.scales - 1)
