@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ppl_vae.core.constraints import innermost_name
 from ppl_vae.core.sites import PairError, Site
 
 WAY_OUT = (
@@ -35,3 +36,14 @@ def require_density(site: Site) -> None:
             f"site {site['name']!r}: {type(site['fn']).__name__} has no density that can be computed. "
             f"{WAY_OUT}"
         )
+
+
+def no_divergence(guide: Site | None, model: Site | None, site: str) -> str:
+    """The message for a site without a density whose divergence is not known either."""
+    names = ["nothing" if each is None else innermost_name(each["fn"]) for each in (guide, model)]
+    return (
+        f"site {site!r}: it has no density that can be computed, and no divergence is known of the guide's "
+        f"{names[0]} from the model's {names[1]}. Use the guide that belongs to the model, or register one "
+        "with torch.distributions.kl.register_kl; both programs draw their sites in one order, under the "
+        "same masks and scales"
+    )

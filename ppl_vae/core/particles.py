@@ -14,7 +14,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
-from ppl_vae.core.density import has_density
+from ppl_vae.core.density import has_density, no_divergence
 from ppl_vae.core.sites import PARTICLE_PLATE, PairError, before, without_data_plate
 from ppl_vae.core.stacked import stack
 from ppl_vae.core.terms import own_masks, reduced
@@ -170,6 +170,10 @@ class Particles:
     def kl(self, site: str) -> Tensor:
         r"""(K, B): KL(q || p) of one latent site in closed form, or `kl_sample` where there is none."""
         closed_form = self.kl_closed_form(site)
+        if closed_form is None and site in self.without_density:
+            raise PairError(
+                no_divergence(self.guide_trace.nodes.get(site), self.model_trace.nodes.get(site), site)
+            )
         return self.kl_sample(site) if closed_form is None else closed_form
 
     def kl_at_hand(self, site: str) -> Tensor:

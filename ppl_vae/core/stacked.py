@@ -10,6 +10,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import kl_divergence, register_kl
 
+from ppl_vae.core.density import has_density
+
 
 class Stacked(TorchDistribution):
     """K distributions of one family side by side, the k-th that of the k-th particle.
@@ -25,6 +27,7 @@ class Stacked(TorchDistribution):
         self.parts, self.plate_dim = list(parts), plate_dim
         inner = parts[0].batch_shape
         shape = (len(parts), *[1] * (-plate_dim - 1 - len(inner)), *inner)
+        self.has_density = has_density(parts[0])
         self.has_rsample = all(part.has_rsample for part in parts)
         super().__init__(torch.Size(shape), parts[0].event_shape, validate_args=False)
 

@@ -210,7 +210,7 @@ def _require_unread(hidden: Hidden, what: str) -> None:
         with whole_plate(len(batch[0])), validation(False):
             particles = at_draws(hidden.model, pair.guide, drawn.guide_trace, batch)
         torch.set_rng_state(state)
-        terms = [*particles.log_likelihood.values(), *particles.log_prior.values()]
+        terms = [*particles.log_likelihood.values(), *particles.densities("log_prior").values()]
         totals.append(torch.stack([term.expand(1, len(batch[0])) for term in terms]).sum(0))
     if not torch.allclose(totals[0], totals[1], rtol=1e-4, atol=1e-4, equal_nan=True):
         raise PairError(

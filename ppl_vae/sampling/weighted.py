@@ -57,13 +57,14 @@ def _weighted(
             if weighted:
                 refuse_point_mass(particles, question.what)
             trace = with_sums(particles)
-            weights.append(particles.log_weight)
+            if weighted or not particles.without_density:
+                weights.append(particles.log_weight)
         shared |= set(particles.global_sites)
         for name, value in question.values(trace, size).items():
             parts.setdefault(name, []).append(value)
         question.advance(size)
     values = {name: torch.cat(each) for name, each in parts.items()}
-    return values, None if shared else torch.cat(weights), frozenset(shared)
+    return values, None if shared or not weights else torch.cat(weights), frozenset(shared)
 
 
 def with_sums(particles: Particles) -> Trace:

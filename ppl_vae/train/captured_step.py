@@ -271,7 +271,7 @@ class CapturedStep:
             own = {k: g for k, g in gradients.items() if k in clipped}
             fine = kept = loss.isfinite() if self.check_finite else None
             if self.skip_norm is not None:
-                norm, rows = norm_of(own.values()), len(data[0])
+                norm, rows = norm_of(own.values()) if own else loss.new_zeros(()), len(data[0])
                 small = norm <= self.skip_norm
                 kept = small if fine is None else fine & small
                 terms = [*terms, (~small) * rows, norm * rows]

@@ -164,6 +164,7 @@ def test_samples_of_normal_data_are_normal(double):
         assert abs(float(drawn.mean())) < SIGMAS * (0.25 / 4000) ** 0.5
 
 
+@pytest.mark.grid
 def test_it_learns_what_the_data_are():
     torch.manual_seed(0)
     x = 0.5 * torch.randn(1500, 1)
@@ -197,6 +198,27 @@ def test_two_schedules_have_no_divergence():
     other = pv.Pair(pair.model, guides.Noising(nets.NoiseSchedule()))
     with pytest.raises(pv.PairError, match=r"follow two schedules.*guides\.Noising"):
         evaluate.bounds(other, torch.randn(4, 3))
+
+
+def test_a_guide_without_a_known_divergence_is_refused():
+    _, pair = two_forms()
+    other = pv.Pair(pair.model, guides.MeanField(nets.MLPEncoder((3,), 3, (4,))))
+    with pytest.raises(
+        pv.PairError, match="no divergence is known of the guide's Normal from the model's Denoised"
+    ):
+        evaluate.bounds(other, torch.randn(4, 3))
+    with pytest.raises(pv.PairError, match="site 'z': it has no density"):
+        pv.fit(other, estimators.MeanFieldELBO(), torch.randn(4, 3), epochs=1, progress=False)
+
+
+def test_particles_one_by_one_have_the_divergence_too(double):
+    _, pair = two_forms()
+    alone = pv.Pair(pair.model, pair.guide, vectorize=False)
+    x = torch.randn(2, 3)
+    found = [evaluate.bounds(each, x, 400).per_datum for each in (pair, alone)]
+    assert bool(((found[0] - found[1]).abs() < 1.5).all())
+    with pytest.raises(pv.PairError, match="has no density"):
+        evaluate.log_likelihood(alone, x, 3, progress=False)
 
 
 def test_wrong_numbers_are_refused():

@@ -1,0 +1,73 @@
+"""A training of so many seconds of one processor, and its curve: what the benchmarks of dear models share."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+
+import torch
+
+import ppl_vae as pv
+from ppl_vae import data, estimators
+from ppl_vae.kl import KLPlan, LinearWarmup
+from ppl_vae.train.step import Step
+
+
+class Budget:
+    """How much of the processor's seconds, or of the wall's where those end first, is used up."""
+
+    def __init__(self, seconds: float, wall: float) -> None:
+        self.seconds, self.wall = seconds, wall
+        self._started = time.process_time(), time.perf_counter()
+
+    def used(self) -> tuple[float, float]:
+        """(processor, wall) seconds."""
+        return time.process_time() - self._started[0], time.perf_counter() - self._started[1]
+
+    def fraction(self) -> float:
+        """From 0 to 1."""
+        processor, wall = self.used()
+        return min(1.0, max(processor / self.seconds, wall / self.wall))
+
+
+def train(
+    pair: pv.Pair,
+    split: data.Split,
+    budget: Budget,
+    batch: int,
+    learning_rate: float,
+    skip_norm: float | None = None,
+    warmup: float = 0.0,
+    every: int = 50,
+) -> Iterator[dict[str, float]]:
+    """Train until the budget is used up; the means of every so many steps."""
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adamax(pair.parameters(), lr=learning_rate)
+    plan = None
+    if warmup:
+        sites = tuple(estimators.ELBO().draw(pair.model, pair.guide, *split.take(2).tensors()).latent_sites)
+        plan = KLPlan(LinearWarmup(warmup, start=0.05), sites, 1, 1)
+    step = Step(pair, estimators.MeanFieldELBO(), optimizer, clip_norm=200.0, skip_norm=skip_norm, kl=plan)
+    count = 0
+    pair.train()
+    while (fraction := budget.fraction()) < 1:
+        index = torch.randperm(len(split))[:batch]
+        step.set_learning_rate(learning_rate * 0.5 * (1 + math.cos(math.pi * fraction)))
+        step.set_epoch(fraction)
+        step.on(split, index)
+        count += 1
+        if count % every == 0:
+            processor, wall = budget.used()
+            yield {
+                "step": count,
+                "processor seconds": round(processor, 1),
+                "wall": round(wall, 1),
+                **step.pop_means(),
+            }
+    pair.eval()
+
+
+def some(split: data.Split, count: int) -> data.Split:
+    """Rows from all over, since the test rows are sorted by class."""
+    return split[torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count].tolist()]
