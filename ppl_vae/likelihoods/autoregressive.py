@@ -40,8 +40,8 @@ class Autoregressive(nn.Module):
         net: from x and the context to raw outputs, `nets.PixelCNN(shape, likelihood.raw_shape(shape)[0])`.
 
     Raises:
-        ValueError: for a likelihood of another number of dims, a net of another number of raw channels or
-            another shape than the data.
+        ValueError: for a likelihood of another number of dims, a net that does not say its `raw_channels`, or
+            has another number of them or another shape than the data.
 
     >>> from ppl_vae import likelihoods, nets
     >>> elements = likelihoods.Bernoulli()
@@ -61,6 +61,11 @@ class Autoregressive(nn.Module):
                 "likelihoods.Autoregressive: pixels are of images (colours, height, width), and "
                 f"{type(likelihood).__name__} has event_dim={event_dim_of(likelihood)}: build it with "
                 "event_dim=3"
+            )
+        if not isinstance(getattr(net, "raw_channels", None), int):
+            raise ValueError(
+                f"likelihoods.Autoregressive: {type(net).__name__} must say how many channels its raw output "
+                "has: set self.raw_channels, as nets.PixelCNN does"
             )
         self.likelihood: Likelihood = cast(Any, likelihood)
         self.net: Any = net

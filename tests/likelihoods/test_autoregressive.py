@@ -50,6 +50,8 @@ def test_what_does_not_fit_is_named():
         ValueError, match=r"built for data of shape \(2, 3, 4\) and 2 raw channels.*\(2, 4, 4\)"
     ):
         build().raw_shape((2, 4, 4))
+    with pytest.raises(ValueError, match=r"Conv2d must say how many channels .*self\.raw_channels"):
+        likelihoods.Autoregressive(likelihoods.Bernoulli(), nn.Conv2d(1, 1, 3))
     wrong = likelihoods.Autoregressive(likelihoods.Categorical(3), nets.PixelCNN(SHAPE, 2, 4))
     with pytest.raises(ValueError, match=r"and 2 raw channels: build it for \(2, 3, 4\) and 6"):
         wrong.raw_shape(SHAPE)
