@@ -48,8 +48,11 @@ class MixtureOfGaussians(nn.Module):
 
     @torch.no_grad()
     def initialise(self, codes: Any, seed: int = 0) -> None:
-        """Start at the mixture that expectation maximisation fits to codes, such as a trained guide's means,
-        `queries.latent_features(pair, data).train` or `pv.encode(pair, x).means["z"]`.
+        """Start at the mixture that expectation maximisation fits to codes, a trained guide's draws,
+        `pv.encode(pair, x).latents["z"]`.
+
+        Not its means: they lack each datum's own spread, so that the components would be too narrow for the
+        draws, and next to points in dimensions which the guide does not use.
 
         Args:
             codes: a Tensor (N, latent_dim), or a `data.Split` of them.

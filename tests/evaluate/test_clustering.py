@@ -60,7 +60,7 @@ def test_a_trained_mixture_finds_separate_clusters():
         "capture": False,
     }
     pv.fit(pair, estimators.ELBO(), x, **options)
-    prior.initialise(pv.encode(pair, x).means["z"])
+    prior.initialise(pv.encode(pair, x).latents["z"])
     pv.fit(pair, estimators.ELBO(), x, **options)
     found = evaluate.clustering(pair, data.Split.from_tensor(x, y))
     assert found.accuracy == 1.0
