@@ -8,7 +8,7 @@ relaxed one too.
 
     PPL_VAE_DATA=... python benchmarks/discrete.py --seconds 40 --out benchmarks/results/discrete.json
 
-The published figures are of hundreds of times as many steps; the curve says how far this is from done.
+The published figures are of trainings to the end; the curve says how far this is from done.
 """
 
 from __future__ import annotations
