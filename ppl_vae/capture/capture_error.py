@@ -36,6 +36,10 @@ class CaptureError(RuntimeError):
     """A gradient step that cannot be captured; the message names the site or the line and the reason."""
 
 
+class NotWorth(Exception):
+    """A step that could be captured and would not repay its compilation."""
+
+
 class SiteWatch(Messenger):
     """Knows the sample site that is being drawn, so that a failure within it can be named."""
 

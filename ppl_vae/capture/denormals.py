@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,45 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# a few lines that are compiled once: torch sets the calling thread's mode alone
-_SOURCE = r"""
-#include <omp.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-typedef unsigned int Mode;
-static const Mode FLUSH = 0x8040;  // results and operands
-static Mode mode() { return _mm_getcsr(); }
-static void set(Mode m) { _mm_setcsr(m); }
-#elif defined(__aarch64__)
-typedef unsigned long Mode;
-static const Mode FLUSH = 1ul << 24;
-static Mode mode() { Mode m; asm volatile("mrs %0, fpcr" : "=r"(m)); return m; }
-static void set(Mode m) { asm volatile("msr fpcr, %0" : : "r"(m)); }
-#else
-#error "unknown processor"
-#endif
-
-static Mode before[1024];
-
-extern "C" void flush_all() {
-#pragma omp parallel
-  {
-    const int thread = omp_get_thread_num();
-    if (thread < 1024) {
-      before[thread] = mode();
-      set(before[thread] | FLUSH);
-    }
-  }
-}
-
-extern "C" void restore_all() {
-#pragma omp parallel
-  {
-    const int thread = omp_get_thread_num();
-    if (thread < 1024) set(before[thread]);
-  }
-}
-"""
+from ppl_vae.capture.rewrites import native
 
 
 @contextmanager
@@ -74,7 +35,7 @@ def without_denormals_anywhere(run: Callable[..., Any]) -> Callable[..., Sequenc
 
     See `without_denormals`, which sets the calling thread's mode alone.
     """
-    library = _library()
+    library = native.library()
     if library is None:
         return run
     flush, restore = library.flush_all, library.restore_all
@@ -88,14 +49,3 @@ def without_denormals_anywhere(run: Callable[..., Any]) -> Callable[..., Sequenc
             restore()
 
     return flushing
-
-
-@functools.cache
-def _library() -> Any:
-    """The compiled functions; None where torch's CPU code does not run on OpenMP or they do not compile."""
-    try:
-        from torch._inductor.codecache import CppCodeCache
-
-        return CppCodeCache.load(_SOURCE)
-    except Exception:  # a private part of torch: without it other threads are slow at times, and right
-        return None

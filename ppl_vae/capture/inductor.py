@@ -1,20 +1,18 @@
-"""All contact with Inductor's compiler, parts of which are private to torch."""
+"""torch's compiler, Inductor: its door for a graph that is traced already, and what it is to leave out."""
 
 from __future__ import annotations
 
-import shutil
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._guards import TracingContext, tracing
-from torch._subclasses import FakeTensorMode
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from ppl_vae.capture.capture_error import CaptureError
+from ppl_vae.capture.inductor_private import one_unit, quick_ranges, without_fused_outer_loops
+from ppl_vae.capture.rewrites.processor import compiler, knows_instructions, quiet_import
 
 
 def compile(graph: fx.GraphModule, inputs: Sequence[Tensor], *, torchs_noise: bool) -> Any:
@@ -29,65 +27,48 @@ def compile(graph: fx.GraphModule, inputs: Sequence[Tensor], *, torchs_noise: bo
         CaptureError: where Inductor fails, with its first line.
     """
     plain = [tensor.detach() for tensor in inputs]
-    try:
+    settings = {"fallback_random": torchs_noise}
+    on_cpu = all(tensor.device.type == "cpu" for tensor in plain)
+    if on_cpu:
+        # no search for patterns, of which a recording below autograd has none: with torch's noise that would
+        # trace some fifty forms of attention; no third form of each loop for what vectors leave over; and no
+        # parts for CUDA's graphs
+        settings |= {"pattern_matcher": False, "cpp.enable_loop_tail_vec": False, "graph_partition": False}
+        settings |= {"cpp.vec_isa_ok": True} if knows_instructions() else {}
+    # the fastest first; the last without all that is private to torch, but for one fusion that may fail
+    attempts = [(one_unit, quick_ranges), (one_unit, quick_ranges, without_fused_outer_loops)]
+    for attempt in [*attempts, (without_fused_outer_loops,)] if on_cpu else [()]:
         try:
-            return _compile(graph, plain, torchs_noise)
-        except Exception:
-            if any(tensor.device.type != "cpu" for tensor in plain):
-                raise
-            # where it fuses loops of several depths, torch 2.15 asks what a kernel reads of a buffer that it
-            # only waits for
-            with _without_fused_outer_loops():
-                return _compile(graph, plain, torchs_noise)
-    except Exception as error:
-        text = str(error).strip().splitlines()
-        raise CaptureError(
-            f"Inductor could not compile the step: {type(error).__name__}: {text[0] if text else ''}"
-        ) from error
+            return _compile(graph, plain, settings, attempt)
+        except Exception as error:
+            last = error
+    text = str(last).strip().splitlines()
+    raise CaptureError(
+        f"Inductor could not compile the step: {type(last).__name__}: {text[0] if text else ''}"
+    ) from last
 
 
 def require_compiler() -> None:
     """Raise CaptureError unless a C++ compiler is there, which Inductor needs on a CPU."""
-    from torch._inductor import config
-
-    wanted = config.cpp.cxx if isinstance(config.cpp.cxx, tuple | list) else (config.cpp.cxx,)
-    if not any(name and shutil.which(name) for name in wanted):
+    if compiler() is None:
         raise CaptureError("no C++ compiler was found, which compiling for a CPU needs: install g++ or clang")
 
 
-def _compile(graph: fx.GraphModule, plain: list[Tensor], torchs_noise: bool) -> Any:
-    from torch._inductor import config
-    from torch._inductor.compile_fx import compile_fx
-
-    with (
-        torch.no_grad(),
-        warnings.catch_warnings(),
-        config.patch(fallback_random=torchs_noise),
-        tracing(_static_shapes()),
-    ):
+def _compile(
+    graph: fx.GraphModule,
+    plain: list[Tensor],
+    settings: dict[str, Any],
+    around: Sequence[Callable[[], AbstractContextManager[None]]],
+) -> Any:
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
-        return compile_fx(graph, plain)
+        stack.enter_context(quiet_import())
+        from torch._inductor import config, standalone_compile
 
-
-def _static_shapes() -> TracingContext:
-    """What Inductor wants to have before it looks for a compiled graph on the disk,
-    which saves 10 s of its work.
-    """
-    shapes = ShapeEnv(assume_static_by_default=True)
-    return TracingContext(FakeTensorMode(shape_env=shapes, static_shapes=True))
-
-
-@contextmanager
-def _without_fused_outer_loops() -> Iterator[None]:
-    from torch._inductor.codegen.cpp import CppScheduling
-
-    name = "can_fuse_vertical_outer_loop"
-    fuses = getattr(CppScheduling, name, None)
-    if fuses is None:
-        yield
-        return
-    setattr(CppScheduling, name, lambda *_: False)
-    try:
-        yield
-    finally:
-        setattr(CppScheduling, name, fuses)
+        known = {name: value for name, value in settings.items() if name in config.get_config_copy()}
+        stack.enter_context(config.patch(known))
+        for each in around:
+            stack.enter_context(each())
+        return standalone_compile(graph, list(plain), dynamic_shapes="from_example_inputs", options={})

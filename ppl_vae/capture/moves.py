@@ -11,7 +11,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ppl_vae.capture.capture_error import CaptureError
-from ppl_vae.capture.updates import UPDATES, New, counts_in_python, initialise_state, options_of, state_of
+from ppl_vae.capture.optimizer_state import (
+    counts_in_python,
+    initialise_state,
+    options_of,
+    rate_name,
+    state_of,
+)
+from ppl_vae.capture.updates import KINDS, Moving, New
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +53,7 @@ class Moves:
     and `advance` the numbers.
 
     Args:
-        optimizers: torch's or Pyro's, of a kind in `UPDATES`.
+        optimizers: torch's or Pyro's, of a kind in `KINDS`.
         place: by `id`, the place of each parameter that takes part.
         together: whether all parameters move at every step, so that those that have moved equally often
             go on to, and share the numbers that depend on it.
@@ -76,7 +83,7 @@ class Moves:
             raise CaptureError("the optimizer has none of the parameters")
         device = self.parameters[0].device
         self._states = [(each, each.state, each.param_groups, len(each.param_groups)) for each in optimizers]
-        self._where: list[tuple[int, str]] = []
+        self._where: list[tuple[int, str, dict[str, Any]]] = []
         self._counted: list[tuple[int, dict[str, Any]]] = []
         state: list[Tensor] = []
         for optimizer in optimizers:
@@ -88,13 +95,14 @@ class Moves:
                 if each.requires_grad
             ]
             for parameter, owner, name in state_of(optimizer, moving):
-                self._where.append((id(parameter), name))
+                self._where.append((id(parameter), name, owner))
                 state.append(owner[name])
             if counts_in_python(optimizer):
                 self._counted += [(id(each), optimizer.state[each]) for each in moving]
         self._steps = self._steps_apart(together)
         self._names = [
-            [name for name in group.options if name not in ("params", "lr")] for group in self._groups
+            [name for name in group.options if name not in ("params", rate_name(group.options))]
+            for group in self._groups
         ]
         self._options: list[list[Any]] = []
         self._guard: tuple[Any, ...] = ()
@@ -111,7 +119,7 @@ class Moves:
         return any(
             each.state is not state or each.param_groups is not groups or len(groups) != count
             for each, state, groups, count in self._states
-        )
+        ) or any(owner.get(name) is not there for (_, name, owner), there in zip(self._where, self.tensors))
 
     def follow(self) -> None:
         """Take over the learning rates and counts of steps that have changed."""
@@ -130,46 +138,50 @@ class Moves:
             self._guard = tuple([options_of(group.options) for group in self._groups])
         return self._guard
 
-    def updates(
+    def move(
         self,
-        held: Mapping[int, Tensor],
+        weights: Mapping[int, Tensor],
         gradients: Mapping[int, Tensor],
         given: Sequence[Tensor],
+        fine: Tensor | None = None,
         stepping: Collection[int] | None = None,
-    ) -> tuple[New, New, Moved]:
-        """(old, new) of each parameter that has a gradient and of its state; those of the numbers;
-        which moved.
+    ) -> Moved:
+        """Move, in a graph, each parameter that has a gradient; what is to be done with Python's numbers.
 
         Args:
-            held: the parameters' values by place.
+            weights: the parameters by place.
             gradients: by place.
             given: what stands for `tensors`.
+            fine: whether tensors are to change, 0-d; numbers of Python's change in any case.
             stepping: the places whose optimizers make a step, with a gradient or without; None for all.
         """
         numbers = given[-1]
+        new: New = []
+        counters: list[int] = []
         stands: dict[int, dict[str, Tensor]] = {}
-        for (owner, name), tensor in zip(self._where, given, strict=False):
+        for (owner, name, _), tensor in zip(self._where, given, strict=False):
             stands.setdefault(owner, {})[name] = tensor
         counter = {owner: number for number, (owner, _) in enumerate(self._counted)}
-        new: New = []
         shared: dict[int, Tensor] = {}
-        counters: list[int] = []
+        skip = None if fine is None else (~fine).float()
         for index, group in enumerate(self._groups):
-            rate, update = numbers[index], UPDATES[type(group.optimizer)]
+            moving: list[Moving] = []
             for parameter in group.parameters:
-                place = self._place[id(parameter)]
-                if place not in gradients:
+                if (place := self._place[id(parameter)]) not in gradients:
                     continue
-                state, step = dict(stands.get(id(parameter), {})), rate
+                state, step = dict(stands.get(id(parameter), {})), numbers[index]
                 if (made := state.pop("step", None)) is not None:
-                    new.append((made, made + 1))
                     step = shared.setdefault(self._steps[id(parameter)], made + 1)
+                    new.append((made, made + 1))
                 elif id(parameter) in counter:
                     counters.append(counter[id(parameter)])
                     count = numbers[len(self._groups) + counters[-1]] + 1
                     step = shared.setdefault(self._steps[id(parameter)], count)
                 gradient = gradients[place].to(parameter.dtype)
-                new += update(held[place], gradient, state, rate, step, group.options)
+                moving.append(Moving(weights[place], gradient, state, step))
+            new += KINDS[type(group.optimizer)].move(moving, numbers[index], skip, group.options)
+        for old, value in new:
+            old.copy_(value if fine is None else torch.where(fine, value, old))
         decayed = [
             index
             for index, group in enumerate(self._groups)
@@ -177,7 +189,8 @@ class Moves:
             and (stepping is None or any(self._place[id(each)] in stepping for each in group.parameters))
         ]
         moved = Moved(tuple(decayed), tuple(counters))
-        return new, self._advanced(numbers, moved), moved
+        self._advance(numbers, moved)
+        return moved
 
     def kept(self) -> tuple[list[float], list[int]]:
         """The numbers in Python that steps change: learning rates that decay by themselves,
@@ -206,21 +219,18 @@ class Moves:
             self._seen = self._values()
 
     def _values(self) -> list[float]:
-        rates = [float(group.options["lr"]) for group in self._groups]
+        rates = [float(group.options[rate_name(group.options)]) for group in self._groups]
         return [*rates, *[float(state["step"]) for _, state in self._counted]]
 
-    def _advanced(self, numbers: Tensor, moved: Moved) -> New:
-        if not moved.groups and not moved.counters:
-            return []
-        factor, added = [1.0] * len(numbers), [0.0] * len(numbers)
-        for index in moved.groups:
-            factor[index] = self._groups[index].decay() or 0.0
-        for number in moved.counters:
-            added[len(self._groups) + number] = 1.0
-        factors, addends = (
-            torch.tensor(each, dtype=numbers.dtype, device=numbers.device) for each in (factor, added)
-        )
-        return [(numbers, numbers * factors + addends)]
+    def _advance(self, numbers: Tensor, moved: Moved) -> None:
+        if moved.groups or moved.counters:
+            factor, added = [1.0] * len(numbers), [0.0] * len(numbers)
+            for index in moved.groups:
+                factor[index] = self._groups[index].decay() or 0.0
+            for number in moved.counters:
+                added[len(self._groups) + number] = 1.0
+            factors, addends = (torch.tensor(each, dtype=numbers.dtype) for each in (factor, added))
+            numbers.copy_(numbers * factors.to(numbers.device) + addends.to(numbers.device))
 
     def _steps_apart(self, together: bool) -> dict[int, int]:
         """By parameter, the number of a class of parameters that have made equally many steps."""
@@ -235,4 +245,4 @@ class Moves:
         return {parameter: classes[count] for parameter, count in made.items()}
 
     def _where_numbers(self) -> list[tuple[int, str]]:
-        return [(self._place[parameter], name) for parameter, name in self._where]
+        return [(self._place[parameter], name) for parameter, name, _ in self._where]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ppl_vae.capture.capture_error import (
@@ -22,6 +23,7 @@ from ppl_vae.capture.capture_error import (
     is_machinery,
     named,
 )
+from ppl_vae.capture.operators import random_state, reason_against, storage_of, written
 from ppl_vae.capture.recording import Entry, Recording, Ref, refs
 from ppl_vae.capture.slots import Run
 from ppl_vae.capture.storages import Storages
@@ -31,14 +33,6 @@ from ppl_vae.core.isolation import random_numbers
 aten = torch.ops.aten
 
 _LIFTED = (aten.lift_fresh.default, aten.lift_fresh_copy.default)
-_READ_INSIDE = (aten._pack_padded_sequence.default,)
-"""Operators that look at values and do not say so."""
-_LOOKS = "the program looks at the values of a tensor, and a captured step knows its shape alone"
-_SHAPES = "the shape of a result depends on the values of a tensor"
-_GENERATOR = (
-    "the program draws from a torch.Generator of its own, and a captured step from torch's random numbers "
-    "alone"
-)
 _SEEDED = (
     "the program seeds torch's random numbers or sets them back (as torch.utils.checkpoint does where it "
     "draws again), which a captured step would not do"
@@ -78,13 +72,13 @@ def record(
         with ExitStack() as around:
             around.enter_context(random_numbers(seed, device))
             around.callback(recorder.undo)
-            recorder.random = None if first else _random_state(device)
+            recorder.random = None if first else random_state(device)
             around.enter_context(at_recording())
             around.enter_context(watch)
             around.enter_context(ValueWatch(recorder.is_constant))
             around.enter_context(recorder)
             outputs = list(run())
-            recorder.recording.random = _random_state(device)
+            recorder.recording.random = random_state(device)
         recorder.recording.outputs = tuple(recorder.number_of(each) for each in outputs)
         if recorder.exchanged is not None:
             raise CaptureError(EXCHANGED.format(tuple(recorder.exchanged.shape)))
@@ -110,7 +104,7 @@ class _Recorder(TorchDispatchMode):
         self._changed: dict[int, tuple[Any, Any]] = {}
         for tensor in inputs:
             self._numbers.setdefault(tensor, self._new())
-            self._outside.add(_storage(tensor))
+            self._outside.add(storage_of(tensor))
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -118,15 +112,19 @@ class _Recorder(TorchDispatchMode):
         noted = self._spec(args, op), tuple((key, self._spec(each, op)) for key, each in kwargs.items())
         fixed = self._is_fixed(op, noted)
         draws = torch.Tag.nondeterministic_seeded in op.tags
-        if not fixed and (reason := _reason_against(op, (*args, *kwargs.values()))):
+        if not fixed and (reason := reason_against(op, (*args, *kwargs.values()))):
             raise CaptureError(f"{named(line)}{reason}")
-        if draws and self.random is not None and not torch.equal(self.random, _random_state(self._device)):
+        if draws and self.random is not None and not torch.equal(self.random, random_state(self._device)):
             raise CaptureError(f"{named(line)}{_SEEDED}")
         self._keep(op, args)
         found = op(*args, **kwargs)
         if self.random is not None and draws:
-            self.random = _random_state(self._device)
+            self.random = random_state(self._device)
         results = self._result(found, fixed)
+        if not op.is_view:
+            self.recording.numbers += sum(
+                each.numel() for each in tree_leaves(found) if isinstance(each, Tensor)
+            )
         self.recording.entries.append(Entry(op, *noted, results, line))
         return found
 
@@ -142,7 +140,7 @@ class _Recorder(TorchDispatchMode):
             self.recording.externals[number] = tensor
             self.recording.memory[number] = tensor.data_ptr() if tensor.layout == torch.strided else 0
             self._storages.note(tensor)
-            self._outside.add(_storage(tensor))
+            self._outside.add(storage_of(tensor))
         return number
 
     def undo(self) -> None:
@@ -187,39 +185,10 @@ class _Recorder(TorchDispatchMode):
 
     def _keep(self, op: Any, args: Sequence[Any]) -> None:
         """Note the values of what an operation is about to change, where it was there before the run."""
-        for tensor in _written(op, args):
+        for tensor in written(op, args):
             storage = tensor.untyped_storage()
             if storage._cdata in self._outside and storage._cdata not in self._changed:
                 self._changed[storage._cdata] = storage, storage.clone()
-
-
-def _random_state(device: torch.device) -> Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _written(op: Any, args: Sequence[Any]) -> list[Tensor]:
-    if "batch_norm" in op.__name__ and "backward" not in op.__name__:  # its schema does not say so
-        return [each for each in args[3:5] if isinstance(each, Tensor)]
-    if not op._schema.is_mutable:
-        return []
-    written = [
-        value
-        for argument, value in zip(op._schema.arguments, args)
-        if argument.alias_info is not None and argument.alias_info.is_write
-    ]
-    flat = [each for value in written for each in (value if isinstance(value, list | tuple) else [value])]
-    return [each for each in flat if isinstance(each, Tensor)]
-
-
-def _reason_against(op: Any, args: Sequence[Any]) -> str:
-    if torch.Tag.data_dependent_output in op.tags:
-        return _LOOKS
-    if any(isinstance(each, torch.Generator) for each in args):
-        return _GENERATOR
-    if op is aten.index.Tensor:  # it says of itself that it might, and only with a mask it does
-        masks = any(each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1])
-        return _SHAPES if masks else ""
-    return _SHAPES if torch.Tag.dynamic_output_shape in op.tags or op in _READ_INSIDE else ""
 
 
 def _line(frame: FrameType | None) -> Line:
@@ -233,7 +202,3 @@ def _line(frame: FrameType | None) -> Line:
             ours = name, frame.f_lineno
         frame = frame.f_back
     return ours
-
-
-def _storage(tensor: Tensor) -> int | None:
-    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else None

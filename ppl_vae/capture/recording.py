@@ -43,6 +43,7 @@ class Recording:
         constants: by number, tensors that the run made of Python's values.
         outputs: the numbers of what the run gave.
         random: the state of torch's generator when the run ended.
+        numbers: how many the operations wrote.
     """
 
     inputs: int
@@ -52,6 +53,7 @@ class Recording:
     constants: dict[int, Tensor] = field(default_factory=dict)
     outputs: tuple[int, ...] = ()
     random: Tensor | None = None
+    numbers: int = 0
 
     def graph(self) -> fx.GraphModule:
         """A function of the inputs and then the externals, in the order of their numbers."""

@@ -1,87 +1,49 @@
-"""The optimizers' updates as tensor operations on torch's own optimizer state, so that both can be mixed."""
+"""What each kind of optimizer does to its parameters, on its own state where it stands, so that steps as
+written can come in between.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
+from pyro.optim.adagrad_rmsprop import AdagradRMSProp
 from pyro.optim.clipped_adam import ClippedAdam
 from torch import Tensor
 
-from ppl_vae.capture.capture_error import CaptureError
-
 State = dict[str, Tensor]
+Options = Mapping[str, Any]
 New = list[tuple[Tensor, Tensor]]
-Update = Callable[[Tensor, Tensor, State, Tensor, Tensor, Mapping[str, Any]], New]
 
 
-def initialise_state(optimizer: torch.optim.Optimizer) -> None:
-    """Give every parameter the state that torch would give it at its first step.
+class Moving(NamedTuple):
+    """A parameter, its gradient, its optimizer's state, and which step this is, where that is counted."""
 
-    Raises:
-        CaptureError: for an optimizer, or an option of it, whose update is not written here.
+    parameter: Tensor
+    gradient: Tensor
+    state: State
+    step: Tensor
+
+
+Move = Callable[[Sequence[Moving], Tensor, Tensor | None, Options], New]
+Formula = Callable[[Moving, Tensor, Options], New]
+
+
+class Kind(NamedTuple):
+    """A kind of optimizer.
+
+    Attributes:
+        state: the tensors that it keeps for each parameter, each with the option without which it does not.
+        move: moves parameters of one group, given their learning rate and whether to leave all as it is (0-d
+            tensors): in place, or what they are to be, (old, new).
+        counts: where steps are counted: in a "tensor", or a "number" of Python's.
     """
-    kind = type(optimizer)
-    if kind not in UPDATES:
-        known = ", ".join(sorted(known.__name__ for known in UPDATES))
-        raise CaptureError(f"optimizer {kind.__name__}: the updates that can be captured are {known}")
-    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
-        raise CaptureError(f"optimizer {kind.__name__} has step hooks, which a captured step would not call")
-    for group in optimizer.param_groups:
-        _check_options(kind, group)
-        for parameter in group["params"]:
-            if parameter.requires_grad:
-                _initialise(kind, group, parameter, optimizer.state[parameter])
 
-
-def _check_options(kind: type, group: Mapping[str, Any]) -> None:
-    refused = [name for name in ("amsgrad", "differentiable") if group.get(name)]
-    if kind is torch.optim.SGD and group["momentum"] and group["dampening"]:
-        refused.append("dampening")  # torch leaves it out at the first step only
-    if refused:
-        raise CaptureError(f"optimizer {kind.__name__} with {', '.join(refused)} has no captured update")
-
-
-def _initialise(kind: type, group: Mapping[str, Any], parameter: Tensor, state: dict[str, Any]) -> None:
-    names = [name for name in STATE[kind] if name != "momentum_buffer" or group["momentum"]]
-    for name in names:
-        if state.get(name) is not None:
-            continue
-        if name == "step":
-            if kind in COUNTING:
-                state[name] = 0
-                continue
-            beside = group.get("fused") or group.get("capturable")
-            fused = bool(group.get("fused"))
-            wide = not fused and torch.get_default_dtype() == torch.float64
-            dtype = torch.float64 if wide else torch.float32
-            state[name] = torch.zeros((), dtype=dtype, device=parameter.device if beside else "cpu")
-        else:
-            state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-
-
-def counts_in_python(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether the optimizer counts its steps, and decays its learning rate, in Python numbers."""
-    return type(optimizer) in COUNTING
-
-
-def state_of(
-    optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]
-) -> Iterator[tuple[Tensor, dict[str, Any], str]]:
-    """Where the parameters' tensors of state stand: (parameter, owner, key), in a fixed order."""
-    for parameter in parameters:
-        state = optimizer.state[parameter]
-        for name in STATE[type(optimizer)]:
-            if isinstance(state.get(name), Tensor) and not (name == "step" and counts_in_python(optimizer)):
-                yield parameter, state, name
-
-
-def options_of(group: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A parameter group's options but the learning rate: numbers that a graph has inside."""
-    options = [value for name, value in group.items() if name not in ("params", "lr", "initial_lr")]
-    return tuple([repr(value) if isinstance(value, (list, Tensor)) else value for value in options])
+    state: Mapping[str, str]
+    move: Move
+    counts: str = "tensor"
 
 
 def clip(gradients: Mapping[int, Tensor], largest: float) -> dict[int, Tensor]:
@@ -98,9 +60,16 @@ def norm_of(gradients: Iterable[Tensor]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(norms))
 
 
-def _decayed(parameter: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> Tensor:
-    gradient = -gradient if group.get("maximize") else gradient
-    return gradient + group["weight_decay"] * parameter if group["weight_decay"] else gradient
+def _each(formula: Formula) -> Move:
+    def move(moving: Sequence[Moving], rate: Tensor, skip: Tensor | None, options: Options) -> New:
+        return [pair for each in moving for pair in formula(each, rate, options)]
+
+    return move
+
+
+def _decayed(moving: Moving, options: Options) -> Tensor:
+    gradient = -moving.gradient if options.get("maximize") else moving.gradient
+    return gradient + options["weight_decay"] * moving.parameter if options["weight_decay"] else gradient
 
 
 def _power(base: float, step: Tensor) -> Tensor:
@@ -108,78 +77,110 @@ def _power(base: float, step: Tensor) -> Tensor:
     return torch.exp(step.double() * math.log(base)) if base > 0 else torch.zeros_like(step.double())
 
 
-def _adam(
-    parameter: Tensor, gradient: Tensor, state: State, rate: Tensor, step: Tensor, group: Mapping[str, Any]
-) -> New:
-    beta1, beta2 = group["betas"]
-    old = parameter
-    if group.get("decoupled_weight_decay"):
-        gradient = -gradient if group.get("maximize") else gradient
-        if group["weight_decay"]:
-            parameter = parameter * (1 - rate * group["weight_decay"]).to(parameter.dtype)
+def _moved(parameter: Tensor, size: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    return parameter, parameter - size.to(parameter.dtype) * direction
+
+
+def _adam(moving: Moving, rate: Tensor, options: Options) -> New:
+    (beta1, beta2), (mean, square, *largest) = options["betas"], moving.state.values()
+    parameter = moving.parameter
+    if options.get("decoupled_weight_decay"):
+        gradient = -moving.gradient if options["maximize"] else moving.gradient
+        if options["weight_decay"]:
+            parameter = parameter * (1 - rate * options["weight_decay"]).to(parameter.dtype)
     else:
-        gradient = _decayed(parameter, gradient, group)
-    mean = state["exp_avg"] + (1 - beta1) * (gradient - state["exp_avg"])
-    square = beta2 * state["exp_avg_sq"] + (1 - beta2) * gradient * gradient
-    size = (rate / (1 - _power(beta1, step))).to(parameter.dtype)
-    root = (1 - _power(beta2, step)).sqrt().to(parameter.dtype)
-    moved = parameter - size * mean / (square.sqrt() / root + group["eps"])
-    return [(old, moved), (state["exp_avg"], mean), (state["exp_avg_sq"], square)]
+        gradient = _decayed(moving, options)
+    to_mean = mean + (1 - beta1) * (gradient - mean)
+    to_square = beta2 * square + (1 - beta2) * gradient * gradient
+    to_largest = [torch.maximum(each, to_square) for each in largest]
+    root = (1 - _power(beta2, moving.step)).sqrt().to(parameter.dtype)
+    width = (to_largest or [to_square])[0].sqrt() / root + options["eps"]
+    size = (rate / (1 - _power(beta1, moving.step))).to(parameter.dtype)
+    new = [(moving.parameter, parameter - size * to_mean / width), (mean, to_mean), (square, to_square)]
+    return [*new, *zip(largest, to_largest, strict=True)]
 
 
-def _adamax(
-    parameter: Tensor, gradient: Tensor, state: State, rate: Tensor, step: Tensor, group: Mapping[str, Any]
-) -> New:
-    beta1, beta2 = group["betas"]
-    gradient = _decayed(parameter, gradient, group)
-    mean = state["exp_avg"] + (1 - beta1) * (gradient - state["exp_avg"])
-    largest = torch.maximum(beta2 * state["exp_inf"], gradient.abs() + group["eps"])
-    size = (rate / (1 - _power(beta1, step))).to(parameter.dtype)
+def _sgd(moving: Moving, rate: Tensor, options: Options) -> New:
+    gradient, new = _decayed(moving, options), []
+    for buffer in moving.state.values():
+        to_buffer = options["momentum"] * buffer + gradient
+        new = [(buffer, to_buffer)]
+        gradient = gradient + options["momentum"] * to_buffer if options["nesterov"] else to_buffer
+    return [_moved(moving.parameter, rate, gradient), *new]
+
+
+def _adamax(moving: Moving, rate: Tensor, options: Options) -> New:
+    (beta1, beta2), (mean, largest) = options["betas"], moving.state.values()
+    gradient = _decayed(moving, options)
+    to_mean = mean + (1 - beta1) * (gradient - mean)
+    to_largest = torch.maximum(beta2 * largest, gradient.abs() + options["eps"])
+    size = rate / (1 - _power(beta1, moving.step))
     return [
-        (parameter, parameter - size * mean / largest),
-        (state["exp_avg"], mean),
-        (state["exp_inf"], largest),
+        _moved(moving.parameter, size, to_mean / to_largest),
+        (mean, to_mean),
+        (largest, to_largest),
     ]
 
 
-def _sgd(
-    parameter: Tensor, gradient: Tensor, state: State, rate: Tensor, step: Tensor, group: Mapping[str, Any]
-) -> New:
-    gradient, new = _decayed(parameter, gradient, group), []
-    if group["momentum"]:
-        buffer = group["momentum"] * state["momentum_buffer"] + gradient
-        new = [(state["momentum_buffer"], buffer)]
-        gradient = gradient + group["momentum"] * buffer if group["nesterov"] else buffer
-    return [(parameter, parameter - rate.to(parameter.dtype) * gradient), *new]
+def _adagrad(moving: Moving, rate: Tensor, options: Options) -> New:
+    gradient, total = _decayed(moving, options), moving.state["sum"]
+    to_total = total + gradient * gradient
+    size = rate / (1 + (moving.step.double() - 1) * options["lr_decay"])
+    return [
+        _moved(moving.parameter, size, gradient / (to_total.sqrt() + options["eps"])),
+        (total, to_total),
+    ]
 
 
-def _clipped_adam(
-    parameter: Tensor, gradient: Tensor, state: State, rate: Tensor, step: Tensor, group: Mapping[str, Any]
-) -> New:
-    beta1, beta2 = group["betas"]
-    gradient = gradient.clamp(-group["clip_norm"], group["clip_norm"])
-    if group["weight_decay"]:
-        gradient = gradient + group["weight_decay"] * parameter
-    mean = beta1 * state["exp_avg"] + (1 - beta1) * gradient
-    about = gradient - mean if group["centered_variance"] else gradient
-    square = beta2 * state["exp_avg_sq"] + (1 - beta2) * about * about
-    size = rate * group["lrd"] * (1 - _power(beta2, step)).sqrt() / (1 - _power(beta1, step))
-    moved = parameter - size.to(parameter.dtype) * mean / (square.sqrt() + group["eps"])
-    return [(parameter, moved), (state["exp_avg"], mean), (state["exp_avg_sq"], square)]
+def _rmsprop(moving: Moving, rate: Tensor, options: Options) -> New:
+    gradient, state, alpha = _decayed(moving, options), moving.state, options["alpha"]
+    square = alpha * state["square_avg"] + (1 - alpha) * gradient * gradient
+    new, width = [(state["square_avg"], square)], square
+    if options["centered"]:
+        mean = state["grad_avg"] + (1 - alpha) * (gradient - state["grad_avg"])
+        new.append((state["grad_avg"], mean))
+        width = square - mean * mean
+    direction = gradient / (width.sqrt() + options["eps"])
+    if options["momentum"]:
+        direction = options["momentum"] * state["momentum_buffer"] + direction
+        new.append((state["momentum_buffer"], direction))
+    return [_moved(moving.parameter, rate, direction), *new]
 
 
-UPDATES: dict[type, Update] = {
-    torch.optim.Adam: _adam,
-    torch.optim.AdamW: _adam,
-    torch.optim.Adamax: _adamax,
-    torch.optim.SGD: _sgd,
-    ClippedAdam: _clipped_adam,
+def _clipped_adam(moving: Moving, rate: Tensor, options: Options) -> New:
+    (beta1, beta2), (mean, square) = options["betas"], moving.state.values()
+    bounded = moving.gradient.clamp(-options["clip_norm"], options["clip_norm"])
+    gradient = _decayed(moving._replace(gradient=bounded), options)
+    to_mean = beta1 * mean + (1 - beta1) * gradient
+    about = gradient - to_mean if options["centered_variance"] else gradient
+    to_square = beta2 * square + (1 - beta2) * about * about
+    size = rate * options["lrd"] * (1 - _power(beta2, moving.step)).sqrt() / (1 - _power(beta1, moving.step))
+    return [
+        _moved(moving.parameter, size, to_mean / (to_square.sqrt() + options["eps"])),
+        (mean, to_mean),
+        (square, to_square),
+    ]
+
+
+def _adagrad_rmsprop(moving: Moving, rate: Tensor, options: Options) -> New:
+    gradient, total, share = moving.gradient, moving.state["sum"], options["t"]
+    later = (1 - share) * total + share * gradient * gradient
+    to_total = torch.where(moving.step == 1, gradient * gradient, later)
+    size = rate * moving.step.double() ** (options["delta"] - 0.5)
+    return [_moved(moving.parameter, size, gradient / (1 + to_total.sqrt())), (total, to_total)]
+
+
+_ADAM = {"exp_avg": "", "exp_avg_sq": ""}
+KINDS: dict[type, Kind] = {
+    torch.optim.Adam: Kind(_ADAM | {"max_exp_avg_sq": "amsgrad"}, _each(_adam)),
+    torch.optim.AdamW: Kind(_ADAM | {"max_exp_avg_sq": "amsgrad"}, _each(_adam)),
+    torch.optim.SGD: Kind({"momentum_buffer": "momentum"}, _each(_sgd), ""),
+    torch.optim.Adamax: Kind({"exp_avg": "", "exp_inf": ""}, _each(_adamax)),
+    torch.optim.Adagrad: Kind({"sum": ""}, _each(_adagrad)),
+    torch.optim.RMSprop: Kind(
+        {"square_avg": "", "grad_avg": "centered", "momentum_buffer": "momentum"}, _each(_rmsprop)
+    ),
+    ClippedAdam: Kind(_ADAM, _each(_clipped_adam), "number"),
+    AdagradRMSProp: Kind({"sum": ""}, _each(_adagrad_rmsprop), "number"),
 }
-STATE: dict[type, tuple[str, ...]] = {
-    torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),
-    torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"),
-    torch.optim.Adamax: ("step", "exp_avg", "exp_inf"),
-    torch.optim.SGD: ("momentum_buffer",),
-    ClippedAdam: ("step", "exp_avg", "exp_avg_sq"),
-}
-COUNTING = (ClippedAdam,)
+"""The optimizers that can be captured."""

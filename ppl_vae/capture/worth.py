@@ -10,9 +10,14 @@ import torch
 
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.inductor import require_compiler
+from ppl_vae.capture.recording import Recording
 
-# Compilation takes 10 to 40 s, and each step then saves 2 ms or more of Python's and Pyro's own time alone.
-WORTH_STEPS = 20_000
+# Of a step: to compile, seconds in all and for each operation; to save, at each step, for each operation
+# and for each number that they write. Fitted to benchmarks/results/step_time.json, on two cores at 2.5 GHz.
+COMPILATION, COMPILATION_OF_ONE = 5.0, 0.01
+SAVED_BY_OPERATION, SAVED_BY_NUMBER = 5e-6, 0.5e-9
+FEWEST_STEPS = 2000
+"""Fewer are never worth it, and not worth a recording to find out."""
 
 # Numbers that an evaluation computes, from which "auto" captures. On a CPU a compiled chunk saves a tenth of
 # a nanosecond for each where products of matrices take the time (MNIST, dense nets), and two nanoseconds
@@ -39,9 +44,18 @@ def can_compile(device: torch.device) -> bool:
     return device.type != "mps"
 
 
-def worth_steps(steps: int, device: torch.device) -> bool:
-    """Whether so many steps of a training repay the compilation, which can be done here."""
-    return steps >= WORTH_STEPS and can_compile(device)
+def worth_trying(steps: int, device: torch.device) -> bool:
+    """Whether so many steps of a training may repay a compilation, which can be done here."""
+    return steps >= FEWEST_STEPS and can_compile(device)
+
+
+def worth_capturing(recording: Recording, steps: int, device: torch.device) -> bool:
+    """Whether so many steps of what was recorded repay the compilation: twice, since both are estimates."""
+    operations = len(recording.entries)
+    saved = SAVED_BY_OPERATION * operations
+    if device.type == "cpu":
+        saved += SAVED_BY_NUMBER * recording.numbers
+    return steps * saved >= 2 * (COMPILATION + COMPILATION_OF_ONE * operations)
 
 
 def worth_numbers(numbers: float, device: torch.device) -> bool:

@@ -159,10 +159,7 @@ class PyroStep:
         for place in (each for each in found.stepping if each in given):
             options = self.svi.optim._get_grad_clip_args(self.slots.tensors[place])
             clipped |= _clipped({place: given[place]}, **options)
-        new, numbers, moved = self.moves.updates(weights, clipped, state, frozenset(found.stepping))
-        for old, value in [*new, *numbers]:
-            old.copy_(value)
-        return moved
+        return self.moves.move(weights, clipped, state, stepping=frozenset(found.stepping))
 
     def _to_watch(self) -> tuple[Any, ...]:
         svi = self.svi

@@ -51,11 +51,11 @@ class SVI(PyroSVI):
     Args:
         model: a Pyro program.
         guide: the approximate posterior, a Pyro program.
-        optim: of `pyro.optim`. Captured are Adam, AdamW, Adamax, SGD and ClippedAdam, with schedulers,
-            options for each parameter, and clipping.
+        optim: of `pyro.optim`. Captured are Adam, AdamW, SGD, Adamax, Adagrad, RMSprop, ClippedAdam and
+            AdagradRMSProp, with schedulers, options for each parameter, and clipping.
         loss: of `pyro.infer`, of `ppl_vae.estimators`, or a function as Pyro takes it.
         loss_and_grads: as of Pyro's.
-        capture: True captures each shape after its first step, which takes 10 to 40 s of compiling, and what
+        capture: True captures each shape after its first step, which takes some seconds, and what
             cannot be captured is an error. "auto" captures a shape that has come a thousand times, and where
             it cannot be captured, or no longer, goes on as Pyro's own after one warning. False, the default,
             never captures.

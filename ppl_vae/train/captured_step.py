@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 
 from ppl_vae.capture.calls import Numbers, check_changing
-from ppl_vae.capture.capture_error import CaptureError
+from ppl_vae.capture.capture_error import CaptureError, NotWorth
 from ppl_vae.capture.denormals import without_denormals
 from ppl_vae.capture.graph import Backend, compile_graph, lower
 from ppl_vae.capture.guard import Guard
 from ppl_vae.capture.held import Held, run_first
 from ppl_vae.capture.moves import Moved
+from ppl_vae.capture.optimizer_state import counts_in_python
 from ppl_vae.capture.rewrites.rounding import MatmulPrecision
-from ppl_vae.capture.updates import clip, counts_in_python, norm_of
+from ppl_vae.capture.updates import clip, norm_of
+from ppl_vae.capture.worth import worth_capturing
 from ppl_vae.core.isolation import questioning
 from ppl_vae.data import Split
 from ppl_vae.estimators import ours
@@ -65,7 +67,7 @@ class CapturedStep:
     Args:
         objective: the module from a batch to (loss, terms), with `pair`, `estimator`, `penalties` and
             `kl_weight`: `ppl_vae.train.step.Objective`.
-        optimizer: torch's Adam, AdamW, Adamax or SGD.
+        optimizer: torch's or Pyro's, of a kind in `ppl_vae.capture.updates.KINDS`.
         clip_norm: the largest norm of the pair's gradient; None does not clip.
         skip_norm: leave parameters and optimizer as they are where that norm is above this or not a number.
         check_finite: leave parameters and optimizer as they are where the loss is not finite.
@@ -74,6 +76,8 @@ class CapturedStep:
             Inductor's own on a GPU, which are faster and follow torch's seed too.
         matmul_precision: "bf16" rounds the factors of matrix products and convolutions, see
             `capture.rounding`.
+        steps: how many there are to be, by the batch's size: NotWorth comes from the calls of a size whose
+            steps would not repay their compilation. None captures each.
 
     Raises:
         CaptureError: from the calls, for what cannot be captured; nothing has changed then.
@@ -94,6 +98,7 @@ class CapturedStep:
         backend: Backend = "inductor",
         same_noise: bool = False,
         matmul_precision: MatmulPrecision = "float32",
+        steps: Mapping[int, int] | None = None,
     ) -> None:
         self.objective = objective
         self.optimizer = optimizer
@@ -103,6 +108,7 @@ class CapturedStep:
         self.backend: Backend = backend
         self.same_noise = same_noise
         self.matmul_precision: MatmulPrecision = matmul_precision
+        self.steps = steps
         self._given = objective.estimator
         self.estimator = equal_of(objective.estimator)
         self.names: tuple[str, ...] = ()
@@ -209,6 +215,11 @@ class CapturedStep:
         if len(names) > MAX_TERMS:
             raise CaptureError(f"{len(names)} logged terms; a captured step has room for {MAX_TERMS}")
         self.names = names
+        size = len(batch.tensors[0])
+        if self.steps is not None and not worth_capturing(
+            held.recording, self.steps.get(size, 0), inputs.device
+        ):
+            raise NotWorth
         moved = Moved()
 
         def step(tensors: list[Tensor]) -> list[Tensor]:
@@ -277,13 +288,9 @@ class CapturedStep:
                 terms = [*terms, (~small) * rows, norm * rows]
             if self.clip_norm is not None:
                 gradients |= clip(own, self.clip_norm)
-            new, numbers, moved = inputs.moves.updates(weights, gradients, state)
-            for old, value in new:
-                old.copy_(value if kept is None else torch.where(kept, value, old))
+            moved = inputs.moves.move(weights, gradients, state, kept)
             summed = sums + padded(terms, sums)
             sums.copy_(summed if fine is None else torch.where(fine, summed, sums))
-            for old, value in numbers:  # in any case, since Python's move on too
-                old.copy_(value)
         return loss, moved
 
     @contextmanager

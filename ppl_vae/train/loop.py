@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.capture.denormals import without_denormals
-from ppl_vae.capture.worth import worth_steps
+from ppl_vae.capture.worth import worth_trying
 from ppl_vae.core.isolation import validation, without_nvml
 from ppl_vae.terminal.progress import show_progress
 from ppl_vae.train.loggers import open_loggers
@@ -36,7 +36,7 @@ class Loop:
         options, fabric, training = prepared.options, prepared.fabric, prepared.training
         self.prepared, self.options, self.training = prepared, options, training
         self.factor = make_schedule(options.schedule)
-        captures = options.capture is True or worth_steps(prepared.total, fabric.device)
+        captures = options.capture is True or worth_trying(prepared.total, fabric.device)
         self.step = Step(
             prepared.pair,
             prepared.estimator,
@@ -48,7 +48,7 @@ class Loop:
             fabric=fabric,
             kl=prepared.kl,
             capture=options.capture if captures else False,
-            capture_size=min(options.batch_size, len(prepared.train)),
+            steps=None if options.capture is True else prepared.steps_by_size,
             matmul_precision=options.matmul_precision,
         )
         folder = prepared.folder

@@ -128,10 +128,11 @@ class FitOptions:
         run_dir: a folder for the run: config, weights, metrics, checkpoint.
         resume: continue from the folder's checkpoint, where there is one.
         checkpoint_every: epochs between checkpoints.
-        capture: True runs the step as one compiled graph, see `ppl_vae.capture`: less time a step, after half
-            a minute to compile it. "auto" does so for trainings of 20,000 steps and more, which gain by it,
-            and warns where it cannot be done; True makes that an error; False never does. A smaller last
-            batch of an epoch runs as written. Captured or not, the training is the same but for rounding.
+        capture: True runs the step as one compiled graph, see `ppl_vae.capture`: less time a step, after some
+            seconds to compile it, for a smaller last batch of an epoch too. "auto" does so for each size of
+            batch whose steps repay that, by their number and the work in one, and warns where it cannot be
+            done; True makes that an error; False never does. Captured or not, the training is the same but
+            for rounding.
         matmul_precision: "bf16" rounds the factors of a captured step's matrix products and convolutions to
             bfloat16, on a CPU; sums, log-probabilities and all else are float32. It takes less time only on
             a processor that has such products (AVX512-BF16, AMX), and needs `capture=True`.

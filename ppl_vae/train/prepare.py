@@ -80,6 +80,13 @@ class Prepared:
         """Gradient steps in all."""
         return self.options.epochs * self.steps_per_epoch
 
+    @property
+    def steps_by_size(self) -> dict[int, int]:
+        """Gradient steps in all, by the size of their batches: the last of an epoch may be a smaller one."""
+        whole, rest = divmod(len(self.train), self.options.batch_size)
+        sizes = {self.options.batch_size: whole, rest: 1}
+        return {size: count * self.options.epochs for size, count in sizes.items() if size and count}
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Inside, the random numbers are the run's own, its folder is written by no other process,

@@ -12,6 +12,7 @@ from pyro.infer import ELBO as PyroELBO
 from torch import Tensor, nn
 
 from ppl_vae.capture import CaptureError
+from ppl_vae.capture.capture_error import NotWorth
 from ppl_vae.capture.rewrites.rounding import MatmulPrecision
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import Split
@@ -40,7 +41,8 @@ class Step:
         kl: what is done to the KL term, its penalties made; `set_epoch` moves it. None leaves it alone.
         capture: run the step as one compiled graph (`ppl_vae.capture`). What cannot be captured runs as
             written after one warning, "auto", or is an error, True.
-        capture_size: the one batch size that is captured; None captures each, and compiles for each.
+        steps: how many there are to be, by the batch's size: a size that would not repay its compilation
+            runs as written. None captures each.
         matmul_precision: of a captured step's matrix products, see `CapturedStep`.
 
     Raises:
@@ -59,7 +61,7 @@ class Step:
         fabric: Fabric | None = None,
         kl: KLPlan | None = None,
         capture: Capture = False,
-        capture_size: int | None = None,
+        steps: Mapping[int, int] | None = None,
         matmul_precision: MatmulPrecision = "float32",
     ) -> None:
         self.pair = pair
@@ -77,7 +79,8 @@ class Step:
         self._sums: Terms = {}
         self._count = 0
         self.capture: Capture = capture
-        self.capture_size = capture_size
+        self.steps = steps
+        self._as_written: set[int] = set()
         self.matmul_precision: MatmulPrecision = matmul_precision
         self.captured: CapturedStep | None = None
         if capture:
@@ -135,6 +138,7 @@ class Step:
                 skip_norm=self.skip_norm,
                 check_finite=self.check_finite,
                 matmul_precision=self.matmul_precision,
+                steps=self.steps,
             )
         except CaptureError as error:
             self._give_up(error)
@@ -165,10 +169,13 @@ class Step:
 
     def _run_captured(self, size: int, run: Callable[[CapturedStep], Tensor]) -> Tensor | None:
         """The loss of a captured step; None where the step is to run as written."""
-        if self.captured is None or self.capture_size not in (None, size):
+        if self.captured is None or size in self._as_written:
             return None
         try:
             loss = run(self.captured)
+        except NotWorth:
+            self._as_written.add(size)
+            return None
         except CaptureError as error:
             self._give_up(error)
             return None

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ppl_vae.capture import denormals
+from ppl_vae.capture.rewrites import native
 from tests.capture.helpers import needs_compiler
 
 SIZE = 1_000_000  # so large that every thread has a part
@@ -14,7 +15,7 @@ SIZE = 1_000_000  # so large that every thread has a part
 @needs_compiler
 @pytest.mark.slow
 def test_denormals_are_zero_in_every_thread():
-    if denormals._library() is None:
+    if native.library() is None:
         pytest.skip("torch has no OpenMP here, or the processor is unknown")
     small = torch.full((SIZE,), 2e-38)
     before = torch.get_num_threads()
@@ -32,5 +33,5 @@ def test_denormals_are_zero_in_every_thread():
 
 
 def test_without_the_library_the_function_is_what_it_was(monkeypatch):
-    monkeypatch.setattr(denormals, "_library", lambda: None)
+    monkeypatch.setattr(native, "library", lambda: None)
     assert denormals.without_denormals_anywhere(len) is len

@@ -1,33 +1,87 @@
-"""Contact with Inductor: a failure is tried again without the fusion that fails, and then said."""
+"""Contact with Inductor: private names that are gone, attempts that fail, kernels compiled together."""
 
 from __future__ import annotations
 
+import functools
+import importlib
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from ppl_vae.capture import CaptureError, inductor
+from ppl_vae.capture.graph import compile_graph, lower
+from ppl_vae.capture.inductor_private import PRIVATE, without_fused_outer_loops
+from tests.capture.helpers import needs_compiler
+
+CPU = torch.device("cpu")
 
 
-def test_a_failure_is_tried_again_without_fused_outer_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", PRIVATE)
+def test_a_private_name_is_there(name: str) -> None:
+    """Without it nothing is wrong, and something slower: see what PRIVATE says of it."""
+    parts = name.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        assert functools.reduce(getattr, parts[length:], found) is not None
+        return
+    pytest.fail(f"{name}: no module of it is there")
+
+
+def test_a_failure_is_tried_again_without_what_is_private(monkeypatch: pytest.MonkeyPatch) -> None:
     cpp = pytest.importorskip("torch._inductor.codegen.cpp")
     fuses = cpp.CppScheduling.can_fuse_vertical_outer_loop
+    seen = []
 
-    def compile(*_: Any) -> str:
-        if cpp.CppScheduling.can_fuse_vertical_outer_loop is fuses:
+    def compile(graph: Any, plain: Any, settings: Any, around: Any) -> str:
+        with ExitStack() as stack:
+            for each in around:
+                stack.enter_context(each())
+            seen.append((len(around), cpp.CppScheduling.can_fuse_vertical_outer_loop is fuses))
+        if around != (without_fused_outer_loops,):
             raise KeyError("buf77")
         return "compiled"
 
     monkeypatch.setattr(inductor, "_compile", compile)
     assert inductor.compile(None, [torch.zeros(1)], torchs_noise=True) == "compiled"  # type: ignore[arg-type]
+    assert seen == [(2, True), (3, False), (1, False)]
     assert cpp.CppScheduling.can_fuse_vertical_outer_loop is fuses
 
 
-def test_a_second_failure_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_last_failure_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("no such\nthing")
 
     monkeypatch.setattr(inductor, "_compile", fail)
     with pytest.raises(CaptureError, match=r"Inductor could not compile the step: RuntimeError: no such$"):
         inductor.compile(None, [torch.zeros(1)], torchs_noise=True)  # type: ignore[arg-type]
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_kernels_compiled_together_are_each_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three loops with products between them, whose sizes leave vectors something over."""
+    from torch._inductor import codecache
+
+    files = []
+    real = codecache.CppBuilder.build
+    monkeypatch.setattr(codecache.CppBuilder, "build", lambda self: files.append(self) or real(self))
+
+    def function(inputs: list[Tensor]) -> list[Tensor]:
+        x, matrix = inputs
+        first = torch.exp(-x.square()) @ matrix
+        second = torch.tanh(first + x[:, :1]) @ matrix.t()
+        return [second.cos().sum(0), first.amax(1)]
+
+    inputs = [torch.randn(7, 19, dtype=torch.float64), torch.randn(19, 23, dtype=torch.float64)]
+    compiled = compile_graph(lower(function, inputs, CPU), inputs, "inductor", same_noise=True)
+    for _ in range(2):
+        for one, two in zip(compiled(*inputs), function(inputs), strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
+        inputs[0].mul_(0.5)
+    assert len([each for each in files if ".main" in str(each._target_file)]) <= 2, "one, and the denormals'"

@@ -261,6 +261,9 @@ OPTIMIZERS = {
         {"lr": 1e-2, "weight_decay": 0.1}, {"clip_norm": 1.0, "clip_value": 0.3}
     ),
     "adamax": lambda: pyro.optim.Adamax({"lr": 1e-2}),
+    "rmsprop": lambda: pyro.optim.RMSprop({"lr": 1e-2, "centered": True, "momentum": 0.9}),
+    "adagrad": lambda: pyro.optim.Adagrad({"lr": 1e-1, "lr_decay": 0.1}),
+    "adagrad rmsprop": lambda: pyro.optim.AdagradRMSProp({"eta": 0.1}),
     "of each": lambda: pyro.optim.SGD(lambda name: {"lr": 1e-3 if name == "loc" else 1e-2, "momentum": 0.9}),
     "wrapped": lambda: pyro.optim.PyroOptim(torch.optim.Adam, {"lr": 1e-2, "betas": (0.8, 0.9)}),
 }
@@ -595,8 +598,8 @@ def test_refusals_of_arguments_optimizers_and_hooks(running):
     pyro.get_param_store().get_param("loc").unconstrained().register_hook(lambda gradient: None)
     with pytest.raises(CaptureError, match="parameter 'loc' has a hook"):
         svi.step(x)
-    with pytest.raises(CaptureError, match="RMSprop: the updates"):
-        run(captured, line, Trace_ELBO, lambda: pyro.optim.RMSprop({"lr": 1e-2}))
+    with pytest.raises(CaptureError, match="NAdam: the updates"):
+        run(captured, line, Trace_ELBO, lambda: pyro.optim.NAdam({"lr": 1e-2}))
     with pytest.raises(ValueError, match="capture must be"):
         pv.SVI(*line()[:2], adam(), Trace_ELBO(), capture="yes")
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from pyro.distributions import transforms
 from pyro.infer import Trace_ELBO
+from pyro.optim.adagrad_rmsprop import AdagradRMSProp
 from torch import nn
 
 import ppl_vae as pv
@@ -72,12 +73,39 @@ def test_the_whole_grid_equals_the_eager_step(name, estimator):
         lambda pair: torch.optim.AdamW(pair.parameters(), lr=3e-3, weight_decay=0.1),
         lambda pair: torch.optim.Adamax(pair.parameters(), lr=3e-3, weight_decay=0.1),
         lambda pair: torch.optim.SGD(pair.parameters(), lr=3e-3, momentum=0.9, nesterov=True),
+        functools.partial(adam, amsgrad=True, maximize=True),
+        lambda pair: torch.optim.Adagrad(pair.parameters(), lr=3e-2, lr_decay=0.1, weight_decay=0.1),
+        lambda pair: torch.optim.RMSprop(pair.parameters(), lr=3e-3, weight_decay=0.1),
+        lambda pair: torch.optim.RMSprop(pair.parameters(), lr=3e-3, centered=True, momentum=0.9),
+        lambda pair: AdagradRMSProp(pair.parameters(), eta=0.1),
     ],
-    ids=["adam", "adam with decay", "adamw", "adamax", "sgd"],
+    ids=[
+        *["adam", "adam with decay", "adamw", "adamax", "sgd", "amsgrad", "adagrad", "rmsprop"],
+        *["centred rmsprop", "adagrad rmsprop"],
+    ],
 )
 def test_optimizers_equal_torchs(make, dtype):
     x = images(dtype=dtype)
     assert_same_steps(vae(dtype), estimators.ELBO(), [(x,)], make, clip_norm=0.5)
+
+
+@pytest.mark.parametrize(
+    "make", [adam, functools.partial(adam, fused=True), sgd], ids=["adam", "fused", "sgd"]
+)
+def test_parameters_that_do_not_fill_their_memory(make):
+    """As torch's fused steps take it for granted that they do."""
+    first, second, x = vae(torch.float64), vae(torch.float64), images(dtype=torch.float64)
+    turned, gaps, *_ = (each for each in first.modules() if isinstance(each, nn.Linear))
+    turned.weight = nn.Parameter(turned.weight.data.t().contiguous().t())
+    wide = torch.cat([gaps.weight.data, gaps.weight.data], 1)
+    gaps.weight = nn.Parameter(wide[:, : wide.shape[1] // 2])
+    assert {turned.weight.is_contiguous(), gaps.weight.is_contiguous()} == {False}
+    for pair in (first, second):
+        step = captured_step(pair, estimators.ELBO(), make(pair))
+        torch.manual_seed(3)
+        for _ in range(STEPS):
+            step(x)
+    assert difference(first, second) < 1e-10
 
 
 @needs_compiler

@@ -11,7 +11,7 @@ from torch import nn
 import ppl_vae as pv
 from ppl_vae import estimators
 from ppl_vae.capture import CaptureError, guard
-from ppl_vae.train import loop
+from ppl_vae.train import captured_step, loop
 from tests.capture.helpers import difference
 
 DATA = torch.linspace(-1, 1, 48).reshape(24, 2)
@@ -96,7 +96,8 @@ def test_an_attribute_that_is_annealed_is_refused_or_runs_as_written(uncompiled,
         trained("attribute", True, anneal)
     written, _ = trained("attribute", False, anneal)
     uncompiled.clear()
-    monkeypatch.setattr(loop, "worth_steps", lambda *_: True)
+    monkeypatch.setattr(loop, "worth_trying", lambda *_: True)
+    monkeypatch.setattr(captured_step, "worth_capturing", lambda *_: True)
     with pytest.warns(UserWarning, match="keeps changing"):
         captured, _ = trained("attribute", "auto", anneal)
     assert difference(written, captured) < 1e-5
@@ -119,7 +120,8 @@ def test_a_global_that_is_set_is_refused_and_the_pair_goes_back(uncompiled, tmp_
 
 
 def test_auto_warns_goes_back_and_goes_on_as_written(uncompiled, monkeypatch):
-    monkeypatch.setattr(loop, "worth_steps", lambda *_: True)
+    monkeypatch.setattr(loop, "worth_trying", lambda *_: True)
+    monkeypatch.setattr(captured_step, "worth_capturing", lambda *_: True)
     with pytest.warns(UserWarning, match=r"was 0\.5.*is 0\.25.*are back") as caught:
         _, run = trained("global", "auto", set_global, at=0.5)
     assert len([each for each in caught if "runs as written" in str(each.message)]) == 1

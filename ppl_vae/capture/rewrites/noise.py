@@ -9,32 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.capture.rewrites import native
+
 aten = torch.ops.aten
 
-ROUNDS = 13  # the fewest that pass TestU01's BigCrush
-_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
-_PARITY = 0x1BD11BDA
 _LARGEST = 2**31 - 1
-
-
-def threefry(key: tuple[Any, Any], counter: tuple[Any, Any], rounds: int = ROUNDS) -> tuple[Any, Any]:
-    """Two words of 32 random bits, in int32, for each counter under a key: Threefry-2x32.
-
-    Additions, rotations and exclusive ors alone, which Inductor runs as vectors on a CPU.
-
-    Salmon, Moraes, Dror and Shaw, Parallel random numbers: as easy as 1, 2, 3, SC 2011.
-    """
-    words = (*key, key[0] ^ key[1] ^ _PARITY)
-    x, y = counter[0] + words[0], counter[1] + words[1]
-    for number in range(rounds):
-        x = x + y
-        turn = _ROTATIONS[number % 8]
-        # the mask takes away the copies of the sign that a shift of a signed number brings in
-        y = ((y << turn) | ((y >> (32 - turn)) & ((1 << turn) - 1))) ^ x
-        if number % 4 == 3:
-            block = number // 4 + 1
-            x, y = x + words[block % 3], y + words[(block + 1) % 3] + block
-    return x, y
 
 
 class Noise:
@@ -46,28 +25,28 @@ class Noise:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._key: tuple[Tensor, Tensor] | None = None
+        self._key: Tensor | None = None
         self._streams = 0
 
-    def _words(self, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def _words(self, shape: Sequence[int], both: bool) -> list[Tensor]:
         if self._key is None:
-            key = torch.randint(-(2**31), 2**31, (2,), dtype=torch.int32, device=self.device)
-            self._key = (key[0], key[1])
-        position = torch.arange(math.prod(shape), dtype=torch.int32, device=self.device).view(list(shape))
+            self._key = torch.randint(-(2**31), 2**31, (2,), dtype=torch.int32, device=self.device)
         self._streams += 1
-        return threefry(self._key, (position, torch.full_like(position, self._streams)))
+        words = native.words(self._key, self._streams, math.prod(shape), both)
+        return [word.view(list(shape)) for word in words.unbind()]
 
     def uniform(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Uniform on [0, 1), with as many random bits as the type holds."""
-        first, second = self._words(shape)
+        first, *more = self._words(shape, both=dtype != torch.float32)
         if dtype == torch.float32:
             return _bits(first, 24).to(dtype) * 2.0**-24
+        (second,) = more
         return _bits(first, 26).to(dtype) * 2.0**-26 + _bits(second, 27).to(dtype) * 2.0**-53
 
     def normal(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Standard normal, by Box and Muller's formula; in float32 up to 6.8 standard deviations."""
         if dtype == torch.float32:
-            first, second = self._words(shape)
+            first, second = self._words(shape, both=True)
             # small numbers keep all 32 bits, and 0 does not occur
             radial = _bits(first, 24).to(dtype) * 2.0**-24 + ((first & 255).to(dtype) + 0.5) * 2.0**-32
             angle = _bits(second, 24).to(dtype) * 2.0**-24

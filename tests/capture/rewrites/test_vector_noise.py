@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from ppl_vae.capture.graph import lower
-from ppl_vae.capture.rewrites.noise import Noise, threefry
+from ppl_vae.capture.rewrites import native
+from ppl_vae.capture.rewrites.native import cipher
+from ppl_vae.capture.rewrites.noise import Noise
 from tests.conftest import SIGMAS
 
 CPU = torch.device("cpu")
@@ -32,8 +34,18 @@ def signed(word):
     ids=["13 zeros", "13 ones", "13 pi", "20 zeros", "20 pi"],
 )
 def test_the_cipher_is_the_published_one(rounds, key, counter, expected):
-    words = threefry(tuple(map(signed, key)), tuple(map(signed, counter)), rounds)
+    words = cipher(tuple(map(signed, key)), tuple(map(signed, counter)), rounds)
     assert tuple(word.item() % (1 << 32) for word in words) == expected
+
+
+@pytest.mark.parametrize("count", [1, 37, 5000])
+@pytest.mark.parametrize("both", [False, True])
+def test_compiled_it_gives_the_same_words(count, both, monkeypatch):
+    key = torch.tensor([-5, 2**31 - 1], dtype=torch.int32)
+    found = native.words(key, 3, count, both)
+    monkeypatch.setattr(native, "library", lambda: None)
+    assert torch.equal(found, native.words(key, 3, count, both))
+    assert found.shape == (1 + both, count)
 
 
 def draws(name, dtype):

@@ -1,0 +1,124 @@
+"""All contact with the names of Inductor that are private; without them a graph compiles too, but slower.
+
+Seen on torch 2.15; `PRIVATE` says what each is for, and the tests which of them a torch has no longer.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+PRIVATE = {
+    "torch._inductor.async_compile.AsyncCompile.cpp_pybinding": "what gives out kernels to compile, one_unit",
+    "torch._inductor.async_compile.AsyncCompile.wait": "what waits for them, one_unit",
+    "torch._inductor.codecache.CodeCacheFuture": "what stands for a kernel until then, one_unit",
+    "torch._inductor.codecache.CppPythonBindingsCodeCache.suffix_template": "how Python calls one, one_unit",
+    "torch._inductor.codecache.CppPythonBindingsCodeCache.call_entry_function": "the same, one_unit",
+    "torch._inductor.codecache.CppPythonBindingsCodeCache.load_async": "compiles them, one_unit",
+    "torch._inductor.codecache.CppCodeCache.load": "compiles the few lines of rewrites.native",
+    "torch._inductor.codegen.cpp.CppScheduling.can_fuse_vertical_outer_loop": "fails on some graphs of 2.15",
+    "torch._inductor.runtime.cache_dir_utils.cache_dir": "beside which rewrites.routes keeps its choices",
+    "torch.utils._sympy.value_ranges.ValueRanges.tighten": "a fifth of Inductor's time, quick_ranges",
+}
+"""What for, by name."""
+
+
+class _Unit:
+    """The kernels of one module that Inductor has generated, compiled when the first of them is asked for."""
+
+    def __init__(self) -> None:
+        self.kernels: list[tuple[Sequence[str], str]] = []
+
+    @functools.cached_property
+    def functions(self) -> list[Callable[..., Any]]:
+        from torch._inductor.codecache import CppPythonBindingsCodeCache as Cache
+
+        includes, parts = dict.fromkeys(["#include <Python.h>"]), []
+        for number, (types, source) in enumerate(self.kernels):
+            name = f"kernel_{number}"
+            arguments = ", ".join(
+                f"parse_arg<{each.replace('const ', '')}>(args, {place})" for place, each in enumerate(types)
+            )
+            binding = Cache.suffix_template.format(
+                arg_len=len(types),
+                call_entry_func=Cache.call_entry_function.format(arguments).replace("kernel", name, 1),
+                entry_func=name,
+                extra_parse_arg="",
+            )
+            lines = f"{source}\n{binding}".splitlines()
+            includes |= dict.fromkeys(line.strip() for line in lines if line.lstrip().startswith("#include"))
+            body = "\n".join(line for line in lines if not line.lstrip().startswith("#include"))
+            body = re.sub(r"\bkernel\(", f"{name}(", body)
+            parts.append(f"namespace unit_{number} {{\n{body}\n}}")
+        code = "\n".join(["#define PY_SSIZE_T_CLEAN", *includes, *parts])
+
+        def load(number: int) -> Callable[..., Any]:
+            entry = f"kernel_{number}"
+            kind: Any = type("Unit", (Cache,), {"entry_function": entry, "cache": {}})
+            function: Callable[..., Any] = getattr(kind.load_async(code)(), entry)
+            return function
+
+        return [load(number) for number in range(len(self.kernels))]
+
+
+@contextmanager
+def one_unit() -> Iterator[None]:
+    """Inside, all kernels that Inductor generates for a graph on a CPU are compiled as one C++ file.
+
+    Most of a compiler's time for one of them is for its headers.
+    """
+    from torch._inductor.async_compile import AsyncCompile
+    from torch._inductor.codecache import CodeCacheFuture
+
+    class Kernel(CodeCacheFuture):
+        def __init__(self, unit: _Unit) -> None:
+            self.unit, self.number = unit, len(unit.kernels)
+
+        def result(self, timeout: float | None = None) -> Callable[..., Any]:
+            return self.unit.functions[self.number]
+
+    def cpp_pybinding(self: Any, argtypes: list[str], source_code: str) -> Any:
+        unit = vars(self).setdefault("_unit", _Unit())
+        kernel = Kernel(unit)
+        unit.kernels.append((argtypes, source_code))
+        return kernel
+
+    def wait(self: Any, scope: dict[str, Any]) -> None:
+        for name, found in scope.items():
+            if isinstance(found, Kernel):
+                scope[name] = found.result()
+        waited(self, scope)
+
+    waited = AsyncCompile.wait
+    with patch.object(AsyncCompile, "cpp_pybinding", cpp_pybinding), patch.object(AsyncCompile, "wait", wait):
+        yield
+
+
+@contextmanager
+def quick_ranges() -> Iterator[None]:
+    """Inside, Inductor compares a constant's range with itself without sympy's Max and Min."""
+    from torch.utils._sympy.value_ranges import ValueRanges
+
+    tighten = ValueRanges.tighten
+
+    def quickly(self: Any, other: Any) -> Any:
+        return self if self == other else tighten(self, other)
+
+    with patch.object(ValueRanges, "tighten", quickly):
+        yield
+
+
+@contextmanager
+def without_fused_outer_loops() -> Iterator[None]:
+    """Inside, loops of several depths are not fused.
+
+    torch 2.15 then asks what a kernel reads of a buffer that it only waits for, and finds nothing.
+    """
+    from torch._inductor.codegen.cpp import CppScheduling
+
+    with patch.object(CppScheduling, "can_fuse_vertical_outer_loop", lambda *_: False):
+        yield

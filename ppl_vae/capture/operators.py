@@ -1,0 +1,57 @@
+"""What operators do that a recording has to know: what they change, and what a graph has no place for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+aten = torch.ops.aten
+
+_READ_INSIDE = (aten._pack_padded_sequence.default,)
+"""Operators that look at values and do not say so."""
+_LOOKS = "the program looks at the values of a tensor, and a captured step knows its shape alone"
+_SHAPES = "the shape of a result depends on the values of a tensor"
+_GENERATOR = (
+    "the program draws from a torch.Generator of its own, and a captured step from torch's random numbers "
+    "alone"
+)
+
+
+def written(op: Any, args: Sequence[Any]) -> list[Tensor]:
+    """The arguments that an operator changes."""
+    if "batch_norm" in op.__name__ and "backward" not in op.__name__:  # its schema does not say so
+        return [each for each in args[3:5] if isinstance(each, Tensor)]
+    if not op._schema.is_mutable:
+        return []
+    changed = [
+        value
+        for argument, value in zip(op._schema.arguments, args)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    flat = [each for value in changed for each in (value if isinstance(value, list | tuple) else [value])]
+    return [each for each in flat if isinstance(each, Tensor)]
+
+
+def reason_against(op: Any, args: Sequence[Any]) -> str:
+    """Why a graph has no place for an operation; nothing where it has."""
+    if torch.Tag.data_dependent_output in op.tags:
+        return _LOOKS
+    if any(isinstance(each, torch.Generator) for each in args):
+        return _GENERATOR
+    if op is aten.index.Tensor:  # it says of itself that it might, and only with a mask it does
+        masks = any(each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1])
+        return _SHAPES if masks else ""
+    return _SHAPES if torch.Tag.dynamic_output_shape in op.tags or op in _READ_INSIDE else ""
+
+
+def storage_of(tensor: Tensor) -> int | None:
+    """What stands for a tensor's memory; None where it is not one piece."""
+    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else None
+
+
+def random_state(device: torch.device) -> Tensor:
+    """Where torch's random numbers of a device stand."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()

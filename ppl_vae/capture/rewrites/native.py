@@ -1,0 +1,147 @@
+"""What a CPU does fastest in C++ of one's own: a cipher's words, and a mode of all of torch's threads."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppl_vae.capture.rewrites.processor import knows_instructions, quiet_import
+
+ROUNDS = 13  # the fewest that pass TestU01's BigCrush
+_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+_PARITY = 0x1BD11BDA
+
+_SOURCE = r"""
+#include <cstdint>
+#include <omp.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+typedef unsigned int Mode;
+static const Mode FLUSH = 0x8040;  // results and operands
+static Mode mode() { return _mm_getcsr(); }
+static void set(Mode m) { _mm_setcsr(m); }
+#elif defined(__aarch64__)
+typedef unsigned long Mode;
+static const Mode FLUSH = 1ul << 24;
+static Mode mode() { Mode m; asm volatile("mrs %0, fpcr" : "=r"(m)); return m; }
+static void set(Mode m) { asm volatile("msr fpcr, %0" : : "r"(m)); }
+#else
+#error "unknown processor"
+#endif
+
+static Mode before[1024];
+
+extern "C" void flush_all() {
+#pragma omp parallel
+  {
+    const int thread = omp_get_thread_num();
+    if (thread < 1024) {
+      before[thread] = mode();
+      set(before[thread] | FLUSH);
+    }
+  }
+}
+
+extern "C" void restore_all() {
+#pragma omp parallel
+  {
+    const int thread = omp_get_thread_num();
+    if (thread < 1024) set(before[thread]);
+  }
+}
+
+// 13 rounds of Threefry-2x32 at (0, stream), (1, stream), ...; `second` may be null
+#define ROUND(turn) x += y; y = (y << turn) | (y >> (32 - turn)); y ^= x;
+#define KEY(one, two, number) x += one; y += two + number;
+
+template <bool both>
+static void fill(uint32_t a, uint32_t b, uint32_t stream, int64_t count, uint32_t* first, uint32_t* second) {
+  const uint32_t c = a ^ b ^ 0x1BD11BDAu;
+#pragma omp parallel for simd schedule(static) if (count > 4096)
+  for (int64_t i = 0; i < count; ++i) {
+    uint32_t x = (uint32_t)i + a, y = stream + b;
+    ROUND(13) ROUND(15) ROUND(26) ROUND(6) KEY(b, c, 1)
+    ROUND(17) ROUND(29) ROUND(16) ROUND(24) KEY(c, a, 2)
+    ROUND(13) ROUND(15) ROUND(26) ROUND(6) KEY(a, b, 3)
+    ROUND(17)
+    first[i] = x;
+    if (both) second[i] = y;
+  }
+}
+
+extern "C" void threefry(
+    uint32_t a, uint32_t b, uint32_t stream, int64_t count, uint32_t* first, uint32_t* second) {
+  if (second != nullptr) fill<true>(a, b, stream, count, first, second);
+  else fill<false>(a, b, stream, count, first, second);
+}
+"""
+
+
+@functools.cache
+def library() -> Any:
+    """The compiled functions; None where torch's CPU code does not run on OpenMP or they do not compile."""
+    try:
+        with quiet_import():
+            from torch._inductor import config
+            from torch._inductor.codecache import CppCodeCache
+
+        with config.patch("cpp.vec_isa_ok", True if knows_instructions() else config.cpp.vec_isa_ok):
+            found: Any = CppCodeCache.load(_SOURCE)
+        word, pointer = ctypes.c_uint32, ctypes.c_void_p
+        found.threefry.argtypes = [word, word, word, ctypes.c_int64, pointer, pointer]
+        found.threefry.restype = None
+    except Exception:  # a private part of torch: without it some steps are slower, and right
+        return None
+    return found
+
+
+def cipher(key: tuple[Any, Any], counter: tuple[Any, Any], rounds: int = ROUNDS) -> tuple[Any, Any]:
+    """Two words of 32 random bits, in int32, for each counter under a key: Threefry-2x32.
+
+    Additions, rotations and exclusive ors alone, which Inductor runs as vectors on a CPU.
+
+    Salmon, Moraes, Dror and Shaw, Parallel random numbers: as easy as 1, 2, 3, SC 2011.
+    """
+    words = (*key, key[0] ^ key[1] ^ _PARITY)
+    x, y = counter[0] + words[0], counter[1] + words[1]
+    for number in range(rounds):
+        x = x + y
+        turn = _ROTATIONS[number % 8]
+        # the mask takes away the copies of the sign that a shift of a signed number brings in
+        y = ((y << turn) | ((y >> (32 - turn)) & ((1 << turn) - 1))) ^ x
+        if number % 4 == 3:
+            block = number // 4 + 1
+            x, y = x + words[block % 3], y + words[(block + 1) % 3] + block
+    return x, y
+
+
+_operators = torch.library.Library("ppl_vae", "FRAGMENT")
+_operators.define("threefry(Tensor key, int stream, int count, bool both) -> Tensor")
+
+
+def _threefry(key: Tensor, stream: int, count: int, both: bool) -> Tensor:
+    words = torch.empty((1 + both, count), dtype=torch.int32)
+    if (compiled := library()) is None:
+        found = cipher((key[0], key[1]), (torch.arange(count, dtype=torch.int32), torch.tensor(stream).int()))
+        return words.copy_(torch.stack(found[: 1 + both]))
+    one, two = (each & 0xFFFFFFFF for each in key.tolist())
+    first = words.data_ptr()
+    compiled.threefry(one, two, stream, count, first, first + 4 * count if both else None)
+    return words
+
+
+def words(key: Tensor, stream: int, count: int, both: bool) -> Tensor:
+    """(2 or 1, count) words of random bits, in int32: the cipher of (0, stream), (1, stream), ...
+
+    In a graph it is one operation, of which a compiler has nothing to make.
+    """
+    found: Tensor = torch.ops.ppl_vae.threefry(key, stream, count, both)
+    return found
+
+
+_operators.impl("threefry", _threefry, "CPU")
+_operators.impl("threefry", lambda key, _, count, both: key.new_empty((1 + both, count)), "Meta")
