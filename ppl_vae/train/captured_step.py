@@ -51,8 +51,7 @@ class _Graph(NamedTuple):
 
 
 class CapturedStep:
-    r"""A gradient step that is traced once for each shape of its batch, compiled,
-    and then run without Python.
+    r"""A gradient step that is traced once for each shape of its batch, compiled, and run without Python.
 
     Inside the graph are the batch (with `on`: its rows by index, and their binarisation), the guide,
     the model on its draws, the bound, the gradient, its clipping, the optimizer's update and the sums of the
@@ -74,8 +73,7 @@ class CapturedStep:
         backend: "inductor", or "graph", which does not compile.
         same_noise: the random numbers of the eager step; else those of `capture.noise` on a CPU and
             Inductor's own on a GPU, which are faster and follow torch's seed too.
-        matmul_precision: "bf16" rounds the factors of matrix products and convolutions, see
-            `capture.rounding`.
+        matmul_precision: "bf16" rounds the factors of matrix products and convolutions: `capture.rounding`.
         steps: how many there are to be, by the batch's size: NotWorth comes from the calls of a size whose
             steps would not repay their compilation. None captures each.
 
