@@ -33,6 +33,7 @@ from ppl_vae.guides.student_t import StudentT
 from ppl_vae.guides.sylvester import HouseholderSylvester, Sylvester
 from ppl_vae.guides.top_down import TopDown
 from ppl_vae.guides.two_stage import TwoStage
+from ppl_vae.guides.vector_quantised import VectorQuantised
 from ppl_vae.guides.wrapped_normal import WrappedNormal
 
 __all__ = [
@@ -70,5 +71,6 @@ __all__ = [
     "Sylvester",
     "TopDown",
     "TwoStage",
+    "VectorQuantised",
     "WrappedNormal",
 ]

@@ -69,7 +69,7 @@ FREE = {
 }
 
 
-def ask(case, question, moves, gaps=False, proposes=False):
+def ask(case, question, moves, gaps=False, proposes=False, weighs=False):
     pair, batch = case.pair().eval(), case.batch()
     pair.remember(batch)
     refusal = REFUSED.get(case.model)
@@ -81,6 +81,8 @@ def ask(case, question, moves, gaps=False, proposes=False):
         refusal = NOT_FACTORISED
     if proposes and case.guide == "Hamiltonian":
         refusal = r"auxiliary sites \['z_start', 'z_momentum'\], and does not tell the density"
+    if weighs and case.guide == "VectorQuantised":
+        refusal = "the guide draws one value alone of site 'z'"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # so few draws are not to be trusted, and that is said
         if refusal is not None:
@@ -93,15 +95,16 @@ def ask(case, question, moves, gaps=False, proposes=False):
 @every_part
 @pytest.mark.parametrize("name", [*MOVING, *WEIGHTED])
 def test_an_answer_or_a_refusal(case, name):
-    moves, gaps = name in MOVING, name == "impute"
-    ask(case, (MOVING | WEIGHTED)[name], moves=moves, gaps=gaps, proposes=name in WEIGHTED)
+    moves, gaps, weighs = name in MOVING, name == "impute", name in WEIGHTED
+    ask(case, (MOVING | WEIGHTED)[name], moves=moves, gaps=gaps, proposes=weighs, weighs=weighs)
 
 
 @pytest.mark.grid
 @every_part
 @pytest.mark.parametrize("name", [*MORE_MOVING, *MORE_WEIGHTED])
 def test_an_answer_or_a_refusal_of_the_others(case, name):
-    ask(case, (MORE_MOVING | MORE_WEIGHTED)[name], moves=name in MORE_MOVING, gaps=name == "importance")
+    moves, gaps, weighs = name in MORE_MOVING, name == "importance", name in MORE_WEIGHTED
+    ask(case, (MORE_MOVING | MORE_WEIGHTED)[name], moves=moves, gaps=gaps, weighs=weighs)
 
 
 @pytest.mark.grid

@@ -190,6 +190,7 @@ def cases() -> Iterator[Case]:
         make = lambda name=name: _codes(name, path="gumbel-softmax")  # noqa: E731
         yield Case("VAE", name, make, f"{name} relaxed", discrete=True, combined=True)
     yield Case("VAE", "Categorical", lambda: _codes("Autoregressive"), "Autoregressive", discrete=True)
+    yield Case("VAE", "VectorQuantised", _quantised, "Categorical", discrete=True)
     yield Case("VAE", "TwoStage", _two_stage, "TwoStage")
     for guide in ("MeanField", "IAF"):
         make = lambda guide=guide: _table(guide)  # noqa: E731
@@ -252,6 +253,14 @@ def _codes(name: str, **options: Any) -> pv.Pair:
     prior = getattr(priors, name)(4 // VALUES if own else 4, *own)
     guide = (guides.Categorical if own else guides.Bernoulli)(encoder(latent_dim=4), *own, **options)
     return pv.Pair(models.VAE(likelihoods.Bernoulli(), nets.MLPDecoder(4, IMAGE, HIDDEN), 4, prior), guide)
+
+
+def _quantised() -> pv.Pair:
+    """Two codes of four values, whose vectors are moving averages."""
+    book = nets.Codebook(4, 2, moving=True, decay=0.9)
+    decoder = nets.CodebookDecoder(book, nets.MLPDecoder(4, IMAGE, HIDDEN))
+    model = models.VAE(likelihoods.Bernoulli(), decoder, 8, priors.Categorical(2, 4, learned=False))
+    return pv.Pair(model, guides.VectorQuantised(encoder(latent_dim=4), book))
 
 
 def _two_stage() -> pv.Pair:

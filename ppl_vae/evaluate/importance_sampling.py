@@ -209,6 +209,10 @@ def log_likelihood(
             rows_done = slice(batch.first, batch.first + len(batch))
             per_datum[rows_done], errors[rows_done], ess[rows_done] = from_log_weight(log_weight)
             k_hat[rows_done] = torch.from_numpy(arviz_support.k_hat(log_weight.numpy()))
+            certain = compute.at_one_value
+            # K draws of one value are one draw, and of the other values' weights nothing is known
+            ess[rows_done][certain], k_hat[rows_done][certain] = 1.0, math.inf
+            errors[rows_done][certain] = math.nan
     seconds = time.perf_counter() - started
     monte_carlo = float(errors.square().sum().sqrt()) / len(source)
     if why_lower_bound(k_hat, ess, num_particles):

@@ -56,6 +56,9 @@ def why_lower_bound(k_hat: Tensor, ess: Tensor, num_particles: int) -> str:
     """
     if num_particles < MIN_PARTICLES_FOR_K_HAT:
         return f"k-hat needs {MIN_PARTICLES_FOR_K_HAT} particles"
+    certain = float(((ess == 1) & (k_hat == math.inf)).double().mean())
+    if certain > MAX_SHARE:
+        return f"the guide draws one value alone for {certain:.1%} of the data"
     counts = (k_hat > k_hat_limit(num_particles)) & ~(ess > NEARLY_EQUAL * num_particles)
     share = float(counts.double().mean())
     return (

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -16,8 +17,10 @@ from ppl_vae.capture.function import Capture, CapturedFunction, check_capture
 from ppl_vae.capture.worth import worth_numbers
 from ppl_vae.core.isolation import random_numbers
 from ppl_vae.core.pair import Pair
+from ppl_vae.core.particles import Particles
 from ppl_vae.evaluate.batches import Data
 from ppl_vae.evaluate.loop import Batch, refuse_global_latents
+from ppl_vae.sampling.point_mass import at_one_value
 
 # Fewer data times particles are never worth it, and not worth counting
 LEAST_DRAWS = 2**17
@@ -37,7 +40,12 @@ class LogWeights:
 
     Raises:
         ValueError: for another `capture`.
+
+    Attributes:
+        at_one_value: (B,) of the last batch, see `point_mass.at_one_value`.
     """
+
+    at_one_value: Tensor
 
     def __init__(self, pair: Pair, data: Data, capture: Capture) -> None:
         check_capture(capture)
@@ -62,15 +70,23 @@ class LogWeights:
             if self._worth(batch, size):
                 if not checked:  # the data, as the caller has set it
                     with random_numbers(0, batch.pair.device):
-                        batch.draw(1)
+                        self._look(batch.draw(1))
                 part = self.captured(batch.tensors, size)[0]
             else:
                 particles = batch.draw(size, check=not checked)
                 refuse_global_latents(particles, "evaluate.log_likelihood")
                 part = particles.log_weight
+                if not checked:
+                    self._look(particles)
             checked = True
             yield part
             batch.done(size)
+
+    def _look(self, particles: Particles) -> None:
+        certain = at_one_value(particles)
+        if certain is None:
+            certain = torch.zeros(particles.batch_size, dtype=torch.bool)
+        self.at_one_value = certain.cpu()
 
     def _worth(self, batch: Batch, size: int) -> bool:
         if self.capture is False or len(batch) != self._batch_size:

@@ -3,6 +3,7 @@
 from ppl_vae.kl.adversarial_prior import AdversarialPrior
 from ppl_vae.kl.beta import Beta
 from ppl_vae.kl.capacity import Capacity
+from ppl_vae.kl.commitment import Commitment
 from ppl_vae.kl.dip import DIP
 from ppl_vae.kl.factor_vae import FactorVAE
 from ppl_vae.kl.free_bits import FreeBits
@@ -19,6 +20,7 @@ __all__ = [
     "AdversarialPrior",
     "Beta",
     "Capacity",
+    "Commitment",
     "CosineWarmup",
     "CyclicWarmup",
     "FactorVAE",

@@ -1,6 +1,7 @@
 """Nets: encoders, decoders and their building blocks, for any number of leading batch dims."""
 
 from ppl_vae.nets.activations import ACTIVATIONS, Activation
+from ppl_vae.nets.codebook import Codebook, CodebookDecoder
 from ppl_vae.nets.column_encoder import ColumnEncoder
 from ppl_vae.nets.column_features import ColumnFeatures
 from ppl_vae.nets.contracts import Decoder, LocScaleEncoder, ShapedEncoder
@@ -27,6 +28,8 @@ __all__ = [
     "Activation",
     "BesideMask",
     "BottomUpPath",
+    "Codebook",
+    "CodebookDecoder",
     "ColumnEncoder",
     "ColumnFeatures",
     "Combiner",

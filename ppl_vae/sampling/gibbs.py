@@ -17,7 +17,7 @@ from ppl_vae.core.sites import PairError, auxiliary_names
 from ppl_vae.core.subsampling import draw_whole
 from ppl_vae.sampling.completing import Completion
 from ppl_vae.sampling.hidden import Hidden, with_gaps
-from ppl_vae.sampling.point_mass import refuse_point_mass
+from ppl_vae.sampling.point_mass import refuse_one_value, refuse_point_mass
 from ppl_vae.sampling.question import Kept
 from ppl_vae.sampling.weighted import with_sums
 
@@ -83,6 +83,7 @@ def gibbs(
             proposed = draw_whole(tiled.pair.model, tiled.pair.guide, batch)
             if exact:
                 refuse_point_mass(proposed, what)
+                refuse_one_value(proposed, what)
                 _refuse_auxiliary(proposed, what)
                 _refuse_shared(proposed, what)
             particles = proposed

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pyro.distributions as dist
+from torch import Tensor
 
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError, auxiliary_names, data_frame
 from ppl_vae.distributions.improper import innermost, is_improper
+from ppl_vae.distributions.nearest import has_one_value
 
 
 def refuse_point_mass(particles: Particles, what: str) -> None:
@@ -36,6 +38,45 @@ def refuse_point_mass(particles: Particles, what: str) -> None:
                 f"{what}: the model has no prior over site {site!r}, so there is no p(x): use a model with "
                 f"one, such as models.VAE"
             )
+
+
+def at_one_value(particles: Particles) -> Tensor | None:
+    """(B,) whether the guide gives all probability to one value of a discrete latent, and the model does not.
+
+    None where the guide draws nothing discrete. Draws of such a datum are all alike, and so are their
+    weights: that says nothing of the values that the guide never draws.
+
+    Args:
+        particles: of the pair.
+    """
+    certain = None
+    for site in particles.latent_sites:
+        drawn, prior = particles.log_draw.get(site), particles.log_prior.get(site)
+        if drawn is None or prior is None or not _is_discrete(particles.guide_trace.nodes[site]["fn"]):
+            continue
+        here = (drawn == 0).all(0) & (prior < 0).any(0)
+        certain = here if certain is None else certain | here
+    return certain
+
+
+def refuse_one_value(particles: Particles, what: str) -> None:
+    """Raise PairError for a guide that says that it can draw one value alone of a discrete latent."""
+    nodes = particles.guide_trace.nodes
+    for site in particles.latent_sites:
+        if site in nodes and has_one_value(nodes[site]["fn"]):
+            raise PairError(
+                f"{what}: the guide draws one value alone of site {site!r}, so its draws never reach the "
+                "rest of the posterior, whatever their weights. Ask for the guide's own answer, "
+                "method='guide' ('pseudo-gibbs' of pv.impute), or use one that draws, such as "
+                "guides.Categorical"
+            )
+
+
+def _is_discrete(fn: dist.Distribution) -> bool:
+    try:
+        return bool(fn.support.is_discrete)
+    except (AttributeError, NotImplementedError):
+        return False
 
 
 def _is_point(fn: dist.Distribution) -> bool:

@@ -15,7 +15,7 @@ from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError
 from ppl_vae.core.subsampling import draw_whole
 from ppl_vae.sampling.joint import plain
-from ppl_vae.sampling.point_mass import refuse_point_mass
+from ppl_vae.sampling.point_mass import refuse_one_value, refuse_point_mass
 from ppl_vae.sampling.question import Kept, PosteriorDraws, Question, gathered
 from ppl_vae.sampling.settings import Settings
 
@@ -56,6 +56,7 @@ def _weighted(
             particles = draw_whole(hidden.model, hidden.pair.guide, hidden.batch, num_particles=size)
             if weighted:
                 refuse_point_mass(particles, question.what)
+                refuse_one_value(particles, question.what)
             trace = with_sums(particles)
             if weighted or not particles.without_density:
                 weights.append(particles.log_weight)
