@@ -117,7 +117,8 @@ class Parser(jsonargparse.ArgumentParser):
         }
         done: list[str] = []
         for word, following in zip(words, [*words[1:], "--"]):
-            home = _HOMES.get(done[-1].removesuffix(".help")) if done else None
+            option = done[-1].removesuffix(".help") if done else ""
+            home = _HOMES.get(option.rpartition(".")[2].lstrip("-")) if option.startswith("--") else None
             if home is not None and word in vars(home):
                 word = f"{home.__name__}.{word}"
             done.append(word)
@@ -148,10 +149,10 @@ class Parser(jsonargparse.ArgumentParser):
         return f"{where}: {reason}" if where else reason
 
 
-# where a short name is looked up: a guide, a prior and a likelihood may share theirs
-_HOMES = {"--model": models, "--guide": guides, "--kl": ppl_vae.kl, "--penalties": penalties}
-_HOMES["--pair.likelihood"] = likelihoods
-_NAMESPACES: tuple[ModuleType, ...] = (*_HOMES.values(), priors, nets, estimators)
+# where a short name is looked up, by the last word of the option: a guide, a prior, a likelihood share some
+_HOMES: dict[str, ModuleType] = {"model": models, "guide": guides, "kl": ppl_vae.kl, "penalties": penalties}
+_HOMES |= {"likelihood": likelihoods, "prior": priors, "decoder": nets, "encoder": nets}
+_NAMESPACES: tuple[ModuleType, ...] = (*dict.fromkeys(_HOMES.values()), estimators)
 
 _NOISE = re.compile(
     r"^\s*(Subtypes:|Errors:|Given value|- Expected a NoneType|(- )?Expected a path but"

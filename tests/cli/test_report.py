@@ -50,7 +50,7 @@ def rendered(monkeypatch):
 
 def whole_report(pair, split, folder):
     pair.eval().remember(split.take(8).tensors())
-    judgement = report.judge(pair, split, seed=0, progress=False, num_particles=30)
+    judgement = report.judge(pair, split, seed=0, progress=False, num_particles=30, method="importance")
     left_out = report.write_report(folder, pair, split, judgement, None, num_data=3, num_samples=4)
     assert (folder / "inference_data.nc").stat().st_size > 0
     has_bounds = type(judgement.result).__name__ != "ActiveUnits"
