@@ -44,7 +44,11 @@ def test_while_it_imports(module, tmp_path):
 
 def test_a_program_of_ones_own_gets_its_keyboardinterrupt(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(SITE)
-    code = "try:\n    import ppl_vae\nexcept KeyboardInterrupt:\n    print('mine')"
+    # what a shell runs in the background begins with Ctrl-C ignored, and hands that on to the tests' children
+    code = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "try:\n    import ppl_vae\nexcept KeyboardInterrupt:\n    print('mine')"
+    )
     paths = [str(tmp_path), os.getcwd(), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False,
