@@ -81,7 +81,11 @@ TABLED |= {"BayesianDecoderVAE", "Autoencoder"}
 OTHERWISE = {"Bernoulli", "Categorical", "VectorQuantised", "TwoStage", "WrappedNormal"}
 
 REPORTED = [
-    pytest.param(case, id=case.id, marks=[pytest.mark.grid] * (case.combined or case.guide in FLEXIBLE))
+    pytest.param(
+        case,
+        id=case.id,
+        marks=[pytest.mark.grid] * (case.combined or case.guide in FLEXIBLE or case.model not in TABLED),
+    )
     for case in CASES
 ]
 

@@ -235,6 +235,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 @needs_compiler
 @pytest.mark.slow
+@pytest.mark.grid
 def test_memory_does_not_grow_with_the_particles():
     # all particles at once would take several tensors of 10,500 * 2 * 3,000 floats, 240 MB each
     run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
