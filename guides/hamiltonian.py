@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ppl_vae.core.joint_density import log_joint
 from ppl_vae.distributions.improper import PointMass
 from ppl_vae.distributions.local import read_local
-from ppl_vae.nets.contracts import latent_dim_of
+from ppl_vae.nets.contracts import known_latent_dim
 from ppl_vae.nets.scale import inverse_positive_scale, positive_scale
 
 _AUXILIARY = {"is_auxiliary": True}
@@ -65,9 +65,7 @@ class Hamiltonian(nn.Module):
         temperature: float = 0.5,
     ) -> None:
         super().__init__()
-        latent_dim = latent_dim_of(model)
-        if not isinstance(latent_dim, int):
-            raise ValueError(f"{type(model).__name__} has no latent_dim: give the model that attribute")
+        latent_dim = known_latent_dim(model)
         if num_steps < 0 or not step_size > 0 or not 0 < temperature <= 1:
             raise ValueError(
                 "num_steps must be 0 or more, step_size positive and temperature in (0, 1], got "

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ppl_vae.core.joint_density import log_joint
 from ppl_vae.distributions.local import Local, push, read_local
-from ppl_vae.nets.contracts import latent_dim_of
+from ppl_vae.nets.contracts import known_latent_dim
 
 
 class SemiAmortised(nn.Module):
@@ -57,9 +57,7 @@ class SemiAmortised(nn.Module):
         second_order: bool = True,
     ) -> None:
         super().__init__()
-        latent_dim = latent_dim_of(model)
-        if not isinstance(latent_dim, int):
-            raise ValueError(f"{type(model).__name__} has no latent_dim: give the model that attribute")
+        latent_dim = known_latent_dim(model)
         if num_steps < 0 or num_samples < 2 or num_samples % 2:
             raise ValueError(
                 f"num_steps must be 0 or more and num_samples even, got {num_steps} and {num_samples}"

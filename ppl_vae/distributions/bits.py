@@ -46,7 +46,32 @@ class OneHot(dist.OneHotCategorical):
         super()._validate_sample(torch.where(inside, corner, value))
 
 
-class PathBits(Bits):
+class _Path:
+    """Draws with a gradient to the logits, mixed into `Bits` or `OneHot`."""
+
+    has_rsample = True
+    temperature: Tensor | None
+    hard: bool
+
+    def __init__(
+        self, logits: Tensor, temperature: Tensor | None, hard: bool, validate_args: bool | None = None
+    ) -> None:
+        self.temperature, self.hard = temperature, hard
+        super().__init__(logits=logits, validate_args=validate_args)  # type: ignore[call-arg]
+
+    def expand(self: Any, batch_shape: Any, _instance: Any = None) -> Any:
+        logits = self.logits.expand(torch.Size(batch_shape) + self.event_shape)
+        return type(self)(logits, self.temperature, self.hard, validate_args=self._validate_args)
+
+    def rsample(self: Any, sample_shape: Any = ()) -> Tensor:
+        noisy = self._noisy(self.logits.expand(self._extended_shape(torch.Size(sample_shape))))
+        soft = self.probs.expand(noisy.shape)
+        if self.temperature is not None:
+            soft = self._squashed(noisy / self.temperature)
+        return _through(self._rounded(noisy), soft) if self.hard else soft
+
+
+class PathBits(_Path, Bits):
     """`Bits` whose draws carry a gradient to the logits.
 
     Args:
@@ -56,49 +81,27 @@ class PathBits(Bits):
         hard: draws are 0 or 1, and the relaxation is in their gradient alone.
     """
 
-    has_rsample = True
+    def _noisy(self, logits: Tensor) -> Tensor:
+        return logits + logistic_like(logits)
 
-    def __init__(
-        self, logits: Tensor, temperature: Tensor | None, hard: bool, validate_args: bool | None = None
-    ) -> None:
-        self.temperature, self.hard = temperature, hard
-        super().__init__(logits=logits, validate_args=validate_args)
+    def _squashed(self, values: Tensor) -> Tensor:
+        return torch.sigmoid(values)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> PathBits:
-        logits = self.logits.expand(torch.Size(batch_shape))
-        return PathBits(logits, self.temperature, self.hard, validate_args=self._validate_args)
-
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        logits = self.logits.expand(self._extended_shape(torch.Size(sample_shape)))
-        noisy = logits + logistic_like(logits)
-        soft = self.probs.expand(noisy.shape)
-        if self.temperature is not None:
-            soft = torch.sigmoid(noisy / self.temperature)
-        return _through((noisy > 0).to(soft), soft) if self.hard else soft
+    def _rounded(self, noisy: Tensor) -> Tensor:
+        return (noisy > 0).to(noisy)
 
 
-class PathOneHot(OneHot):
+class PathOneHot(_Path, OneHot):
     """`OneHot` whose draws carry a gradient to the logits, (\\*batch, C); arguments as of `PathBits`."""
 
-    has_rsample = True
+    def _noisy(self, logits: Tensor) -> Tensor:
+        return logits + gumbel_like(logits)
 
-    def __init__(
-        self, logits: Tensor, temperature: Tensor | None, hard: bool, validate_args: bool | None = None
-    ) -> None:
-        self.temperature, self.hard = temperature, hard
-        super().__init__(logits=logits, validate_args=validate_args)
+    def _squashed(self, values: Tensor) -> Tensor:
+        return torch.softmax(values, -1)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> PathOneHot:
-        logits = self.logits.expand(torch.Size(batch_shape) + self.event_shape)
-        return PathOneHot(logits, self.temperature, self.hard, validate_args=self._validate_args)
-
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        logits = self.logits.expand(self._extended_shape(torch.Size(sample_shape)))
-        noisy = logits + gumbel_like(logits)
-        soft = self.probs.expand(noisy.shape)
-        if self.temperature is not None:
-            soft = torch.softmax(noisy / self.temperature, -1)
-        return _through(corner(noisy), soft) if self.hard else soft
+    def _rounded(self, noisy: Tensor) -> Tensor:
+        return corner(noisy)
 
 
 def corner(values: Tensor) -> Tensor:

@@ -13,12 +13,12 @@ from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import PairError
 from ppl_vae.evaluate.batches import to_data
 from ppl_vae.evaluate.importance_sampling import LogLikelihood, log_likelihood
+from ppl_vae.evaluate.k_hat import MAX_SHARE
 from ppl_vae.evaluate.lines import plus_minus
 from ppl_vae.evaluate.some_rows import batches_of, chosen_rows
 from ppl_vae.evaluate.statistics import standard_error
 
 NUM_DATA, NUM_CHAINS, NUM_TEMPERATURES, NUM_LEAPFROGS = 50, 4, 50, 5
-_DOUBTFUL = 0.1  # the share of the data with too high a k-hat from which on it is asked
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class Shortfall:
 
 def is_doubtful(found: LogLikelihood) -> bool:
     """Whether k-hat is known and too high for many of the data."""
-    return found.share_unreliable > _DOUBTFUL  # nan, of too few particles, is not
+    return found.share_unreliable > MAX_SHARE  # nan, of too few particles, is not
 
 
 @one_thread

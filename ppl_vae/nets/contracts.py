@@ -89,6 +89,18 @@ def latent_dim_of(part: object) -> int | None:
         return None
 
 
+def known_latent_dim(model: object) -> int:
+    """The `latent_dim` of a model.
+
+    Raises:
+        ValueError: where it does not say.
+    """
+    latent_dim = latent_dim_of(model)
+    if not isinstance(latent_dim, int):
+        raise ValueError(f"{type(model).__name__} has no latent_dim: give the model that attribute")
+    return latent_dim
+
+
 def require_latent_dim(name: str, part: object, latent_dim: int) -> None:
     """Raise ValueError for a part of a model that says it was built for another `latent_dim`."""
     built_for = latent_dim_of(part)
