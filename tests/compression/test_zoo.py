@@ -28,12 +28,18 @@ REFUSED = {
     "Diffusion": rf"{FACTORS}.*Use a prior whose",
     "real numbers": "site 'x': its Normal is continuous",
     "Autoencoder": "the guide puts site 'z' in one point",
+    "Hamiltonian": "the guide draws 'z_start' for itself",
+    "autoregressive": "site 'x' does not factorise",
+    **dict.fromkeys(("WrappedNormal", "Autoregressive", "WithPrior"), rf"{FACTORS}.*Use a prior whose"),
+    "MixtureVAE": r"sums over \['y'\], which the guide does not draw",
+    "SemiSupervised": None,  # which draws the class of its mixture
+    "MultimodalVAE": "site 'x' has a mask or a scale",
 }
 
 
 def refusal(case):
     """What refuses the pair first: the data, then the prior, then the guide."""
-    for name in (case.detail, case.model, case.guide):
+    for name in (case.detail, case.guide, case.model):
         if name in REFUSED and not (name == "Gamma" and case.detail == "Exponential"):
             return REFUSED[name]
     return None
