@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import joblib  # type: ignore[import-untyped]
 from torch import Tensor
 
 from ppl_vae.comparison.factories import Estimators
 from ppl_vae.comparison.job import Job, MakePair, Score
 from ppl_vae.comparison.prepare import make_jobs
 from ppl_vae.comparison.training_result import AfterTraining
+from ppl_vae.comparison.workers import in_processes
 from ppl_vae.data import DataSet, Split
 from ppl_vae.runs import RunFolder
 from ppl_vae.runs.naming import warn_of_local
+from ppl_vae.terminal.interrupts import Terminated, sigterm_raises
 from ppl_vae.terminal.progress import show_progress
 
 
@@ -110,14 +112,23 @@ def after_training(
 def folder_of_runs(run_dir: str | Path | None, fit_options: Mapping[str, Any]) -> Iterator[Path]:
     """The folder of a comparison's runs: the user's, or one for as long as it takes.
 
-    Warns of functions that a later call could not recognise.
+    Warns of functions that a later call could not recognise. Whoever stops it, by Ctrl-C or SIGTERM, is told
+    how it goes on.
     """
     if run_dir is None:
-        with tempfile.TemporaryDirectory(prefix="ppl_vae-compare-") as folder:
+        with sigterm_raises(), tempfile.TemporaryDirectory(prefix="ppl_vae-compare-") as folder:
             yield Path(folder)
         return
     warn_of_local(fit_options, "these runs cannot be continued there", stacklevel=5)
-    yield RunFolder(run_dir).path
+    again = f"the same call with run_dir={str(run_dir)!r} goes on from there"
+    try:
+        with sigterm_raises():
+            yield RunFolder(run_dir).path
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"{error}; {again}" if str(error) else again) from None
+    except Terminated:
+        print(f"terminated: {again}", file=sys.stderr)
+        raise
 
 
 def run_jobs(jobs: Sequence[Job], *, n_jobs: int, progress: bool) -> AfterTraining:
@@ -134,18 +145,6 @@ def run_jobs(jobs: Sequence[Job], *, n_jobs: int, progress: bool) -> AfterTraini
 
 
 def _each(jobs: Sequence[Job], n_jobs: int) -> Iterator[tuple[int, Score]]:
-    if n_jobs == 1:
-        for number, job in enumerate(jobs):
-            yield number, job.run()
-        return
-    work = [joblib.delayed(_run)(number, job) for number, job in enumerate(jobs)]
-    make: Callable[..., Any] = joblib.Parallel
-    try:
-        parallel = make(n_jobs=n_jobs, prefer="processes", return_as="generator_unordered")
-    except ValueError:  # a backend that gives its results at the end only
-        parallel = make(n_jobs=n_jobs, prefer="processes")
-    yield from parallel(work)
-
-
-def _run(number: int, job: Job) -> tuple[int, Score]:
-    return number, job.run()
+    if n_jobs != 1:
+        return in_processes(jobs, n_jobs)
+    return ((number, job.run()) for number, job in enumerate(jobs))

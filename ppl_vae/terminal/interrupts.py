@@ -1,4 +1,6 @@
-"""Ctrl-C while the command `ppl-vae` starts or ends: exit code 130, and nobody is shown a traceback."""
+"""Ctrl-C while the command `ppl-vae` starts or ends: exit code 130, and nobody is shown a traceback.
+Ctrl-C and SIGTERM while workers run: they end too.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,13 @@ from pathlib import Path
 from typing import Any
 
 CODE = 130
+
+
+class Terminated(SystemExit):
+    """SIGTERM, as an exception that ends what runs: exit code 143, as a shell has it."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
 
 
 def is_command() -> bool:
@@ -49,3 +58,42 @@ def for_good() -> None:
     """The same from now on, for the command's last moments."""
     if is_command() and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, end_here)
+
+
+@contextmanager
+def inherited_deafness() -> Iterator[None]:
+    """Processes that are started here do not hear Ctrl-C, which a terminal sends to all that it runs.
+
+    Each would show a traceback of its own, wherever it is. An ignored signal is what a new program inherits;
+    for the moment that it takes to start them this process is deaf too.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """SIGTERM raises `Terminated` here, so that what is to be put away, and workers, are.
+
+    Left alone where somebody else looks after it, and in other threads than the main one.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def terminated(*_: Any) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

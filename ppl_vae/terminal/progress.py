@@ -64,21 +64,23 @@ def show_progress(
         milestones: the loop calls `line` itself, the first of which is due at once; else there is one
             whenever one is due.
     """
-    if show and not (_in_notebook() or _on_terminal()):
+    if not show:
+        return Silent()
+    if not (_in_notebook() or _on_terminal()):
         return Lines(total, description, unit, initial, milestones)
-    return Bar(total, description, unit, show, initial, leave, scale)
+    return Bar(total, description, unit, initial, leave, scale)
 
 
 class Bar:
     """tqdm's bar, of the terminal's or the notebook's kind."""
 
     def __init__(
-        self, total: int, description: str, unit: str, show: bool, initial: int, leave: bool, scale: bool
+        self, total: int, description: str, unit: str, initial: int, leave: bool, scale: bool
     ) -> None:
         unit = f" {unit}" if scale else unit  # tqdm writes "12.0M draws" and "3/10step"
         self._bar: Any = tqdm.auto.tqdm(
             total=total, desc=description or None, unit=unit, unit_scale=scale, initial=initial, leave=leave,
-            disable=not show, mininterval=0.2,
+            mininterval=0.2,
         )  # fmt: skip
 
     def update(self, n: int = 1) -> None:
@@ -104,6 +106,23 @@ class Bar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Silent:
+    """Nothing is shown; not a bar of tqdm's, whose lock between processes outlives a worker that is ended."""
+
+    def update(self, n: int = 1) -> None: ...
+    def describe(self, text: str) -> None: ...
+    def line(self, text: str) -> None: ...
+    def note(self, text: str) -> None: ...
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class Lines:
