@@ -14,7 +14,7 @@ from ppl_vae.cli.options import Parser
 from ppl_vae.core.pair import Pair
 from ppl_vae.data.named import NAMED
 from ppl_vae.runs import CONFIG, RunError, RunFolder
-from ppl_vae.runs.identity import data_identity
+from ppl_vae.runs.identity import other_data
 from ppl_vae.runs.safe_yaml import YamlError, read_yaml
 
 
@@ -55,7 +55,7 @@ def data_of_run(options: jsonargparse.Namespace) -> data.DataSet:
         raise RunError(f"{path} is damaged ({error}): give --data") from error
     folder = RunFolder(options.run)
     known = folder.read_config().get("data") if folder.has(CONFIG) else None
-    if isinstance(known, dict) and any(known.get(part) != now for part, now in data_identity(found).items()):
+    if isinstance(known, dict) and other_data(known, found):
         raise RunError(
             f"{path}: --data {kept['data']} with these options is no longer what the run was trained on: say "
             f"with --data (and --load.*) what to judge it on"
@@ -73,8 +73,7 @@ def _data_in_python(run: Path) -> data.DataSet:
     if isinstance(known, dict) and known.get("name") in NAMED:
         name = str(known["name"])
         found = data.load(name)
-        same = {part: known.get(part) for part in ("train", "valid")} == data_identity(found)
-        if same and repr(found) == told:
+        if not other_data(known, found) and repr(found) == told:
             return found
         why += f", which is not what --data {name} alone gives: its options differed"
     raise UsageError(

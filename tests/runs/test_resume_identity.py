@@ -16,6 +16,8 @@ from torch import nn
 
 import ppl_vae as pv
 from ppl_vae import data, estimators, guides, kl, likelihoods, models, nets
+from ppl_vae.data.rows import HostTensor, stream
+from ppl_vae.runs import identity
 from tests.runs import programs
 from tests.runs.programs import Bent, contents, gentle, halved, make_data, make_pair, tenth, train
 
@@ -88,6 +90,49 @@ def test_data_sets_of_one_name_and_size_are_told_apart(first, second, tmp_path):
     with pytest.raises(pv.RunError, match=r"data\.train\.(values|dynamic|labels|divisor|stored) was"):
         train(tmp_path, pair(), other, resume=True, epochs=3)
     train(tmp_path, pair(), one, resume=True, epochs=3)
+
+
+def test_every_row_of_much_data_in_memory_counts(tmp_path, monkeypatch):
+    """A sample of it is what files are known by, and says too little of what is all there."""
+    monkeypatch.setattr(identity, "_WHOLE", 1000)
+    monkeypatch.setattr(identity, "_SAMPLED", 100)
+    monkeypatch.setattr(identity, "_CHUNK", 100)
+    x = make_data()
+    train(tmp_path, x=x)
+    before, beyond_the_sample = identity.data_identity(x), 0
+    for row in range(len(x)):
+        other = x.clone()
+        other[row, 2] = -other[row, 2]
+        now = identity.data_identity(other)
+        assert now["train"]["all"] != before["train"]["all"]
+        if now["train"]["values"] == before["train"]["values"]:
+            beyond_the_sample += 1
+            with pytest.raises(pv.RunError, match=r"data\.train\.all was '.*', is '"):
+                train(tmp_path, x=other, resume=True, epochs=3)
+            break
+    assert beyond_the_sample
+    source = data.Split(stream(HostTensor(x))).to("cpu")  # one that would not fit on a device
+    assert identity.data_identity(source) == before
+    assert len(train(tmp_path, x=x.clone(), resume=True, epochs=3).history) == 3
+
+
+class MayBeMasked(nn.Module):
+    """A model that takes a mask where there is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = make_pair().model
+
+    def forward(self, x, mask=None):
+        return self.inner(x if mask is None else x * mask)
+
+
+def test_an_array_that_is_no_longer_given_is_other_data(tmp_path):
+    pair = pv.Pair(MayBeMasked(), make_pair().guide)
+    x, mask = make_data(), make_data() > 0
+    train(tmp_path, pair, {"x": x, "mask": mask}, check=False)
+    with pytest.raises(pv.RunError, match=r"data\.train\.names was \['x', 'mask'\], is \['x'\]"):
+        train(tmp_path, pair, {"x": x}, resume=True, epochs=3, check=False)
 
 
 def test_what_a_pair_computes_is_compared_where_nothing_that_is_stored_differs(tmp_path, monkeypatch):
