@@ -1,7 +1,9 @@
-"""Datasets on disk: netCDF, written atomically."""
+"""Datasets on disk: netCDF, written atomically, with a checksum behind what HDF5 reads."""
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +12,18 @@ import xarray
 from ppl_vae.evaluate.arviz_support import ENGINE
 from ppl_vae.runs import atomic_write
 
+_SEAL = re.compile(rb"\n# sha256: ([0-9a-f]{64})\n\Z")  # HDF5 knows where its own content ends
+
 
 def save_dataset(dataset: xarray.Dataset, path: str | Path) -> Path:
     """Write a dataset; whoever looks finds the old file or the new."""
-    atomic_write(path, lambda temporary: dataset.to_netcdf(str(temporary), engine=ENGINE))  # type: ignore[call-overload]
+
+    def write(temporary: Path) -> None:
+        dataset.to_netcdf(str(temporary), engine=ENGINE)  # type: ignore[call-overload]
+        with open(temporary, "r+b") as file:
+            file.write(b"\n# sha256: %s\n" % hashlib.sha256(file.read()).hexdigest().encode())
+
+    atomic_write(path, write)
     return Path(path)
 
 
@@ -29,6 +39,12 @@ def load_dataset(path: str | Path, needs: Sequence[str]) -> xarray.Dataset:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}")
+    sealed = _SEAL.search(content := Path(path).read_bytes())
+    if sealed is not None and hashlib.sha256(content[: sealed.start()]).hexdigest().encode() != sealed[1]:
+        raise ValueError(
+            f"{str(path)!r} does not have the checksum at its end: it is damaged. Restore it from a copy, or "
+            f"make the comparison again, which repeats no finished run"
+        )
     try:
         dataset = xarray.load_dataset(path, engine=ENGINE)
     except Exception as error:  # h5netcdf, h5py and xarray each have their own words for a broken file

@@ -275,6 +275,17 @@ def test_saved_and_loaded_it_is_the_same(found, tmp_path):
     assert json.loads(again.dataset.attrs["options"])["learning_rate"] == "0.02"
 
 
+def test_a_flipped_bit_of_a_saved_result_is_seen_before_it_is_read(found, tmp_path):
+    path = found[1].save(tmp_path / "result.nc")
+    content = path.read_bytes()
+    for place in range(0, len(content) - 80, len(content) // 40):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        with pytest.raises(ValueError, match="does not have the checksum at its end"):
+            AfterTraining.load(path)
+    path.write_bytes(content)
+    assert AfterTraining.load(path).dataset.equals(found[1].dataset)
+
+
 def test_plots(found):
     result = found[1]
     for against, label in (("step", "gradient step"), ("seconds", "seconds of training")):
