@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
 
 import torch
+from pyro.optim import PyroOptim
 from torch import Tensor
 
 Schedule = Callable[[float], float]
@@ -28,6 +30,12 @@ def check_optimizer(
         ValueError: for an unknown name, a function without `lr`, one that takes no `weight_decay` where there
             is one, or one that has either set already.
     """
+    if isinstance(optimizer, torch.optim.Optimizer | PyroOptim):
+        kind = f"{type(optimizer).__module__}.{type(optimizer).__name__}"
+        raise ValueError(
+            f"optimizer is an object of {kind}: give a name, one of {sorted(OPTIMIZERS)}, a class such as "
+            f"torch.optim.RMSprop, or a function of (parameters, lr)"
+        )
     if not callable(optimizer):
         if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {optimizer!r}: the known ones are {sorted(OPTIMIZERS)}")
@@ -78,7 +86,8 @@ def make_optimizer(
 
     Raises:
         ValueError: as `check_optimizer`; for a learning rate that is not positive, no parameters, and a
-            function that gives no optimizer or takes no notice of `weight_decay`.
+            function that gives no optimizer, one of other parameters than these, or one that takes no notice
+            of `lr` or `weight_decay`.
     """
     if not learning_rate > 0:
         raise ValueError(f"learning_rate must be positive, got {learning_rate}")
@@ -103,6 +112,15 @@ def _from_function(
     made = function(parameters, lr=learning_rate, **given)
     if not isinstance(made, torch.optim.Optimizer):
         raise ValueError(f"the function given as optimizer must return a torch optimizer, got {made!r:.80}")
+    _check_parameters(made, parameters)
+    rates = [group.get("lr") for group in made.param_groups]
+    if learning_rate not in rates:  # scaled ones would be others at another rate
+        other = function(parameters, lr=learning_rate / 2, **given)
+        if [group.get("lr") for group in other.param_groups] == rates:
+            raise ValueError(
+                f"learning_rate={learning_rate!r} does not reach the optimizer, which has {rates[0]!r}: pass "
+                f"lr on in the function, and give fit learning_rate={rates[0]!r}"
+            )
     decays = [group["weight_decay"] for group in made.param_groups if "weight_decay" in group]
     if weight_decay is not None and weight_decay not in decays:
         raise ValueError(
@@ -113,6 +131,20 @@ def _from_function(
         if group["lr"] != learning_rate:
             group["lr_scale"] = float(group["lr"]) / learning_rate
     return made
+
+
+def _check_parameters(made: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> None:
+    """Refuse an optimizer that would leave some of the parameters as they are, or move other ones."""
+    held, wanted = (
+        {id(each) for each in some}
+        for some in ([each for group in made.param_groups for each in group["params"]], parameters)
+    )
+    if held != wanted:
+        raise ValueError(
+            f"the optimizer that the function made holds {len(held & wanted)} of the pair's {len(wanted)} "
+            f"trainable parameters, and {len(held - wanted)} others: make it of those that the function is "
+            f"given; what is not to be trained has requires_grad_(False)"
+        )
 
 
 def iwae(fraction: float) -> float:
@@ -139,17 +171,23 @@ def make_schedule(schedule: str | Schedule) -> Schedule:
         if not isinstance(schedule, str) or schedule not in SCHEDULES:
             raise ValueError(f"unknown schedule {schedule!r}: the known ones are {sorted(SCHEDULES)}")
         return SCHEDULES[schedule]
+    checked = functools.partial(_factor, schedule)
     for fraction in (0.0, 0.5, 1.0):
-        try:
-            factor = schedule(fraction)
-            fits = 0 <= factor < math.inf
-        except TypeError as error:
-            raise ValueError(
-                f"the schedule is no function of one number: schedule({fraction}): {error}"
-            ) from error
-        if not fits:
-            raise ValueError(
-                f"schedule({fraction}) must be a finite number >= 0, the learning rate's factor there, got "
-                f"{factor!r}"
-            )
-    return schedule
+        checked(fraction)
+    return checked
+
+
+def _factor(schedule: Schedule, fraction: float) -> float:
+    """A user's schedule as a number, wherever it is asked."""
+    try:
+        factor = float(schedule(fraction))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the schedule is no function of one number: schedule({fraction}): {error}"
+        ) from error
+    if not 0 <= factor < math.inf:
+        raise ValueError(
+            f"schedule({fraction}) must be a finite number >= 0, the learning rate's factor there, got "
+            f"{factor!r}"
+        )
+    return factor
