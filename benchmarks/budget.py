@@ -66,8 +66,3 @@ def train(
                 **step.pop_means(),
             }
     pair.eval()
-
-
-def some(split: data.Split, count: int) -> data.Split:
-    """Rows from all over, since the test rows are sorted by class."""
-    return split[torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count].tolist()]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from budget import Budget, some, train
+from budget import Budget, train
 
 import ppl_vae as pv
 from ppl_vae import data, evaluate, guides, likelihoods, models, nets
@@ -62,7 +62,7 @@ def main() -> None:
         curve.append({name: round(value, 2) for name, value in row.items() if not name.startswith("kl_")})
         print(curve[-1], flush=True)
     processor, wall = budget.used()
-    test = some(mnist.test, options.test)
+    test = mnist.test.take(options.test)
     bounds = evaluate.bounds(pair, test, num_particles=5)
     found = evaluate.log_likelihood(pair, test, options.num_particles, progress=False, capture=False)
     result = {

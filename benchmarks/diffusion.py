@@ -17,7 +17,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
-from budget import Budget, some, train
+from budget import Budget, train
 from torch import Tensor
 
 import ppl_vae as pv
@@ -100,7 +100,7 @@ def of_mnist(
     denoiser = nets.ConvDenoiser(mnist.shape, channels, blocks)
     pair, budget = pair_of(denoiser, schedule, levels=256), Budget(seconds, wall)
     curve = [rounded(row) for row in train(pair, mnist.train, budget, 64, 4e-3)]
-    test = some(mnist.test, count)
+    test = mnist.test.take(count)
     found = evaluate.bounds(pair, test, num_particles=10)
     bits = math.log(2) * math.prod(mnist.shape)
     pair.remember(tuple(test.take(2).tensors()))

@@ -63,6 +63,7 @@ def compile_graph(
     backend: Backend,
     same_noise: bool,
     matmul_precision: MatmulPrecision = "float32",
+    after: Callable[[Sequence[Tensor]], None] | None = None,
 ) -> Compiled:
     """A function of the inputs, one argument each.
 
@@ -73,6 +74,7 @@ def compile_graph(
         same_noise: on a GPU, draw with torch's own generators, as the eager step does; Inductor's random
             numbers are faster, as good, and others. On a CPU, `lower` has seen to it.
         matmul_precision: of the factors of matrix products and convolutions, see `rounding`.
+        after: what is done with its results each time, as part of it.
 
     Raises:
         CaptureError: without a C++ compiler, where Inductor fails, or for another precision than float32
@@ -85,11 +87,24 @@ def compile_graph(
         )
     rewrite(graph, Setting(device, same_noise, matmul_precision, compiled=backend != "graph"))
     if backend == "graph":
-        return graph
+        return _followed(graph, after)
     if device.type == "cpu":
         inductor.require_compiler()
         keep_memory()
     compiled: Any = inductor.compile(graph, inputs, torchs_noise=same_noise or device.type == "cpu")
     if matmul_precision == "bf16" and has_products():
         compiled = in_bfloat16(compiled)
+    compiled = _followed(compiled, after)
     return without_denormals_anywhere(compiled) if device.type == "cpu" else cast(Compiled, compiled)
+
+
+def _followed(run: Compiled, after: Callable[[Sequence[Tensor]], None] | None) -> Compiled:
+    if after is None:
+        return run
+
+    def both(*inputs: Tensor) -> Sequence[Tensor]:
+        results = run(*inputs)
+        after(results)
+        return results
+
+    return both

@@ -1,5 +1,7 @@
 """All contact with the names of Inductor that are private; without them a graph compiles too, but slower.
 
+And the list of all names of torch's that are, those of `kernels` among them.
+
 Seen on torch 2.15; `PRIVATE` says what each is for, and the tests which of them a torch has no longer.
 """
 
@@ -13,6 +15,9 @@ from typing import Any
 from unittest.mock import patch
 
 PRIVATE = {
+    "torch._fused_adam_": "Adam's update of all parameters at once, capture.kernels; no other way to it",
+    "torch._fused_adamw_": "the same with decoupled decay, capture.kernels",
+    "torch._fused_sgd_": "that of stochastic gradient descent, capture.kernels",
     "torch._inductor.async_compile.AsyncCompile.cpp_pybinding": "what gives out kernels to compile, one_unit",
     "torch._inductor.async_compile.AsyncCompile.wait": "what waits for them, one_unit",
     "torch._inductor.codecache.CodeCacheFuture": "what stands for a kernel until then, one_unit",

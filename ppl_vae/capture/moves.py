@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ppl_vae.capture.capture_error import CaptureError
+from ppl_vae.capture.groups import Group, calls_of, counts_of
+from ppl_vae.capture.kernels import Call, laid_out
 from ppl_vae.capture.optimizer_state import (
     counts_in_python,
     initialise_state,
@@ -18,39 +19,27 @@ from ppl_vae.capture.optimizer_state import (
     rate_name,
     state_of,
 )
+from ppl_vae.capture.python_numbers import Changed, PythonNumbers
 from ppl_vae.capture.updates import KINDS, Moving, New
 
 
-@dataclass(frozen=True, eq=False)
-class _Group:
-    """One parameter group: its optimizer, its options, and those of its parameters that take part."""
+class Moved(NamedTuple):
+    """What is left to do after one graph's step.
 
-    optimizer: Optimizer
-    options: dict[str, Any]
-    parameters: list[Tensor]
-
-    def decay(self) -> float | None:
-        """What the optimizer multiplies its own learning rate with at each step; None where it does not."""
-        rate = self.options.get("lrd") if counts_in_python(self.optimizer) else None
-        return None if rate == 1.0 else rate
-
-
-@dataclass(frozen=True)
-class Moved:
-    """What one graph's step changes of numbers that optimizers keep in Python:
-    groups and counters by place.
+    Attributes:
+        numbers: that change in Python.
+        kernels: the places of the parameters that torch's own kernels move.
     """
 
-    groups: tuple[int, ...] = ()
-    counters: tuple[int, ...] = ()
+    numbers: Changed = Changed()
+    kernels: tuple[int, ...] = ()
 
 
 class Moves:
     """The update of some parameters by their optimizers: one for all, or one for each as Pyro has it.
 
-    Learning rates, and counts of steps that an optimizer keeps as Python numbers, stand for a graph in
-    one tensor, that follows them. Where an optimizer changes them itself, the graph changes the tensor
-    and `advance` the numbers.
+    It is part of a graph, or, where torch has a kernel of its own for it, what follows a graph, on the
+    gradients that it gives out.
 
     Args:
         optimizers: torch's or Pyro's, of a kind in `KINDS`.
@@ -63,7 +52,8 @@ class Moves:
 
     Attributes:
         parameters: that take part.
-        tensors: of the optimizers' state, and the numbers last.
+        numbers: of the optimizers' that stand in Python.
+        tensors: of the optimizers' state, and those of `numbers` last.
         layout: what a graph takes for granted.
     """
 
@@ -74,7 +64,7 @@ class Moves:
             initialise_state(optimizer)
         self._place = place
         self._groups = [
-            _Group(optimizer, group, [each for each in group["params"] if id(each) in place])
+            Group(optimizer, group, [each for each in group["params"] if id(each) in place])
             for optimizer in optimizers
             for group in optimizer.param_groups
         ]
@@ -99,20 +89,18 @@ class Moves:
                 state.append(owner[name])
             if counts_in_python(optimizer):
                 self._counted += [(id(each), optimizer.state[each]) for each in moving]
-        self._steps = self._steps_apart(together)
+        self._steps = counts_of(self._groups, self._counted, together)
         self._names = [
             [name for name in group.options if name not in ("params", rate_name(group.options))]
             for group in self._groups
         ]
         self._options: list[list[Any]] = []
         self._guard: tuple[Any, ...] = ()
-        self._numbers = torch.zeros(
-            len(self._groups) + len(self._counted), dtype=torch.float64, device=device
-        )
-        self._seen: list[float] = []
-        self.follow()
-        self.tensors = [*state, self._numbers]
-        self.layout = (len(self._groups), tuple(self._where_numbers()), tuple(self._steps.values()))
+        self._calls: dict[tuple[int, ...], list[Call]] = {}
+        self.numbers = PythonNumbers(self._groups, [each for _, each in self._counted], device)
+        self.tensors = [*state, self.numbers.tensor]
+        where = tuple([(place[parameter], name) for parameter, name, _ in self._where])
+        self.layout = (len(self._groups), where, tuple(self._steps.values()))
 
     def moved(self) -> bool:
         """Whether an optimizer's state stands elsewhere, as after `load_state_dict`."""
@@ -123,9 +111,8 @@ class Moves:
 
     def follow(self) -> None:
         """Take over the learning rates and counts of steps that have changed."""
-        if (values := self._values()) != self._seen:
-            self._seen = values
-            self._numbers.copy_(torch.tensor(values, dtype=torch.float64))
+        if self.numbers.follow() and len(self._groups) > 1:
+            self._calls.clear()  # one kernel has one learning rate
 
     def guard(self) -> tuple[Any, ...]:
         """The groups' other options: numbers that a graph has inside."""
@@ -135,6 +122,7 @@ class Moves:
         ]
         if options != self._options:
             self._options = options
+            self._calls.clear()
             self._guard = tuple([options_of(group.options) for group in self._groups])
         return self._guard
 
@@ -145,8 +133,8 @@ class Moves:
         given: Sequence[Tensor],
         fine: Tensor | None = None,
         stepping: Collection[int] | None = None,
-    ) -> Moved:
-        """Move, in a graph, each parameter that has a gradient; what is to be done with Python's numbers.
+    ) -> tuple[Moved, list[Tensor]]:
+        """Move, in a graph, each parameter that has a gradient; what is left to do, and the tensors for it.
 
         Args:
             weights: the parameters by place.
@@ -154,6 +142,9 @@ class Moves:
             given: what stands for `tensors`.
             fine: whether tensors are to change, 0-d; numbers of Python's change in any case.
             stepping: the places whose optimizers make a step, with a gradient or without; None for all.
+
+        Returns:
+            What `after` takes, with the tensors, which the graph is to give out.
         """
         numbers = given[-1]
         new: New = []
@@ -163,9 +154,8 @@ class Moves:
             stands.setdefault(owner, {})[name] = tensor
         counter = {owner: number for number, (owner, _) in enumerate(self._counted)}
         shared: dict[int, Tensor] = {}
-        skip = None if fine is None else (~fine).float()
+        given_out: dict[int, Tensor] = {}
         for index, group in enumerate(self._groups):
-            moving: list[Moving] = []
             for parameter in group.parameters:
                 if (place := self._place[id(parameter)]) not in gradients:
                     continue
@@ -178,8 +168,11 @@ class Moves:
                     count = numbers[len(self._groups) + counters[-1]] + 1
                     step = shared.setdefault(self._steps[id(parameter)], count)
                 gradient = gradients[place].to(parameter.dtype)
-                moving.append(Moving(weights[place], gradient, state, step))
-            new += KINDS[type(group.optimizer)].move(moving, numbers[index], skip, group.options)
+                if (formula := KINDS[type(group.optimizer)].formula) is None:
+                    given_out[place] = laid_out(gradient, parameter)
+                else:
+                    moving = Moving(weights[place], gradient, state, step)
+                    new += formula(moving, numbers[index], group.options)
         for old, value in new:
             old.copy_(value if fine is None else torch.where(fine, value, old))
         decayed = [
@@ -188,61 +181,15 @@ class Moves:
             if group.decay() is not None
             and (stepping is None or any(self._place[id(each)] in stepping for each in group.parameters))
         ]
-        moved = Moved(tuple(decayed), tuple(counters))
-        self._advance(numbers, moved)
-        return moved
+        moved = Moved(Changed(tuple(decayed), tuple(counters)), tuple(given_out))
+        self.numbers.change(numbers, moved.numbers)
+        return moved, [*given_out.values(), *([(~fine).float()] if given_out and fine is not None else [])]
 
-    def kept(self) -> tuple[list[float], list[int]]:
-        """The numbers in Python that steps change: learning rates that decay by themselves,
-        and counts of steps.
-        """
-        rates = [group.options["lr"] for group in self._groups if group.decay() is not None]
-        return rates, [state["step"] for _, state in self._counted]
-
-    def put_back(self, numbers: tuple[list[float], list[int]]) -> None:
-        """Set them to what they were."""
-        decaying = [group for group in self._groups if group.decay() is not None]
-        for group, rate in zip(decaying, numbers[0], strict=True):
-            group.options["lr"] = rate
-        for (_, state), count in zip(self._counted, numbers[1], strict=True):
-            state["step"] = count
-        self.follow()
-
-    def advance(self, moved: Moved) -> None:
-        """The numbers in Python after a step of a graph, which has changed the tensor alike."""
-        for index in moved.groups:
-            options = self._groups[index].options
-            options["lr"] *= options["lrd"]
-        for number in moved.counters:
-            self._counted[number][1]["step"] += 1
-        if moved.groups or moved.counters:
-            self._seen = self._values()
-
-    def _values(self) -> list[float]:
-        rates = [float(group.options[rate_name(group.options)]) for group in self._groups]
-        return [*rates, *[float(state["step"]) for _, state in self._counted]]
-
-    def _advance(self, numbers: Tensor, moved: Moved) -> None:
-        if moved.groups or moved.counters:
-            factor, added = [1.0] * len(numbers), [0.0] * len(numbers)
-            for index in moved.groups:
-                factor[index] = self._groups[index].decay() or 0.0
-            for number in moved.counters:
-                added[len(self._groups) + number] = 1.0
-            factors, addends = (torch.tensor(each, dtype=numbers.dtype) for each in (factor, added))
-            numbers.copy_(numbers * factors.to(numbers.device) + addends.to(numbers.device))
-
-    def _steps_apart(self, together: bool) -> dict[int, int]:
-        """By parameter, the number of a class of parameters that have made equally many steps."""
-        made: dict[int, float] = {parameter: float(state["step"]) for parameter, state in self._counted}
-        for group in self._groups:
-            for parameter in group.parameters:
-                if "step" in (state := group.optimizer.state.get(parameter, {})):
-                    made[id(parameter)] = float(state["step"])
-        if not together:
-            return {parameter: number for number, parameter in enumerate(made)}
-        classes = {count: number for number, count in enumerate(dict.fromkeys(made.values()))}
-        return {parameter: classes[count] for parameter, count in made.items()}
-
-    def _where_numbers(self) -> list[tuple[int, str]]:
-        return [(self._place[parameter], name) for parameter, name, _ in self._where]
+    def after(self, moved: Moved, given_out: Sequence[Tensor]) -> None:
+        """Run torch's kernels on what a graph gave out."""
+        if places := moved.kernels:
+            if (calls := self._calls.get(places)) is None:
+                calls = self._calls[places] = calls_of(self._groups, self._place, places)
+            unfit = given_out[len(places)] if len(given_out) > len(places) else None
+            for call in calls:
+                call(given_out, unfit)

@@ -46,6 +46,8 @@ def _initialise(kind: type, group: Mapping[str, Any], parameter: Tensor, state: 
         wide = not fused and torch.get_default_dtype() == torch.float64
         dtype = torch.float64 if wide else torch.float32
         state["step"] = torch.zeros((), dtype=dtype, device=parameter.device if beside else "cpu")
+    if KINDS[kind].kernel is not None and parameter.device.type != "cpu" and "step" in state:
+        state["step"] = state["step"].to(parameter.device, torch.float32)  # where a kernel looks for it
     for name, option in KINDS[kind].state.items():
         if (not option or group[option]) and state.get(name) is None:
             state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)

@@ -5,13 +5,16 @@ written can come in between.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from pyro.optim.adagrad_rmsprop import AdagradRMSProp
 from pyro.optim.clipped_adam import ClippedAdam
 from torch import Tensor
+
+from ppl_vae.capture import kernels
+from ppl_vae.capture.kernels import Kernel
 
 State = dict[str, Tensor]
 Options = Mapping[str, Any]
@@ -27,7 +30,6 @@ class Moving(NamedTuple):
     step: Tensor
 
 
-Move = Callable[[Sequence[Moving], Tensor, Tensor | None, Options], New]
 Formula = Callable[[Moving, Tensor, Options], New]
 
 
@@ -36,14 +38,15 @@ class Kind(NamedTuple):
 
     Attributes:
         state: the tensors that it keeps for each parameter, each with the option without which it does not.
-        move: moves parameters of one group, given their learning rate and whether to leave all as it is (0-d
-            tensors): in place, or what they are to be, (old, new).
+        formula: what a parameter and its state are to be in a graph, (old, new), given a learning rate (0-d).
         counts: where steps are counted: in a "tensor", or a "number" of Python's.
+        kernel: torch's own, where it has one, in place of a formula.
     """
 
     state: Mapping[str, str]
-    move: Move
+    formula: Formula | None
     counts: str = "tensor"
+    kernel: Kernel | None = None
 
 
 def clip(gradients: Mapping[int, Tensor], largest: float) -> dict[int, Tensor]:
@@ -60,13 +63,6 @@ def norm_of(gradients: Iterable[Tensor]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(norms))
 
 
-def _each(formula: Formula) -> Move:
-    def move(moving: Sequence[Moving], rate: Tensor, skip: Tensor | None, options: Options) -> New:
-        return [pair for each in moving for pair in formula(each, rate, options)]
-
-    return move
-
-
 def _decayed(moving: Moving, options: Options) -> Tensor:
     gradient = -moving.gradient if options.get("maximize") else moving.gradient
     return gradient + options["weight_decay"] * moving.parameter if options["weight_decay"] else gradient
@@ -79,34 +75,6 @@ def _power(base: float, step: Tensor) -> Tensor:
 
 def _moved(parameter: Tensor, size: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
     return parameter, parameter - size.to(parameter.dtype) * direction
-
-
-def _adam(moving: Moving, rate: Tensor, options: Options) -> New:
-    (beta1, beta2), (mean, square, *largest) = options["betas"], moving.state.values()
-    parameter = moving.parameter
-    if options.get("decoupled_weight_decay"):
-        gradient = -moving.gradient if options["maximize"] else moving.gradient
-        if options["weight_decay"]:
-            parameter = parameter * (1 - rate * options["weight_decay"]).to(parameter.dtype)
-    else:
-        gradient = _decayed(moving, options)
-    to_mean = mean + (1 - beta1) * (gradient - mean)
-    to_square = beta2 * square + (1 - beta2) * gradient * gradient
-    to_largest = [torch.maximum(each, to_square) for each in largest]
-    root = (1 - _power(beta2, moving.step)).sqrt().to(parameter.dtype)
-    width = (to_largest or [to_square])[0].sqrt() / root + options["eps"]
-    size = (rate / (1 - _power(beta1, moving.step))).to(parameter.dtype)
-    new = [(moving.parameter, parameter - size * to_mean / width), (mean, to_mean), (square, to_square)]
-    return [*new, *zip(largest, to_largest, strict=True)]
-
-
-def _sgd(moving: Moving, rate: Tensor, options: Options) -> New:
-    gradient, new = _decayed(moving, options), []
-    for buffer in moving.state.values():
-        to_buffer = options["momentum"] * buffer + gradient
-        new = [(buffer, to_buffer)]
-        gradient = gradient + options["momentum"] * to_buffer if options["nesterov"] else to_buffer
-    return [_moved(moving.parameter, rate, gradient), *new]
 
 
 def _adamax(moving: Moving, rate: Tensor, options: Options) -> New:
@@ -172,15 +140,15 @@ def _adagrad_rmsprop(moving: Moving, rate: Tensor, options: Options) -> New:
 
 _ADAM = {"exp_avg": "", "exp_avg_sq": ""}
 KINDS: dict[type, Kind] = {
-    torch.optim.Adam: Kind(_ADAM | {"max_exp_avg_sq": "amsgrad"}, _each(_adam)),
-    torch.optim.AdamW: Kind(_ADAM | {"max_exp_avg_sq": "amsgrad"}, _each(_adam)),
-    torch.optim.SGD: Kind({"momentum_buffer": "momentum"}, _each(_sgd), ""),
-    torch.optim.Adamax: Kind({"exp_avg": "", "exp_inf": ""}, _each(_adamax)),
-    torch.optim.Adagrad: Kind({"sum": ""}, _each(_adagrad)),
+    torch.optim.Adam: Kind(_ADAM | {"max_exp_avg_sq": "amsgrad"}, None, kernel=kernels.adam),
+    torch.optim.AdamW: Kind(_ADAM | {"max_exp_avg_sq": "amsgrad"}, None, kernel=kernels.adam),
+    torch.optim.SGD: Kind({"momentum_buffer": "momentum"}, None, "", kernels.sgd),
+    torch.optim.Adamax: Kind({"exp_avg": "", "exp_inf": ""}, _adamax),
+    torch.optim.Adagrad: Kind({"sum": ""}, _adagrad),
     torch.optim.RMSprop: Kind(
-        {"square_avg": "", "grad_avg": "centered", "momentum_buffer": "momentum"}, _each(_rmsprop)
+        {"square_avg": "", "grad_avg": "centered", "momentum_buffer": "momentum"}, _rmsprop
     ),
-    ClippedAdam: Kind(_ADAM, _each(_clipped_adam), "number"),
-    AdagradRMSProp: Kind({"sum": ""}, _each(_adagrad_rmsprop), "number"),
+    ClippedAdam: Kind(_ADAM, _clipped_adam, "number"),
+    AdagradRMSProp: Kind({"sum": ""}, _adagrad_rmsprop, "number"),
 }
 """The optimizers that can be captured."""

@@ -14,7 +14,7 @@ from ppl_vae.capture.recording import Recording
 
 # Of a step: to compile, seconds in all and for each operation; to save, at each step, for each operation
 # and for each number that they write. Estimates, of two cores at 2.5 GHz: not fitted to any measurement.
-COMPILATION, COMPILATION_OF_ONE = 5.0, 0.01
+COMPILATION, COMPILATION_OF_ONE = 3.0, 0.006
 SAVED_BY_OPERATION, SAVED_BY_NUMBER = 5e-6, 0.5e-9
 FEWEST_STEPS = 2000
 """Fewer are never worth it, and not worth a recording to find out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from ppl_vae.capture.graph import Backend, compile_graph, lower
 from ppl_vae.capture.guard import Guard
 from ppl_vae.capture.held import Held
 from ppl_vae.capture.moves import Moved
-from ppl_vae.svi.pyro_step import Kind, PyroStep
+from ppl_vae.svi.pyro_step import Found, Kind, PyroStep
 
 Loss = Tensor | tuple[Tensor, ...]
 
@@ -33,7 +33,7 @@ MAX_MISSES = 2
 class _Graph(NamedTuple):
     held: Held
     moved: Moved
-    kind: type | None  # of the tuple that the loss is
+    found: Found
 
 
 @dataclass
@@ -142,11 +142,12 @@ class CapturedProgram:
         guard.before_step()
         moving = step.moves.tensors if step.moves is not None else []
         with torch.no_grad(), without_denormals():
-            losses = held.compiled(*held.tensors, *step.resting(held), *moving, *call.tensors)
+            results = held.compiled(*held.tensors, *step.resting(held), *moving, *call.tensors)
         if step.moves is not None:
-            step.moves.advance(graph.moved)
+            step.moves.numbers.advance(graph.moved.numbers)
         guard.after_step(held)
-        return losses[0] if graph.kind is None else graph.kind(losses)
+        losses, kind = results[: graph.found.losses], graph.found.kind
+        return losses[0] if kind is None else kind(losses)
 
     def verify(self) -> None:
         """Hold the graphs that ran against the program now; see `Guard`.
@@ -220,11 +221,16 @@ class CapturedProgram:
                     for real, each in zip(inside, given, strict=True)
                 }
                 with torch.no_grad():
-                    moved = step.move(found, results[found.losses :], weights, state)
-            return list(results[: found.losses])
+                    moved, given_out = step.move(found, results[found.losses :], weights, state)
+                return [*results[: found.losses], *given_out]
+            return list(results)
+
+        def after(results: Sequence[Tensor]) -> None:
+            if self._step is not None and self._step.moves is not None:
+                self._step.moves.after(moved, results[found.losses :])
 
         everything = [*inside, *moving, *call.tensors]
         graph = lower(function, everything, device, same_noise=self.same_noise)
-        held.compiled = compile_graph(graph, everything, self.backend, self.same_noise)
+        held.compiled = compile_graph(graph, everything, self.backend, self.same_noise, after=after)
         self.seconds += time.perf_counter() - started
-        return _Graph(held, moved, found.kind)
+        return _Graph(held, moved, found)

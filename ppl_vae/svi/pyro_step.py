@@ -106,12 +106,12 @@ class PyroStep:
     def kept(self) -> tuple[list[Tensor], Any]:
         """All that steps change: tensors, and numbers of the optimizers'."""
         moving = self.moves.tensors if self.moves is not None else []
-        return [*self.slots.tensors, *moving], self.moves.kept() if self.moves is not None else None
+        return [*self.slots.tensors, *moving], self.moves.numbers.kept() if self.moves is not None else None
 
     def put_back(self, numbers: Any) -> None:
         """Set the numbers of `kept`."""
         if self.moves is not None:
-            self.moves.put_back(numbers)
+            self.moves.numbers.put_back(numbers)
 
     def resting(self, held: Held) -> list[Tensor]:
         """The parameters that move, or may, though no operation reads them."""
@@ -150,8 +150,10 @@ class PyroStep:
 
     def move(
         self, found: Found, gradients: Sequence[Tensor], weights: dict[int, Tensor], state: Sequence[Tensor]
-    ) -> Moved:
-        """What Pyro's optimizer does to the parameters that took part: it clips each, and moves it."""
+    ) -> tuple[Moved, list[Tensor]]:
+        """What Pyro's optimizer does to the parameters that took part: it clips each, and moves it; as
+        `Moves.move`.
+        """
         assert self.moves is not None
         given = dict(zip(found.gradients, gradients, strict=True))
         given |= {place: torch.zeros_like(weights[place]) for place in found.still}

@@ -54,14 +54,13 @@ class CapturedStep:
     r"""A gradient step that is traced once for each shape of its batch, compiled, and run without Python.
 
     Inside the graph are the batch (with `on`: its rows by index, and their binarisation), the guide,
-    the model on its draws, the bound, the gradient, its clipping, the optimizer's update and the sums of the
-    terms. Noise is fresh at every call. Weights, buffers, the optimizer's state and learning rate, KL
-    weights and every other tensor that takes part are read and changed where they are, so a changed one is
-    seen, and eager steps may come in between. Modes (train, eval), frozen parameters, the optimizer's other
-    options and the numbers that are attributes of the pair's modules and of the estimator are noticed, and
-    get a graph of their own. No other value of Python's may change: the program is run again now and then
-    (see `Guard`), and where it has become another one, the parameters go back and a CaptureError says which
-    line it is. `grad` is not filled.
+    the model on its draws, the bound, the gradient, its clipping and the sums of the terms; the optimizer's
+    update too, but where torch has a kernel for it. Noise is fresh at every call. Weights, buffers, KL
+    weights, the optimizer's state and every other tensor are read and changed where they are, so a changed
+    one is seen, and eager steps may come in between. Modes (train, eval), frozen parameters, the optimizer's
+    other options and numbers that are attributes of modules and of the estimator get a graph of their own. No
+    other value of Python's may change: the program is run again now and then (see `Guard`), and where it has
+    become another one, the parameters go back and a CaptureError says which line it is. `grad` is not filled.
 
     Args:
         objective: the module from a batch to (loss, terms), with `pair`, `estimator`, `penalties` and
@@ -169,11 +168,9 @@ class CapturedStep:
             self._note_layout()
         elif self._inputs.follow():
             self._note_layout()
-        graph = self._graphs.get((*batch.key, self._layout, *self._inputs.guard()))
-        if graph is None:
-            graph = self._capture(batch, self._inputs)
         inputs, guard = self._inputs, self._guard
         assert guard is not None
+        graph = self._graphs.get((*batch.key, self._layout, *inputs.guard())) or self._capture(batch, inputs)
         graph.held.follow(
             functools.partial(self._program, batch),
             batch.tensors,
@@ -186,7 +183,7 @@ class CapturedStep:
             loss: Tensor = graph.held.compiled(
                 *graph.held.tensors, *inputs.moves.tensors, inputs.sums, *batch.tensors
             )[0]
-        inputs.moves.advance(graph.moved)
+        inputs.moves.numbers.advance(graph.moved.numbers)
         guard.after_step(graph.held)
         return loss
 
@@ -213,21 +210,23 @@ class CapturedStep:
         if len(names) > MAX_TERMS:
             raise CaptureError(f"{len(names)} logged terms; a captured step has room for {MAX_TERMS}")
         self.names = names
-        size = len(batch.tensors[0])
-        if self.steps is not None and not worth_capturing(
-            held.recording, self.steps.get(size, 0), inputs.device
-        ):
-            raise NotWorth
+        if (steps := self.steps) is not None:
+            steps_of_size = steps.get(len(batch.tensors[0]), 0)
+            if not worth_capturing(held.recording, steps_of_size, inputs.device):
+                raise NotWorth
         moved = Moved()
 
         def step(tensors: list[Tensor]) -> list[Tensor]:
             nonlocal moved
-            loss, moved = self._step(tensors, held, inputs, places)
-            return [loss]
+            results, moved = self._step(tensors, held, inputs, places)
+            return results
 
         everything = [*held.tensors, *inputs.moves.tensors, inputs.sums, *batch.tensors]
         graph = lower(step, everything, inputs.device, same_noise=self.same_noise)
-        held.compiled = compile_graph(graph, everything, self.backend, self.same_noise, self.matmul_precision)
+        options = self.backend, self.same_noise, self.matmul_precision
+        held.compiled = compile_graph(
+            graph, everything, *options, after=lambda results: inputs.moves.after(moved, results[1:])
+        )
         made = self._graphs[*batch.key, self._layout, *inputs.guard()] = _Graph(held, moved)
         self.seconds += time.perf_counter() - started
         return made
@@ -264,8 +263,8 @@ class CapturedStep:
 
     def _step(
         self, tensors: list[Tensor], held: Held, inputs: Inputs, places: Sequence[int]
-    ) -> tuple[Tensor, Moved]:
-        """The step as it is compiled: its inputs change in place, and the loss comes back."""
+    ) -> tuple[list[Tensor], Moved]:
+        """The step as it is compiled: the loss, and what `moves` goes on with; its inputs change in place."""
         cuts = len(held.tensors), len(held.tensors) + len(inputs.moves.tensors)
         outside, state, (sums, *data) = tensors[: cuts[0]], tensors[cuts[0] : cuts[1]], tensors[cuts[1] :]
         loss, *found = held.recording.graph()(*data, *outside)
@@ -286,10 +285,10 @@ class CapturedStep:
                 terms = [*terms, (~small) * rows, norm * rows]
             if self.clip_norm is not None:
                 gradients |= clip(own, self.clip_norm)
-            moved = inputs.moves.move(weights, gradients, state, kept)
+            moved, given_out = inputs.moves.move(weights, gradients, state, kept)
             summed = sums + padded(terms, sums)
             sums.copy_(summed if fine is None else torch.where(fine, summed, sums))
-        return loss, moved
+        return [loss, *given_out], moved
 
     @contextmanager
     def _estimator_put(self) -> Iterator[None]:

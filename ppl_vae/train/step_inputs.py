@@ -82,11 +82,11 @@ class Inputs:
 
     def kept(self) -> tuple[list[Tensor], Any]:
         """All that steps change: tensors, and numbers of the optimizer's."""
-        return [*self.slots.tensors, *self.moves.tensors], self.moves.kept()
+        return [*self.slots.tensors, *self.moves.tensors], self.moves.numbers.kept()
 
     def put_back(self, numbers: Any) -> None:
         """Set the numbers of `kept`."""
-        self.moves.put_back(numbers)
+        self.moves.numbers.put_back(numbers)
 
 
 def gradients_of(loss: Tensor, leaves: Mapping[int, Tensor]) -> dict[int, Tensor]:

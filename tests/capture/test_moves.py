@@ -56,3 +56,45 @@ def test_parameters_that_move_apart_do_not_share_their_counts():
     assert not apart.moved()
     optimizers[1].load_state_dict(optimizers[0].state_dict())
     assert apart.moved()
+
+
+def _after(moves, gradients, unfit=0.0):
+    """Moves parameters as a graph's call does, with these gradients."""
+    weights = dict(enumerate(each.detach() for each in moves.parameters))
+    given = [each.clone() for each in moves.tensors]
+    with torch.no_grad():
+        moved, given_out = moves.move(
+            weights, dict(enumerate(gradients)), moves.tensors, torch.tensor(not unfit)
+        )
+        moves.after(moved, given_out)
+    return given
+
+
+def test_one_kernel_moves_what_many_optimizers_hold():
+    """As Pyro has an optimizer for each parameter; another learning rate is another kernel."""
+    torch.manual_seed(0)
+    starts = [torch.randn(3), torch.randn(2, 3), torch.randn(3)]
+    mine, theirs = ([torch.nn.Parameter(each.clone()) for each in starts] for _ in range(2))
+    optimizers, others = ([torch.optim.Adam([each], lr=0.1) for each in all_] for all_ in (mine, theirs))
+    moves = Moves(optimizers, {id(each): number for number, each in enumerate(mine)}, together=False)
+    for step, calls in enumerate((1, 1, 2, 2)):
+        if step == 2:
+            optimizers[1].param_groups[0]["lr"] = others[1].param_groups[0]["lr"] = 0.05
+        moves.follow()
+        gradients = [torch.randn_like(mine[0]), torch.randn(3, 2).t(), torch.randn(1).expand(3)]
+        _after(moves, gradients)
+        assert [len(each) for each in moves._calls.values()] == [calls]
+        for parameter, optimizer, gradient in zip(theirs, others, gradients, strict=True):
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    for one, two in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+def test_nothing_moves_for_a_loss_that_is_not_finite(kind):
+    parameter = torch.nn.Parameter(torch.ones(3))
+    moves = Moves([kind([parameter], lr=0.1)], {id(parameter): 0})
+    before = _after(moves, [torch.full((3,), torch.nan)], unfit=1.0)
+    assert torch.equal(parameter, torch.ones(3))
+    assert all(torch.equal(one, two) for one, two in zip(before, moves.tensors, strict=True))
