@@ -61,6 +61,10 @@ class Alphabet:
             )
         return found.numpy()
 
+    def part(self, chosen: Tensor) -> Alphabet:
+        """The values of some elements: those of all."""
+        return self
+
     def symbols(self, x: Tensor) -> np.ndarray:
         """(rows, elements) symbols of values (rows, elements, *element).
 

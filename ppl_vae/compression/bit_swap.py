@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.compression.bits_back import BitsBack, Gaps, Symbols, flat
+from ppl_vae.compression.bits_back import BitsBack, Gaps, Symbols
 from ppl_vae.compression.coder import Stack
 from ppl_vae.compression.programs import Role
 
@@ -58,15 +58,14 @@ class BitSwap(BitsBack):
         """Push a batch, as `BitsBack.encode`."""
         guide, known = self.plan.guide_order, Symbols()
         for number, name in enumerate(guide):
-            table = self.books.table(name, self._fns("guide", batch, known, seed)[name])
-            known[name] = stack.pop(flat(table)).reshape(table.shape[:2])
+            known[name], _ = self.books.pop(stack, name, self._fns("guide", batch, known, seed)[name])
             fns = self._fns("model", batch, known, seed)
             for each in reversed(self.books.data) if number == 0 else ():
                 self.push_data(stack, each, fns[each], batch, gaps.get(each))
             if number:
                 below = guide[number - 1]
-                self.push_latent(stack, below, fns[below], known[below], seed)
-        self.push_latent(stack, guide[-1], fns[guide[-1]], known[guide[-1]], seed)
+                self.push_latent(stack, below, fns[below], known[below])
+        self.push_latent(stack, guide[-1], fns[guide[-1]], known[guide[-1]])
 
     def decode(self, stack: Stack, batch: Sequence[Tensor], gaps: Gaps, seed: int) -> tuple[Tensor, ...]:
         """Pop a batch, as `BitsBack.decode`."""
@@ -74,7 +73,7 @@ class BitSwap(BitsBack):
         downwards = list(reversed(self.plan.guide_order))
         for number, name in enumerate(downwards):
             fn = self._fns("model", batch, known, seed)[name]
-            known[name] = self.pop_latent(stack, name, fn, len(batch[0]), seed)
+            known[name] = self.pop_latent(stack, name, fn, len(batch[0]))
             if number:
                 self._return(stack, batch, downwards[number - 1], known, seed)
         fns, found = self._fns("model", batch, known, seed), list(batch)
@@ -85,8 +84,8 @@ class BitSwap(BitsBack):
 
     def _return(self, stack: Stack, batch: Sequence[Tensor], name: str, known: Known, seed: int) -> None:
         """Push a latent under the guide: the bits that its draw took."""
-        table = self.books.table(name, self._fns("guide", batch, known, seed)[name])
-        stack.push(known[name].reshape(-1), flat(table))
+        fn = self._fns("guide", batch, known, seed)[name]
+        self.books.push(stack, name, fn, known[name], self.books.table(name, fn, known[name]))
 
     def _fns(self, role: Role, batch: Sequence[Tensor], known: Known, seed: int) -> dict[str, Any]:
         """The distributions of a program's sites, with symbols 0 for latents that are not known yet."""
@@ -118,7 +117,9 @@ class BitSwap(BitsBack):
         for batch, known in (one, two):
             fn = self._fns(role, batch, known, 0)[name]
             latent = name in self.books.books
-            tables.append([self.books.table(name, fn)] if latent else self.books.data[name].tables(fn))
+            tables.append(
+                [self.books.table(name, fn, one[1][name])] if latent else self.books.data[name].tables(fn)
+            )
         return all(np.array_equal(a, b) for a, b in zip(*tables, strict=True))
 
 

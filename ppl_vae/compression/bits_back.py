@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.compression.books import Books
+from ppl_vae.compression.books import Books, flat
 from ppl_vae.compression.coder import LEAST, Stack
 from ppl_vae.compression.plan import Plan
 from ppl_vae.compression.programs import Programs
@@ -44,14 +44,12 @@ class BitsBack:
         """
         count = self.plan.num_samples
         many = repeated(batch, count)
-        symbols, tables, values = Symbols(), Symbols(), {}
+        symbols, tables, fns = Symbols(), Symbols(), dict[str, Any]()
 
         def draw(name: str, fn: Any, value: Tensor | None) -> Tensor:
-            table = self.books.table(name, fn)
-            tables[name] = table
-            symbols[name] = stack.pop(flat(table)).reshape(table.shape[:2])
-            values[name] = self.books.value(name, symbols[name])
-            return values[name]
+            symbols[name], tables[name] = self.books.pop(stack, name, fn)
+            fns[name] = fn
+            return self.books.value(name, symbols[name])
 
         self.programs.run("guide", many, draw, seed)
         chosen = np.zeros(len(batch[0]), dtype=np.int64)
@@ -59,12 +57,12 @@ class BitsBack:
             weights = self.weights(many, symbols, tables, seed)
             chosen = stack.pop(weights).astype(np.int64)
             for name in reversed(self.plan.guide_order):
-                others = rest(tables[name], chosen)
-                stack.push(rest(symbols[name], chosen).reshape(-1), flat(others))
+                others = rest(symbols[name], chosen), rest(tables[name], chosen)
+                self.books.push(stack, name, fns[name], *others)
         self.push_model(
             stack, batch, {name: pick(each, chosen) for name, each in symbols.items()}, gaps, seed
         )
-        stack.push_even(chosen, count, (seed,))
+        stack.push_even(chosen, count)
 
     def push_model(
         self, stack: Stack, batch: Sequence[Tensor], symbols: Symbols, gaps: Gaps, seed: int
@@ -74,7 +72,7 @@ class BitsBack:
 
         def note(name: str, fn: Any, value: Tensor | None) -> Tensor:
             if value is None:
-                pushes.append(partial(self.push_latent, stack, name, fn, symbols[name], seed))
+                pushes.append(partial(self.push_latent, stack, name, fn, symbols[name]))
                 return self.books.value(name, symbols[name])
             pushes.append(partial(self.push_data, stack, name, fn, batch, gaps.get(name)))
             return value
@@ -83,25 +81,20 @@ class BitsBack:
         for push in reversed(pushes):
             push()
 
-    def push_latent(self, stack: Stack, name: str, fn: Any, symbols: np.ndarray, seed: int) -> None:
+    def push_latent(self, stack: Stack, name: str, fn: Any, symbols: np.ndarray) -> None:
         """Push the symbols of a latent site, (rows, elements), under its prior."""
-        table = self.books.prior_table(name, fn)
+        table = self.books.prior_table(name, fn, symbols)
         if table is None:
-            stack.push_even(symbols.reshape(-1), len(self.books.books[name]), self._key(name, seed))
+            stack.push_even(symbols.reshape(-1), len(self.books.books[name]))
         else:
-            stack.push(symbols.reshape(-1), flat(table))
+            self.books.push(stack, name, fn, symbols, table)
 
-    def pop_latent(self, stack: Stack, name: str, fn: Any, rows: int, seed: int) -> np.ndarray:
+    def pop_latent(self, stack: Stack, name: str, fn: Any, rows: int) -> np.ndarray:
         """The way back."""
-        table, elements = self.books.prior_table(name, fn), self.books.sites[name].layout.num_elements
-        if table is None:
-            size = len(self.books.books[name])
-            popped = stack.pop_even(rows * elements, size, self._key(name, seed))
-            return popped.reshape(rows, elements)
-        return stack.pop(flat(table)).reshape(rows, elements)
-
-    def _key(self, name: str, seed: int) -> tuple[int, ...]:
-        return seed, 1 + self.plan.model_order.index(name)
+        book, elements = self.books.books[name], self.books.sites[name].layout.num_elements
+        if book.even:
+            return stack.pop_even(rows * elements, len(book)).reshape(rows, elements)
+        return self.books.pop(stack, name, fn)[0]
 
     def push_data(
         self, stack: Stack, name: str, fn: Any, batch: Sequence[Tensor], gaps: np.ndarray | None
@@ -138,26 +131,30 @@ class BitsBack:
             The batch.
         """
         count, rows = self.plan.num_samples, len(batch[0])
-        chosen = stack.pop_even(rows, count, (seed,)).astype(np.int64)
+        chosen = stack.pop_even(rows, count).astype(np.int64)
         batch, known = self.pop_model(stack, batch, gaps, seed)
         many = repeated(batch, count)
-        symbols, tables = Symbols(), Symbols()
+        symbols, tables, fns = Symbols(), Symbols(), dict[str, Any]()
 
         def follow(name: str, fn: Any, value: Tensor | None) -> Tensor:
-            table = tables[name] = self.books.table(name, fn)
-            found = np.empty(table.shape[:2], dtype=np.int32).reshape(rows, count, -1)
-            found[np.arange(rows), chosen] = known[name]
-            if count > 1:
-                others = rest(table, chosen)
-                found[others_of(rows, count, chosen)] = stack.pop(flat(others)).reshape(others.shape[:2])
-            symbols[name] = found.reshape(table.shape[:2])
+            def choice(table: np.ndarray, part: Any) -> np.ndarray:
+                found = np.empty((rows, count, table.shape[1]), dtype=np.int32)
+                found[np.arange(rows), chosen] = known[name][:, part]
+                if count > 1:
+                    others = rest(table, chosen)
+                    popped = stack.pop(flat(others)).reshape(others.shape[:2])
+                    found[others_of(rows, count, chosen)] = popped
+                return found.reshape(table.shape[:2])
+
+            symbols[name], tables[name] = self.books.choose(name, fn, choice)
+            fns[name] = fn
             return self.books.value(name, symbols[name])
 
         self.programs.run("guide", many, follow, seed)
         if count > 1:
             stack.push(chosen, self.weights(many, symbols, tables, seed))
         for name in reversed(self.plan.guide_order):
-            stack.push(symbols[name].reshape(-1), flat(tables[name]))
+            self.books.push(stack, name, fns[name], symbols[name], tables[name])
         return tuple(batch)
 
     def pop_model(
@@ -168,7 +165,7 @@ class BitsBack:
 
         def pop(name: str, fn: Any, value: Tensor | None) -> Tensor:
             if value is None:
-                known[name] = self.pop_latent(stack, name, fn, len(batch[0]), seed)
+                known[name] = self.pop_latent(stack, name, fn, len(batch[0]))
                 return self.books.value(name, known[name])
             return self.pop_data(stack, name, fn, found, gaps.get(name)).to(value.dtype)
 
@@ -184,7 +181,7 @@ class BitsBack:
         def add(name: str, fn: Any, value: Tensor | None) -> Tensor:
             nonlocal log_weight
             if value is None:
-                table = self.books.prior_table(name, fn)
+                table = self.books.prior_table(name, fn, symbols[name])
                 if table is not None:
                     log_weight += log_mass(table, symbols[name])
                 return self.books.value(name, symbols[name])
@@ -201,11 +198,6 @@ class BitsBack:
 def repeated(batch: Sequence[Tensor], count: int) -> tuple[Tensor, ...]:
     """Each row `count` times, one after the other."""
     return tuple(batch) if count == 1 else tuple(each.repeat_interleave(count, 0) for each in batch)
-
-
-def flat(table: np.ndarray) -> np.ndarray:
-    """(rows, elements, V) as a row for each symbol."""
-    return table.reshape(-1, table.shape[-1])
 
 
 def log_mass(table: np.ndarray, symbols: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,12 @@ _PROBES = (0.1, 0.5, 0.9)
 class Buckets:
     r"""The line of each element cut into 2^bits buckets of equal mass under a reference distribution.
 
-    The reference is the prior where that is the same for all data; then each bucket has the prior
-    probability 2^-bits. Else, as for the lower layers of a hierarchy, it is fixed, a normal distribution with
-    the moments that the site's draws have (of their logarithm or logit, where the support is no line), and
-    the prior probability of a bucket is a difference of distribution functions, as the guide's always is. The
-    decoder meets the bucket's middle by mass.
+    The reference is the prior where that is the same for all data and its quantiles are known; then each
+    bucket has the prior probability 2^-bits. Else, as for the lower layers of a hierarchy and for numbers
+    that come one after the other, it is fixed, a normal distribution with the moments that the site's draws
+    have (of their logarithm or logit, where the support is no line), and the prior probability of a bucket
+    is a difference of distribution functions, as the guide's always is. The decoder meets the bucket's
+    middle by mass.
 
     Attributes:
         site: the name.
@@ -57,6 +58,10 @@ class Buckets:
                 "somewhere: look for NaN in the data and in the parameters"
             )
         return found.numpy()
+
+    def part(self, chosen: Tensor) -> Buckets:
+        """The buckets of some elements."""
+        return replace(self, edges=self.edges[:, chosen], middles=self.middles[:, chosen])
 
     def take(self, symbols: np.ndarray, dtype: torch.dtype) -> Tensor:
         """(rows, elements) values of symbols."""
@@ -124,7 +129,9 @@ class Reference:
 
 
 def is_same_for_all(fn: Any, other: Any, layout: Layout) -> bool:
-    """Whether priors of two runs, and of all rows in them, are one."""
+    """Whether priors of two runs, and of all rows in them, are one, and its quantiles are known."""
+    if not _has(fn, "icdf"):
+        return False
     probes = torch.tensor(_PROBES, dtype=torch.get_default_dtype())
     each = torch.cat([layout.rows_first(f.icdf(_spread(probes, f)).movedim(0, -1)) for f in (fn, other)])
     return bool((each == each[:1]).all())
@@ -138,19 +145,22 @@ def moments(draws: Tensor, fn: Any, bits: int) -> Reference:
 
 
 def refuse_without_functions(prior: Any, guide: Any, site: str) -> None:
-    """Raise PairError where the prior has no quantiles, or the guide no distribution function."""
-    for fn, role, function, what in (
-        (prior, "prior", "icdf", "no quantiles (icdf)"),
-        (prior, "prior", "cdf", "no distribution function (cdf)"),
-        (guide, "guide's distribution", "cdf", "no distribution function (cdf)"),
-    ):
-        try:
-            getattr(fn, function)(torch.full((1, *[1] * len(fn.batch_shape)), 0.5))
-        except NotImplementedError:
+    """Raise PairError where the prior or the guide has no distribution function."""
+    for fn, role in ((prior, "prior"), (guide, "guide's distribution")):
+        if not _has(fn, "cdf"):
             raise PairError(
-                f"site {site!r}: its {role}, {innermost_name(fn)}, has {what}, by which a latent is cut into "
-                "buckets: Normal, LogNormal, Laplace, Exponential, Gumbel and Uniform have it"
-            ) from None
+                f"site {site!r}: its {role}, {innermost_name(fn)}, has no distribution function (cdf), by "
+                "which a latent's buckets are weighed: Normal, LogNormal, Laplace, Exponential, Gamma, "
+                "Gumbel, Uniform and mixtures of them have it"
+            )
+
+
+def _has(fn: Any, function: str) -> bool:
+    try:
+        getattr(fn, function)(torch.full((1, *[1] * len(fn.batch_shape)), 0.5))
+    except NotImplementedError:
+        return False
+    return True
 
 
 def _spread(points: Tensor, fn: Any) -> Tensor:

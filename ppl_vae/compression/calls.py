@@ -27,7 +27,7 @@ from ppl_vae.compression.side import beside, frame_of, gaps_of, rows_of, shapes_
 from ppl_vae.core.checks import check_choice, check_count, check_seed
 from ppl_vae.core.isolation import one_thread, random_numbers
 from ppl_vae.core.pair import Pair, require_pair
-from ppl_vae.evaluate.batches import to_data
+from ppl_vae.evaluate.batches import Tensors, to_data
 from ppl_vae.evaluate.bounds_on_data import Bounds, bounds
 from ppl_vae.runs.atomic import atomic_write
 from ppl_vae.runs.seals import digest_of_tensors
@@ -56,10 +56,11 @@ def compress(
         \frac{p(x_i, z_{ki})}{q(z_{ki} \mid x_i)}, \qquad z_{ki} \sim q(z \mid x_i)
 
     So K = 1 costs the negative ELBO, and K > 1 the K-sample bound. The observed sites factorise given the
-    latents and are discrete; the latents are finite, or continuous with quantiles of the prior and a
-    distribution function of the guide, and then one of 2^bits buckets of equal prior mass. Whatever else is
-    refused by name. Arguments that no site observes, such as labels that the model is given, are stored
-    beside the code, and count. Both programs run in float64 on the CPU.
+    latents and are discrete; the latents are finite, or continuous with distribution functions of prior and
+    guide, and then one of 2^bits buckets. Their numbers may be independent, in the prior and in the guide, or
+    come one after the other, as under a full covariance. Whatever else is refused by name. Arguments that no
+    site observes, such as labels that the model is given, are stored beside the code, and count. Both
+    programs run in float64 on the CPU.
 
     The file decodes with the same weights, torch, thread count and machine, and is refused elsewhere:
     probabilities that differ in their last bit would give other data.
@@ -115,7 +116,7 @@ def compress(
     with exact(plan.dtype):
         code, coded, content = _encode(pair, plan, programs, tensors, order, seed, progress)
         seconds = time.perf_counter() - started
-        elbo = bounds(programs.pair, programs.batch(tensors), seed=seed)
+        elbo = bounds(programs.pair, Tensors(programs.batch(tensors)), seed=seed)
     raw = to_bytes(content)
     if verify:
         _verify(pair, raw, progress)
@@ -182,6 +183,7 @@ def _encode(
         "pair": digest_of_pair(pair),
         "floats": digest_of_floats(code, rows_of(frame, slice(0, plan.batch_size))),
         "data": _digest(tensors),
+        "stirred": coded.stirred,
     }
     return code, coded, Content(header, side, coded.stack.words()[coded.unused :])
 
@@ -207,7 +209,7 @@ def _decode(pair: Pair, raw: bytes, where: str, progress: bool, anyway: bool) ->
                 "the same; decode it on the machine, and with the code of the pair, where it was written"
             )
         gaps = gaps_of(plan, content.side, header["num_data"])
-        tensors = decoded(code, Stack(content.words), frame, gaps, progress)
+        tensors = decoded(code, Stack(content.words), header["stirred"], frame, gaps, progress)
     if header["data"] != _digest(tensors):
         raise CompressionError(
             f"{where} does not give back the data that it was made of: the pair's programs did not give the "

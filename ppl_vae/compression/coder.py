@@ -12,6 +12,8 @@ Table = np.ndarray  # (symbols, values), float64: a row of probabilities for eac
 LEAST = 2.0**-24
 """The smallest probability that the coder gives a symbol: its numbers have 24 bits."""
 
+_HALF_WORD = 2**16
+
 
 class Stack:
     """Words onto which symbols are pushed, and from which they are popped: the last first.
@@ -39,6 +41,11 @@ class Stack:
         return cls(words)
 
     @property
+    def reached(self) -> int:
+        """How many words there are above the deepest that has been popped."""
+        return int(self._coder.num_words()) - self.lowest
+
+    @property
     def num_bits(self) -> int:
         """How many bits are on it."""
         return int(self._coder.num_valid_bits())
@@ -61,28 +68,28 @@ class Stack:
         self.lowest = min(self.lowest, self._coder.num_words())
         return np.asarray(symbols)
 
-    def push_even(self, symbols: np.ndarray, size: int, key: tuple[int, ...] = ()) -> None:
-        """Push symbols that are equally likely among `size`.
-
-        They are moved round by pseudo-random numbers first, of the key, which a pop takes back. For the draws
-        of a guide are not spread as evenly as the prior says, and the next datum's latents are drawn from
-        these very bits: as they are, they would be no draws of its guide.
-        """
+    def push_even(self, symbols: np.ndarray, size: int) -> None:
+        """Push symbols that are equally likely among `size`."""
         if size > 1 and len(symbols):
-            flat = (symbols + _shifts(len(symbols), size, key)) % size
-            self._coder.encode_reverse(flat.astype(np.int32), self._models.Uniform(size))
+            self._coder.encode_reverse(symbols.astype(np.int32), self._models.Uniform(size))
 
-    def pop_even(self, count: int, size: int, key: tuple[int, ...] = ()) -> np.ndarray:
+    def pop_even(self, count: int, size: int) -> np.ndarray:
         """The way back: `count` symbols."""
         if size == 1 or not count:
             return np.zeros(count, dtype=np.int32)
         symbols = self._coder.decode(self._models.Uniform(size), count)
         self.lowest = min(self.lowest, self._coder.num_words())
-        return ((symbols - _shifts(count, size, key)) % size).astype(np.int32)
+        return np.asarray(symbols)
 
+    def stir(self, num_words: int, key: int, back: bool = False) -> None:
+        """Move the uppermost words round by pseudo-random numbers of the key, or `back` again.
 
-def _shifts(count: int, size: int, key: tuple[int, ...]) -> np.ndarray:
-    return np.random.default_rng(key).integers(0, size, count)
+        For the next datum's latents are drawn from the bits that the last one left, and those are random only
+        as far as the model is right: regular data leave regular bits, with which a draw is none of its guide.
+        """
+        shifts = np.random.default_rng(key).integers(0, _HALF_WORD, 2 * num_words)
+        halves = self.pop_even(len(shifts), _HALF_WORD)
+        self.push_even((halves - shifts if back else halves + shifts) % _HALF_WORD, _HALF_WORD)
 
 
 def required() -> Any:

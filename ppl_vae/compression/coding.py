@@ -30,11 +30,13 @@ class Coded:
         stack: the words.
         added: bits that the data added.
         begun: random bits that it began with, of those that the words hold.
+        stirred: words that were stirred between two batches.
     """
 
     stack: Stack
     added: int
     begun: int
+    stirred: int
 
     @property
     def unused(self) -> int:
@@ -78,17 +80,25 @@ def encoded(code: BitsBack, tensors: Sequence[Tensor], gaps: Gaps, seed: int, pr
     per_datum = sum(site.layout.num_elements for site in code.plan.latents) * code.plan.num_samples
     # 24 bits are the most that a symbol takes; what is left of them goes in the end
     stack = Stack.fresh(16 + per_datum * code.plan.batch_size, seed)
-    before = stack.num_bits
+    before, stirred = stack.num_bits, 0
     for number, rows in _batches(code.plan, len(tensors[0]), "encoding", progress):
+        if number == 1:
+            stirred = stack.reached
+        if number:
+            stack.stir(stirred, number)
         code.encode(stack, rows_of(tensors, rows), gaps_in(gaps, rows), number)
-    coded = Coded(stack, stack.num_bits - before, before)
+    coded = Coded(stack, stack.num_bits - before, before, stirred)
     return replace(coded, begun=before - 32 * coded.unused)
 
 
 def decoded(
-    code: BitsBack, stack: Stack, frame: Sequence[Tensor], gaps: Gaps, progress: bool
+    code: BitsBack, stack: Stack, stirred: int, frame: Sequence[Tensor], gaps: Gaps, progress: bool
 ) -> tuple[Tensor, ...]:
-    """Pop all data."""
+    """Pop all data.
+
+    Args:
+        stirred: as in `Coded`.
+    """
     found = [torch.empty(each.shape, dtype=each.dtype) for each in frame]
     every = list(_batches(code.plan, len(frame[0]), "decoding", False))
     with show_progress(len(frame[0]), "decoding", "data", show=progress) as bar:
@@ -96,6 +106,8 @@ def decoded(
             batch = code.decode(stack, rows_of(frame, rows), gaps_in(gaps, rows), number)
             for whole, part in zip(found, batch, strict=True):
                 whole[rows] = part
+            if number:
+                stack.stir(stirred, number, back=True)
             bar.update(len(batch[0]))
     return tuple(found)
 

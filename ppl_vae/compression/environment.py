@@ -72,14 +72,14 @@ def digest_of_floats(code: BitsBack, batch: Sequence[Tensor]) -> str:
 
     def visit(name: str, fn: Any, value: Tensor | None) -> Tensor:
         if value is None:
-            table = books.table(name, fn)
+            symbols, table = books.choose(name, fn, lambda part, _: drawn(part.shape[:2], part.shape[2]))
             digest.update(table.tobytes())
-            return books.value(name, drawn(table.shape[:2], table.shape[2]))
+            return books.value(name, symbols)
         site, tables = books.data[name], books.data[name].tables(fn)
         for table in tables:
             digest.update(table.tobytes())
-        symbols = [drawn(table.shape[:2], table.shape[2]) for table in tables]
-        made = site.values(fn, symbols, batch[site.argument])
+        made_up = [drawn(table.shape[:2], table.shape[2]) for table in tables]
+        made = site.values(fn, made_up, batch[site.argument])
         batch[site.argument] = site.layout.rows_first(made).reshape(batch[site.argument].shape)
         return made.to(value.dtype)
 

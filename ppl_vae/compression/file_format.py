@@ -15,7 +15,7 @@ import numpy as np
 
 from ppl_vae.compression.errors import CompressionError
 
-MAGIC = b"ppl_vae compressed data 1\n"
+MAGIC = b"ppl_vae compressed data 2\n"
 _SIZES = struct.Struct("<QQ")
 _CHECKSUM = 32
 

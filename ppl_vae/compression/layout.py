@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -25,6 +26,19 @@ class Layout(NamedTuple):
     def num_elements(self) -> int:
         """Of one datum."""
         return math.prod(self.inner) * math.prod(self.event)
+
+    def part(self) -> Layout:
+        """Of one part of an event whose parts, along its first dim, come one after the other."""
+        return self._replace(event=self.event[1:])
+
+    def parts(self) -> list[Tensor]:
+        """Which elements each of these parts has."""
+        numbers = torch.arange(self.num_elements).reshape(*self.inner, *self.event)
+        return [each.flatten() for each in numbers.unbind(len(self.inner))]
+
+    def before(self, values: Tensor, number: int) -> Tensor:
+        """The parts before one of them, of (*inner, rows, *event, ...)."""
+        return values.narrow(len(self.inner) + 1, 0, number)
 
     def rows_first(self, values: Tensor) -> Tensor:
         """(*inner, rows, *event, ...) as (rows, elements, ...)."""

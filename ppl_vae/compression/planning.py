@@ -14,7 +14,7 @@ from ppl_vae.compression.alphabet import Alphabet, alphabet_of, as_bits
 from ppl_vae.compression.buckets import Reference, is_same_for_all, moments, refuse_without_functions
 from ppl_vae.compression.layout import Layout
 from ppl_vae.compression.plan import DataSite, LatentSite, Plan, families, split
-from ppl_vae.compression.programs import GUIDES, LIKELIHOODS, PRIORS, Programs, exact
+from ppl_vae.compression.programs import LIKELIHOODS, Programs, exact, latent_parts
 from ppl_vae.core.constraints import innermost_name
 from ppl_vae.core.dependence import readings
 from ppl_vae.core.elements import OfSeveralFamilies, elements
@@ -31,11 +31,13 @@ from ppl_vae.core.sites import (
     observed_names,
 )
 from ppl_vae.core.subsampling import draw_whole
+from ppl_vae.core.succession import Succession
+from ppl_vae.queries.places import element_places
 from ppl_vae.sampling.point_mass import refuse_point_mass
 
 WHAT = "compression"
-ROWS = 256
-"""Data that are looked at while it is planned."""
+ROWS, LEAST_ROWS = 256, 64
+"""Data that are looked at while it is planned; fewer are looked at several times."""
 MOST_NUMBERS = 2**24
 """Probabilities in the tables of a batch, 128 MiB, beyond which it is made smaller."""
 
@@ -94,12 +96,17 @@ def _refuse_weighted(name: str, site: Site) -> None:
 
 
 def data_sites(
-    particles: Particles, tensors: Sequence[Tensor], names: Sequence[str], programs: Programs
+    particles: Particles,
+    some: Sequence[Tensor],
+    tensors: Sequence[Tensor],
+    names: Sequence[str],
+    programs: Programs,
 ) -> tuple[DataSite, ...]:
     """The observed sites, each with the argument that it observes and its alphabets.
 
     Args:
-        particles: of the first rows.
+        particles: of some rows.
+        some: these.
         tensors: all data.
         names: of the arguments.
 
@@ -108,13 +115,12 @@ def data_sites(
             data, and for a site that observes no argument as it stands.
     """
     model, found = particles.model_trace, []
-    rows = particles.batch_size
     for name in observed_names(model):
         site = model.nodes[name]
         _require_in_plate(site)
         fn = elements(site["fn"], name, LIKELIHOODS)
         layout = _layout(site, fn)
-        argument = _argument_of(layout.rows_first(site["value"]), tensors, rows, programs.dtype)
+        argument = _argument_of(name, layout.rows_first(site["value"]), some, programs)
         if argument is None:
             raise PairError(
                 f"{WHAT}: site {name!r} observes what is made of the arguments {list(names)} and none of "
@@ -149,11 +155,17 @@ def latent_sites(one: Particles, other: Particles, bits: int) -> tuple[LatentSit
     for name in one.log_prior:
         if name not in one.model_trace.nodes or one.model_trace.nodes[name]["is_observed"]:
             continue
-        prior = [elements(each.model_trace.nodes[name]["fn"], name, PRIORS) for each in (one, other)]
         site, guide = one.model_trace.nodes[name], one.guide_trace.nodes[name]
+        whole = [latent_parts(each.model_trace.nodes[name]["fn"], name, "model") for each in (one, other)]
         _require_in_plate(site)
-        drawn_from = elements(guide["fn"], name, GUIDES)
+        in_turn = isinstance(whole[0], Succession)
+        prior = [each.first() if isinstance(each, Succession) else each for each in whole]
         layout = _layout(site, prior[0])
+        if in_turn:
+            layout = layout._replace(event=(whole[0].num_parts, *layout.event))
+        drawn_from = latent_parts(guide["fn"], name, "guide")
+        if isinstance(drawn_from, Succession):
+            drawn_from = drawn_from.first()
         if isinstance(prior[0], OfSeveralFamilies):
             raise PairError(f"{WHAT}: the latent site {name!r} has several families: make a site of each")
         alphabet = alphabet_of(prior[0], None, name)
@@ -167,13 +179,13 @@ def latent_sites(one: Particles, other: Particles, bits: int) -> tuple[LatentSit
             kind = alphabet
         else:
             refuse_without_functions(prior[0], drawn_from, name)
-            if is_same_for_all(prior[0], prior[1], layout):
+            if not in_turn and is_same_for_all(prior[0], prior[1], layout):
                 kind = Reference(bits)
             else:
                 draws = [
-                    layout.rows_first(each["value"].expand(site["value"].shape)) for each in (site, guide)
+                    each.guide_trace.nodes[name]["value"].expand(site["value"].shape) for each in (one, other)
                 ]
-                kind = moments(torch.cat(draws), prior[0], bits)
+                kind = moments(torch.cat([layout.rows_first(each) for each in draws]), prior[0], bits)
         found.append(LatentSite(name, layout, kind))
     return tuple(found)
 
@@ -195,18 +207,20 @@ def _require_in_plate(site: Site) -> None:
         raise PairError(f"{WHAT}: site {site['name']!r} stands outside the plate of data: move it into it")
 
 
-def _argument_of(rows: Tensor, tensors: Sequence[Tensor], count: int, dtype: torch.dtype) -> int | None:
-    """The argument whose first rows a site observes, in their order."""
-    for number, tensor in enumerate(tensors):
-        x = tensor[:count]
+def _argument_of(name: str, rows: Tensor, some: Sequence[Tensor], programs: Programs) -> int | None:
+    """The argument whose rows a site observes, in their order."""
+    found = []
+    for number, x in enumerate(some):
         if x.numel() == rows.numel():
             flat = x.reshape(rows.shape)
-            flat = flat.to(dtype) if flat.is_floating_point() else flat
-            if rows.dtype == flat.dtype and torch.equal(as_bits(rows), as_bits(flat)):
-                return number
-            if bool((rows.double() == flat.double()).all()):
-                return number
-    return None
+            flat = flat.to(programs.dtype) if flat.is_floating_point() else flat
+            equal = rows.dtype == flat.dtype and torch.equal(as_bits(rows), as_bits(flat))
+            if equal or bool((rows.double() == flat.double()).all()):
+                found.append(number)
+    if len(found) > 1:  # alike in these rows: which of them does the site follow?
+        places = element_places(programs.pair, programs.batch(some), [name])[name]
+        found = [number for number in found if number in places] or found
+    return found[0] if found else None
 
 
 def _refuse_own_readings(
@@ -248,10 +262,13 @@ def plan_of(
 def _plan_in(
     programs: Programs, tensors: Sequence[Tensor], bits: int, num_samples: int, batch_size: int | None
 ) -> tuple[Plan, Programs]:
-    first = [each[:ROWS] for each in tensors]
-    one, other = particles_of(programs, first), particles_of(programs, first)
+    # from all parts of the data, which may be in an order; and of few each several times, for their moments
+    count = min(ROWS, max(len(tensors[0]), LEAST_ROWS))
+    chosen = torch.linspace(0, len(tensors[0]) - 1, count).round().long()
+    some = [each[chosen] for each in tensors]
+    one, other = particles_of(programs, some), particles_of(programs, some)
     names = programs.pair.arguments or tuple(f"number {number}" for number in range(len(tensors)))
-    data = data_sites(one, tensors, names, programs)
+    data = data_sites(one, some, tensors, names, programs)
     latents = latent_sites(one, other, bits)
     known = {site.name for site in data} | {site.name for site in latents}
     by_model = tuple(name for name in one.model_trace.nodes if name in known)

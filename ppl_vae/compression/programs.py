@@ -15,15 +15,33 @@ from ppl_vae.core.elements import elements
 from ppl_vae.core.isolation import random_numbers, validation
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import PairError, is_bookkeeping
+from ppl_vae.core.succession import succession
 from ppl_vae.queries.handlers import run
 
 Role = Literal["model", "guide"]
 Act = Callable[[str, Any, Tensor | None], Tensor]
-"""Of a site's name, the distribution of its elements and its value (None of a latent): the value to have."""
+"""Of a site's name, the distribution of its elements (of a latent perhaps a `Succession`) and its value (None
+of a latent): the value to have.
+"""
 
-GUIDES = "Use a guide that draws each number by itself given the earlier sites, such as guides.MeanField"
-PRIORS = "Use a prior whose numbers are independent, such as priors.StandardNormal"
+GUIDES = (
+    "Use a guide that draws its numbers by themselves, or one after the other, such as guides.MeanField or "
+    "FullRank"
+)
+PRIORS = (
+    "Use a prior whose numbers are independent, or come one after the other, such as priors.StandardNormal "
+    "or MixtureOfGaussians"
+)
 LIKELIHOODS = "Only what factorises is coded, element by element: use one of ppl_vae.likelihoods"
+
+
+def latent_parts(fn: Any, name: str, role: Role) -> Any:
+    """The distribution of a latent site's elements, or its parts one after the other.
+
+    Raises:
+        PairError: where it has neither.
+    """
+    return succession(fn) or elements(fn, name, GUIDES if role == "guide" else PRIORS)
 
 
 class Visit(Messenger):
@@ -37,8 +55,11 @@ class Visit(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if is_bookkeeping(msg) or (msg["is_observed"] and self.role == "guide"):
             return
-        way_out = GUIDES if self.role == "guide" else LIKELIHOODS if msg["is_observed"] else PRIORS
-        fn = elements(msg["fn"], msg["name"], way_out)
+        fn = (
+            elements(msg["fn"], msg["name"], LIKELIHOODS)
+            if msg["is_observed"]
+            else latent_parts(msg["fn"], msg["name"], self.role)
+        )
         self.seen.append(msg["name"])
         msg["value"] = self.act(msg["name"], fn, msg["value"] if msg["is_observed"] else None)
         msg["done"] = True

@@ -71,12 +71,16 @@ class NormalChain(TorchDistribution):
         noise = torch.randn(shape, dtype=self.start.dtype, device=self.start.device)
         z, drawn = self.start.expand(*shape[:-2], -1), []
         for number in range(shape[-2]):
-            context = None if self.context is None else self.context[..., number, :]
-            there = None if self.there is None else self.there[..., number, None]
-            loc, scale = self._next(z, context, there)
+            loc, scale = self._at(number, z)
             z = loc + scale * noise[..., number, :]
             drawn.append(z)
         return torch.stack(drawn, -2)
+
+    def following(self, before: Tensor) -> Normal:
+        """(*batch, d): the next vector given those before it, (*batch, t, d)."""
+        number = before.shape[-2]
+        z = before[..., -1, :] if number else self.start.expand(*self.batch_shape, -1)
+        return Normal(*self._at(number, z), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """(..., *batch) nats."""
@@ -87,6 +91,12 @@ class NormalChain(TorchDistribution):
         loc, scale = self._next(before, self.context, there)
         density: Tensor = Normal(loc, scale, validate_args=False).log_prob(value)
         return density.sum((-2, -1))
+
+    def _at(self, number: int, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Location and scale of one step."""
+        context = None if self.context is None else self.context[..., number, :]
+        there = None if self.there is None else self.there[..., number, None]
+        return self._next(before, context, there)
 
     def _next(self, before: Tensor, context: Tensor | None, there: Tensor | None) -> tuple[Tensor, Tensor]:
         if context is None:

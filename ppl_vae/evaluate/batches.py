@@ -37,7 +37,7 @@ class Data(Protocol):
 
 @dataclass(frozen=True)
 class Tensors:
-    """A tuple of Tensors, each (N, ...), that a pair's programs take in this order."""
+    """A tuple of Tensors, each (N, ...), that a pair's programs take in this order, whatever their names."""
 
     tensors: tuple[Tensor, ...]
 
@@ -75,6 +75,8 @@ def _to_data(data: Any, pair: Pair) -> Data:
     Raises:
         ValueError: no rows, or Tensors of different lengths; for anything else, as `data.as_split`.
     """
+    if isinstance(data, Tensors):
+        return Tensors(tuple(tensor.to(pair.device) for tensor in data.tensors))
     dtypes, missing = pair.batch_dtypes, takes_missing(pair.model)
     if isinstance(data, Tensor) and data.is_floating_point() and dtypes and dtypes[0].is_floating_point:
         data = data.to(dtypes[0])  # a Split keeps float64, which a pair in float32 does not take

@@ -15,6 +15,7 @@ from torch import Tensor
 from ppl_vae.core.checks import check_count
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair
+from ppl_vae.evaluate.batches import Tensors
 from ppl_vae.evaluate.lines import rows
 from ppl_vae.evaluate.loop import batches, check_pair_type
 from ppl_vae.evaluate.ranks import LIKELIHOOD, labels_of, own_latents, ranked_of_truth, ranks_of
@@ -160,7 +161,7 @@ def calibration(
         simulated, trace = simulate(pair, num_simulations, inputs=inputs, like=like, given=given)
         values = own_latents(latent_sites(trace, given))
         _, runs = batches(
-            pair, simulated, num_draws,
+            pair, Tensors(simulated), num_draws,
             batch_size=batch_size, chunk=None, progress=progress, description="calibration",
         )  # fmt: skip
         alone: dict[str, Any] = {}

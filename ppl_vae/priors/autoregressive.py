@@ -92,6 +92,12 @@ class InOrder(dist.TorchDistribution):
         found = (value * logits).sum((-1, -2))
         return found.expand(torch.broadcast_shapes(found.shape, self.batch_shape))
 
+    def following(self, before: Tensor) -> dist.Distribution:
+        """(\\*batch,): the next code given those before it, (\\*batch, t, num_values)."""
+        number = before.shape[-2]
+        whole = functional.pad(before, (0, 0, 0, self.prior.num_codes - number))
+        return OneHot(logits=self.prior.logits(whole)[..., number, :])
+
     @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:
         prior = self.prior

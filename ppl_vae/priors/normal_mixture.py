@@ -120,6 +120,16 @@ class NormalMixture(dist.TorchDistribution):
         log_prob = exponents.to(value.dtype).logsumexp(-1)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
 
+    def following(self, before: Tensor) -> dist.Distribution:
+        """(*batch,): the next number given those before it, (*batch, t): a mixture whose weights have seen
+        them.
+        """
+        number, known = before.shape[-1], before.unsqueeze(-2).to(self.loc)
+        terms = dist.Normal(self.loc[:, :number], self.scale[:, :number]).log_prob(known)
+        logits = (self.log_weight + terms.sum(-1)).expand(*self.batch_shape, -1)
+        component = dist.Normal(self.loc[:, number], self.scale[:, number]).expand(logits.shape)
+        return _OfNumbers(dist.Categorical(logits=logits), component)
+
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         chosen = dist.Categorical(logits=self.log_weight).sample(shape[:-1])
@@ -129,3 +139,9 @@ class NormalMixture(dist.TorchDistribution):
     def sample(self, sample_shape: Any = ()) -> Tensor:
         with torch.no_grad():
             return self.rsample(sample_shape)
+
+
+class _OfNumbers(dist.MixtureSameFamily):
+    """A mixture of normal numbers, which says that its support is the line."""
+
+    support = constraints.real

@@ -168,3 +168,23 @@ def test_the_stack_undoes_itself_even_when_it_is_empty():
         assert np.array_equal(stack.words(), words)
     stack.push(np.arange(50), table)
     assert np.array_equal(stack.pop(table), np.arange(50))
+
+
+def test_stirred_words_are_random_and_come_back():
+    """A pop from regular bits is none of a distribution's draws, and one from stirred ones is."""
+    table = np.full((20_000, 16), 1 / 16)
+    stack = Stack(np.tile(np.array([0, 2**31], dtype=np.uint32), 5_000))
+    before = stack.words()
+    stack.stir(4_000, key=7)
+    counts = np.bincount(stack.pop(table), minlength=16)
+    assert ((counts - 1250) ** 2 / 1250).sum() < 45  # chi square of 15 degrees: once in 13,000
+    fresh = Stack(before)
+    assert ((np.bincount(fresh.pop(table), minlength=16) - 1250) ** 2 / 1250).sum() > 1e4
+    again = Stack(before)
+    again.stir(4_000, key=7)
+    again.stir(4_000, key=7, back=True)
+    assert np.array_equal(again.words(), before)
+    low = Stack(np.array([], dtype=np.uint32))
+    low.stir(3, key=1)
+    low.stir(3, key=1, back=True)
+    assert not len(low.words())

@@ -152,6 +152,65 @@ def test_two_sites_and_a_label_that_is_data():
     assert file.side_size == 0
 
 
+def test_arguments_that_are_alike_for_most_of_the_data():
+    """Which of them a site follows is told by the program, and not by the values."""
+
+    def model(one, two):
+        with pyro.plate("data", len(one), dim=-1):
+            z = pyro.sample("z", dist.Normal(torch.zeros(D), 1.0).to_event(1))
+            pyro.sample("a", dist.Bernoulli(logits=z).to_event(1), obs=two)
+            pyro.sample("b", dist.Bernoulli(logits=-z).to_event(1), obs=one)
+
+    one, two = torch.zeros(700, D), torch.zeros(700, D)
+    two[1, 0] = 1.0  # a row that the plan does not look at
+    file = pv.compress(pv.Pair(model, normal_guide), {"one": one, "two": two}, batch_size=100, **QUIET)
+    assert file.verified
+    assert file.side_size == 0
+
+
+def test_a_plan_is_made_of_all_parts_of_the_data():
+    """The prior differs between classes, of which the first rows have but one."""
+
+    def model(label, x):
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(6.0 * label[:, None].expand(-1, D), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=z).to_event(1), obs=x)
+
+    def guide(label, x):
+        with pyro.plate("data", len(x), dim=-1):
+            loc = 6.0 * label[:, None] + 0.3 * x
+            pyro.sample("z", dist.Normal(loc, 0.9).to_event(1))
+
+    label = torch.zeros(600)
+    label[400:] = 1.0
+    data = {"label": label, "x": (drawn(600, D) > 0).float()}
+    file = pv.compress(pv.Pair(model, guide), data, batch_size=50, verify=False, **QUIET)
+    bits = D * file.num_data * (file.rate - file.negative_elbo) - 8 * file.side_size
+    spread = math.sqrt(2) * file.standard_error * D * file.num_data
+    assert abs(bits) < 4.5 * spread + 0.01 * D * file.num_data
+
+
+def test_the_buckets_of_a_single_datum_are_those_of_its_guide():
+    """One draw has no deviation: a hierarchy's buckets are cut by several."""
+
+    def model(x):
+        with pyro.plate("data", len(x), dim=-1):
+            w = pyro.sample("w", dist.Normal(torch.zeros(()), 1.0))
+            z = pyro.sample("z", dist.Normal(w.unsqueeze(-1).expand(len(x), D), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=z).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(0.2 * x, 0.8).to_event(1))
+            pyro.sample("w", dist.Normal(0.5 * z.mean(-1), 0.6))
+
+    x = (drawn(1, D) > 0).float()
+    of_many = pv.compress(pv.Pair(model, guide), x.expand(400, -1), verify=False, batch_size=100, **QUIET)
+    of_one = [pv.compress(pv.Pair(model, guide), x, seed=n, verify=False, **QUIET).rate for n in range(12)]
+    spread = of_many.standard_error * math.sqrt(400 / 12)
+    assert abs(sum(of_one) / 12 - of_many.rate) < 4.5 * spread
+
+
 def test_a_discrete_latent_vector_and_one_that_hangs_on_it():
     def model(x):
         with pyro.plate("data", len(x), dim=-1):

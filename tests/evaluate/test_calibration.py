@@ -128,6 +128,24 @@ def test_inner_plates_and_inputs():
         evaluate.calibration(pair, 10, 5)
 
 
+@pytest.mark.parametrize("stretch", [1.0, 0.5])
+def test_the_programs_own_order_of_arguments(stretch):
+    """One whose first is no data: what is simulated is in that order, whatever the arguments are called."""
+
+    def model(where, seen):
+        with pyro.plate("data", len(where), dim=-1):
+            z = pyro.sample("z", dist.Normal(where, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=seen)
+
+    def guide(where, seen):
+        with pyro.plate("data", len(where), dim=-1):
+            pyro.sample("z", dist.Normal((where + seen) / 2, stretch * math.sqrt(0.5)))
+
+    pair = known(Pair(model, guide), torch.zeros(2), torch.zeros(2))
+    result = evaluate.calibration(pair, 400, 20, inputs={"where": 3 * torch.randn(400)})
+    assert result.verdict("z") == ("uniform" if stretch == 1 else "too narrow")
+
+
 def test_the_result_does_not_depend_on_batches_but_through_the_draws():
     pair = stretched(1.0)
     state = torch.get_rng_state()
