@@ -20,6 +20,7 @@ from ppl_vae.evaluate.gap import inference_gap
 from ppl_vae.evaluate.importance_sampling import LogLikelihood, log_likelihood
 from ppl_vae.evaluate.lines import plus_minus, rows
 from ppl_vae.evaluate.loop import check_pair_type
+from ppl_vae.queries.arguments import tensor_of
 
 Method = Literal["likelihood", "elbo", "regret", "typicality", "ratio", "waic"]
 
@@ -225,7 +226,7 @@ def _check_needs(method: str, others: Sequence[Pair], reference: Any, entropy: f
 
 def _as_labels(labels: Any, size: int) -> Tensor:
     try:
-        given = torch.as_tensor(labels).cpu()
+        given = tensor_of(labels).cpu()
     except (TypeError, ValueError, RuntimeError):
         raise ValueError("labels must be numbers, 1 for the anomalies and 0 for normal data") from None
     if given.shape != (size,) or not bool(((given == 0) | (given == 1)).all()):

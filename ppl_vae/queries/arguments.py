@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,10 @@ from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import as_split, for_pair
 from ppl_vae.data.batch import to_batch
+from ppl_vae.data.checks import to_float32
 from ppl_vae.data.convert import is_several, is_tuple_of_arrays
+from ppl_vae.data.data_error import DataError
+from ppl_vae.data.foreign import to_array
 from ppl_vae.data.known_table import of_table
 from ppl_vae.data.selection import in_order
 
@@ -50,28 +54,67 @@ def as_tensors(pair: Pair, batch: Batch) -> tuple[Tensor, ...]:
 def converted(pair: Pair, batch: Any) -> tuple[Tensor, ...]:
     """Tensors and arrays as a data set would give them (`data.batch.to_batch`), whatever their number; or all
     rows of one thing that holds several arrays, such as a `Split` or a dictionary."""
+    missing = takes_missing(pair.model)
+    items = unpacked(pair, batch, missing)
+    return tuple(item.to(pair.device) for item in to_batch(items, pair.batch_dtypes, missing=missing))
+
+
+def unpacked(pair: Pair, batch: Any, missing: bool) -> tuple[Any, ...]:
+    """The arrays of a batch as they are, those of one thing that holds several in the programs' order.
+
+    Args:
+        missing: whether NaN there is a value that nobody knows.
+    """
     items = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
-    if len(items) == 1 and is_several(items[0]):
-        return _of_data(pair, items[0])
     if not items:
         raise ValueError("a batch is a tensor, or the tensors that the programs take, got nothing")
-    return tuple(
-        item.to(pair.device) for item in to_batch(items, pair.batch_dtypes, missing=takes_missing(pair.model))
-    )
-
-
-def _of_data(pair: Pair, data: Any) -> tuple[Tensor, ...]:
-    """All rows of what holds data by name, as one batch."""
+    if len(items) != 1 or not is_several(items[0]):
+        return items
+    data = items[0]
     if is_tuple_of_arrays(data):
-        return converted(pair, in_order(data, pair))
-    split = for_pair(as_split(of_table(data, pair), takes_missing(pair.model)), pair)
+        return in_order(data, pair)
+    split = for_pair(as_split(of_table(data, pair), missing), pair)
     size = 4 * len(split) * sum(math.prod(shape) for shape in split.shapes.values())
     if not split.resident and size > _IN_MEMORY:
         raise ValueError(
             f"a question is asked of a batch that is in memory, got {split!r}, which takes {size:,} bytes: "
             f"take some of its rows, split[:100].tensors()"
         )
-    return converted(pair, split.tensors())
+    return split.tensors()
+
+
+def with_missing(pair: Pair, batch: Any) -> list[Tensor]:
+    """The tensors of a batch as they are, NaN where a value is missing, taken by the programs or not.
+
+    Raises:
+        DataError: for what is no array of numbers.
+    """
+    found = []
+    for each in unpacked(pair, batch, missing=True):
+        array = to_array(each, "the batch")
+        if isinstance(array, Tensor):
+            found.append(array)
+            continue
+        if array.dtype.kind not in "buif":
+            raise DataError(f"the batch: values of type {array.dtype} are not numbers; convert them first")
+        # a list has no type of its own, and is taken as a data set takes it
+        of_list = not isinstance(each, np.ndarray) and array.dtype.kind == "f"
+        found.append(_own(to_float32(array) if of_list else array))
+    return found
+
+
+def tensor_of(value: Any) -> Tensor:
+    """A user's numbers as a tensor; a column of a frame goes by the order of its rows.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: for what is no array of numbers.
+    """
+    return value if isinstance(value, Tensor) else _own(np.asarray(value))
+
+
+def _own(array: np.ndarray) -> Tensor:
+    """As a tensor, which torch makes of arrays that may be written to."""
+    return torch.as_tensor(array if array.flags.writeable else array.copy())
 
 
 def spelled(shape: Iterable[int | str]) -> str:

@@ -184,7 +184,7 @@ def _require_inside(site: Site, before: Tensor, after: Tensor) -> None:
 
 def _separation(one: Mapping[str, Tensor], two: Mapping[str, Tensor], vectors: Mapping[str, Tensor]) -> float:
     along = [
-        sum((each[name] * vectors[name]).flatten(1).sum(1).double() for name in vectors)
+        sum((each[name] * vectors[name]).reshape(len(each[name]), -1).sum(1).double() for name in vectors)
         for each in (one, two)
     ]
     first, second = (torch.as_tensor(each) for each in along)

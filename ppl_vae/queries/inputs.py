@@ -11,7 +11,7 @@ from torch import Tensor
 from ppl_vae.core.dependence import Reading, readings
 from ppl_vae.core.pair import Pair
 from ppl_vae.data.batch import to_batch
-from ppl_vae.queries.arguments import spelled
+from ppl_vae.queries.arguments import spelled, tensor_of
 
 Inputs = Mapping[str, Any]
 
@@ -52,7 +52,7 @@ def put(pair: Pair, batch: tuple[Tensor, ...], inputs: Inputs | None) -> tuple[T
 
 
 def _like(value: Any, given: Tensor, name: str) -> Tensor:
-    (tensor,) = to_batch([torch.as_tensor(value)], [given.dtype], [f"inputs[{name!r}]"])
+    (tensor,) = to_batch([tensor_of(value)], [given.dtype], [f"inputs[{name!r}]"])
     tensor = tensor.to(given.device)
     if tensor.shape == given.shape or tensor.shape == given.shape[1:]:
         return tensor.expand(given.shape)
@@ -111,7 +111,7 @@ def _reads_its_data(name: str, reading: Reading) -> str:
 
 def _first_rows(value: Any, blank: Tensor) -> Any:
     """A chosen value as one for two data: it is for all of them, or its first rows."""
-    tensor = torch.as_tensor(value)
+    tensor = tensor_of(value)
     return tensor[torch.arange(2) % len(tensor)] if tensor.dim() == blank.dim() else tensor
 
 

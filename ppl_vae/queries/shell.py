@@ -62,7 +62,8 @@ class Shell:
         """(n,) sums over all numbers of a datum."""
         total: Any = 0.0
         for name, each in values.items():
-            total = total + each.movedim(self.rows[name], 0).flatten(1).sum(1)
+            first = each.movedim(self.rows[name], 0)
+            total = total + first.reshape(len(first), -1).sum(1)
         return total  # type: ignore[no-any-return]
 
     def _as_site(self, values: Tensor, like: Tensor, name: str) -> Tensor:

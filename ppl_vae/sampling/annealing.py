@@ -118,10 +118,11 @@ class Annealing:
         def density(at: Tensor) -> Tensor:
             nonlocal ratio
             base, ratio = self.base.parts(at)
-            return base + float(beta) * ratio
+            # no likelihood at all is -inf, of which 0 times are none
+            return base + float(beta) * ratio if beta > 0 else base
 
         state = State(points, *gradient_of(density, points))
-        return state, ratio.detach().nan_to_num(nan=-torch.inf)
+        return state, ratio.detach().masked_fill(ratio.isnan(), -torch.inf)
 
     def _move(self, state: State, beta: Tensor, step_size: Tensor) -> Move:
         def density(points: Tensor) -> tuple[Tensor, Tensor]:

@@ -87,7 +87,7 @@ def move(density: Density, state: State, metric: Metric, step_size: Tensor, num_
         last = number == length - 1
         momentum = momentum + (epsilon / 2 if last else epsilon) * metric.gradient(gradient)
     change = (log_density - momentum.square().sum(-1) / 2) - energy
-    change = change.nan_to_num(nan=-math.inf, posinf=-math.inf)
+    change = change.masked_fill(change.isnan(), -math.inf)  # from where the density is 0 all leads upwards
     acceptance = change.clamp_max(0.0).exp()
     accepted = torch.rand(chains, data).to(acceptance) < acceptance
     wide = accepted.unsqueeze(-1)

@@ -6,21 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
+from pyro import poutine
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ppl_vae.core.drawing import at_draws
 from ppl_vae.core.elements import masked
-from ppl_vae.core.isolation import validation
+from ppl_vae.core.isolation import random_numbers, validation
 from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
-from ppl_vae.core.sites import PairError, Program
+from ppl_vae.core.sites import PairError, Program, is_bookkeeping, latent_names
 from ppl_vae.core.subsampling import draw_whole, whole_plate
-from ppl_vae.queries.arguments import Batch, as_tensors
+from ppl_vae.queries.arguments import Batch, as_tensors, tensor_of, with_missing
 from ppl_vae.queries.inputs import names_of
 from ppl_vae.sampling.places import Place, covered, find_places, seen
+
+_READ = "the model reads them outside obs=, where no mask reaches them"
 
 Observed = Tensor | Mapping[str, Tensor] | None
 """True where observed: of the shape of the batch's only tensor, or by the names of the programs'
@@ -102,21 +105,13 @@ def hide(pair: Pair, batch: Sequence[Batch], observed: Observed, what: str) -> H
             elsewhere in the model.
         ValueError: for an `observed` that does not fit.
     """
-    given = [torch.from_numpy(each) if isinstance(each, np.ndarray) else each for each in batch]
-    cleaned = [_clean(each) for each in given]
-    tensors = as_tensors(pair, cleaned)
-    hidden = _hidden(pair, tensors, observed)
     # NaN is a gap, whether the programs would take it or not
-    as_given = [each for each in given if isinstance(each, Tensor)]
-    for number, each in enumerate(as_given if len(as_given) == len(tensors) else tensors):
-        if each.is_floating_point():
-            hidden[number] = hidden[number] | each.isnan().to(pair.device)
+    given = with_missing(pair, batch)
+    tensors = as_tensors(pair, [each.masked_fill(each.isnan(), 0) for each in given])
+    hidden = _hidden(pair, tensors, observed)
+    for number, each in enumerate(given):
+        hidden[number] = hidden[number] | each.isnan().to(pair.device)
     return with_gaps(pair, tensors, tuple(hidden), what)
-
-
-def _clean(tensor: Any) -> Any:
-    """A tensor without NaN, which are gaps."""
-    return tensor.nan_to_num(nan=0.0) if isinstance(tensor, Tensor) and tensor.is_floating_point() else tensor
 
 
 def _hidden(pair: Pair, tensors: tuple[Tensor, ...], observed: Observed) -> list[Tensor]:
@@ -134,7 +129,7 @@ def _hidden(pair: Pair, tensors: tuple[Tensor, ...], observed: Observed) -> list
         if name not in names:
             raise ValueError(f"observed names {name!r}, but the programs take {list(names)}")
         number = names.index(name)
-        seen = torch.as_tensor(mask, device=pair.device)
+        seen = tensor_of(mask).to(pair.device)
         shape = tuple(tensors[number].shape)
         if seen.dtype != torch.bool:
             raise ValueError(
@@ -216,6 +211,46 @@ def _require_unread(hidden: Hidden, what: str) -> None:
         raise PairError(
             f"{what}: the density of what is observed changes, by "
             f"{float((totals[0] - totals[1]).abs().max()):.3g} nats, when hidden entries are "
-            f"others: the model "
-            "reads them outside obs=, where no mask reaches them"
+            f"others: {_READ}"
         )
+    _require_same_laws(hidden, drawn.guide_trace, (first, second), what)
+
+
+def _require_same_laws(
+    hidden: Hidden, guide_trace: Trace, batches: Sequence[tuple[Tensor, ...]], what: str
+) -> None:
+    """Refuse a model in which what is hidden of a site follows hidden entries, and not the other sites."""
+    same = _SameValues(hidden.masks, {n: guide_trace.nodes[n]["value"] for n in latent_names(guide_trace)})
+    found: list[dict[str, Tensor]] = []
+    with random_numbers(0, hidden.pair.device), validation(False):
+        for batch in batches:
+            with whole_plate(len(batch[0])):
+                nodes = poutine.trace(same(hidden.pair.model)).get_trace(*batch).nodes
+            found.append({name: nodes[name]["fn"].log_prob(nodes[name]["value"]) for name in hidden.places})
+    for name, density in found[0].items():
+        if not torch.allclose(density, found[1][name], rtol=1e-4, atol=1e-4, equal_nan=True):
+            raise PairError(
+                f"{what}: what is hidden at site {name!r} would be drawn from another distribution if other "
+                f"hidden entries were others: {_READ}. What a site is to know of another one is that one's "
+                "value, as in x = pyro.sample('x', ..., obs=x)"
+            )
+
+
+class _SameValues(Messenger):
+    """Within it, run after run, every site has the value of the first run, where what is hidden is drawn."""
+
+    def __init__(self, masks: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.masks, self.values = masks, dict(values)
+
+    def _pyro_sample(self, msg: Any) -> None:
+        name = msg["name"]
+        if name in self.values:
+            msg["value"] = self.values[name]
+        elif name in self.masks and msg["is_observed"]:
+            drawn = msg["fn"].sample().to(msg["value"])
+            msg["value"] = torch.where(self.masks[name], msg["value"], drawn)
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if not is_bookkeeping(msg):
+            self.values.setdefault(msg["name"], msg["value"])

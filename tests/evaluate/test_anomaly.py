@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -122,6 +123,15 @@ def test_areas_of_ties_infinities_and_their_error():
     assert area_under_roc(score, strange)[0] == 1
     assert average_precision(score, strange) == 1
     assert area_under_roc(-score, strange)[0] == 0
+
+
+def test_labels_of_a_frame_go_by_its_rows():
+    pair, x = make_pair(), torch.zeros(4, 5)
+    x[:2] = 6.0
+    named = pd.Series([True, True, False, False], index=["a", "b", "c", "d"])
+    assert scored(pair, x, labels=named).auroc == 1.0
+    turned = pd.Series([1, 1, 0, 0], index=[3, 2, 1, 0])
+    assert scored(pair, x, labels=turned).auroc == 1.0
 
 
 def test_a_score_of_a_lower_bound_says_so():

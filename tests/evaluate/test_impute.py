@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -201,3 +202,55 @@ def test_what_cannot_be_imputed_is_named():
     with pytest.raises(PairError, match=r"does not tell the density.*method='hmc', or for 'pseudo-gibbs'"):
         pv.impute(pair, gappy, method="metropolis-within-gibbs", warmup=1, progress=False)
     assert pv.impute(pair, gappy, method="pseudo-gibbs", warmup=2, progress=False).draw.isfinite().all()
+
+
+class Follows(nn.Module):
+    """x ~ N(z + 5, 0.1), and y ~ N(x, 0.1) of the site's value or of the argument."""
+
+    def __init__(self, argument):
+        super().__init__()
+        self.argument = argument
+
+    def forward(self, x, y):
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(torch.zeros(()), 1.0))
+            drawn = pyro.sample("x", dist.Normal(z + 5, 0.1), obs=x)
+            pyro.sample("y", dist.Normal(x if self.argument else drawn, 0.1), obs=y)
+
+
+def from_prior(x, y):
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z", dist.Normal(torch.zeros(()), 1.0))
+
+
+@pytest.mark.parametrize("method", ["guide", "metropolis-within-gibbs"])
+def test_what_follows_another_hidden_site_follows_its_draws(method):
+    x, y = (torch.tensor([torch.nan, 5.0, each]) for each in (5.5, torch.nan))
+    result = pv.impute(
+        pv.Pair(Follows(False), from_prior), x, y, method=method, num_samples=400, progress=False
+    )
+    difference = result.draws["y"][:, 0] - result.draws["x"][:, 0]
+    assert float(difference.mean()) == pytest.approx(0.0, abs=4.5 * 0.1 / 20)
+    assert float(difference.std()) == pytest.approx(0.1, rel=0.2)
+    assert float(result.draws["y"][:, 2].mean()) != pytest.approx(0.0, abs=3.0)
+    with pytest.raises(PairError, match=r"site 'y' would be drawn from another distribution.*outside obs="):
+        pv.impute(pv.Pair(Follows(True), from_prior), x, y, method=method, progress=False)
+
+
+def test_gaps_are_gaps_in_whatever_holds_the_data():
+    model, guide = models.LinearGaussian(2, 3), guides.MeanField(nets.MLPEncoder((3,), 2, hidden=(4,)))
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    x[1, 0] = x[2, 1] = torch.nan
+    expected = pv.impute(pv.Pair(model, guide), x, num_samples=2, progress=False).mean
+    frame = pd.DataFrame(x.numpy(), columns=["a", "b", "c"])
+    for each in (x.numpy(), x.tolist(), {"x": x}, (x,), frame):
+        found = pv.impute(pv.Pair(model, guide), each, num_samples=2, progress=False)
+        torch.testing.assert_close(found.mean, expected)
+    shown = pd.DataFrame(~x.isnan().numpy(), columns=["a", "b", "c"])
+    found = pv.impute(pv.Pair(model, guide), x.nan_to_num(), observed=shown, num_samples=2, progress=False)
+    torch.testing.assert_close(found.mean, expected)
+    x[0, 0] = torch.inf
+    with pytest.raises(data.DataError, match="row 0 holds an infinite value"):
+        pv.impute(pv.Pair(model, guide), x, progress=False)
+    with pytest.raises(data.DataError, match="values of type object are not numbers"):
+        pv.impute(pv.Pair(model, guide), x.numpy().astype(object), progress=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
@@ -44,6 +46,33 @@ def test_strengths_move_the_decoded_mean_along_the_model():
         expected = (code + strength * found.vector) @ pair.model.weight.T + pair.model.bias
         torch.testing.assert_close(mean, expected, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(found.apply(pair, x, 2.5).mean, draws.mean[2], rtol=1e-9, atol=1e-9)
+
+
+def number(x):
+    """A latent that is one number, of data that are one number."""
+    with pyro.plate("data", len(x), dim=-1):
+        z = pyro.sample("z", dist.Normal(torch.zeros(()).to(x), 1.0))
+        pyro.sample("x", dist.Normal(2 * z, 1.0), obs=x)
+
+
+def number_guide(x):
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z", dist.Normal(0.4 * x, 0.2**0.5))
+
+
+def test_latents_that_are_single_numbers():
+    pair, x = pv.Pair(number, number_guide), torch.tensor([0.0, 1.0, 3.0, 5.0, 6.0])
+    found = pv.attribute(pair, x[2:], x[:2])
+    expected = 0.4 * (x[2:].mean() - x[:2].mean())
+    torch.testing.assert_close(found.vector, expected)
+    pooled = ((2 * x[2:].var() + x[:2].var()) / 3).sqrt()
+    assert found.separation == pytest.approx(float(expected / (0.4 * pooled)))
+    torch.testing.assert_close(found.apply(pair, x, 0.5).mean, 2 * (0.4 * x + 0.5 * expected))
+    # up x with the prior's weight 1: 2 - z = 0 at the best
+    best = pv.optimise(pair, lambda mean: mean, x, steps=150, learning_rate=0.2, shell=False)
+    torch.testing.assert_close(best.draws.latents["z"], torch.full((5,), 2.0), rtol=0, atol=1e-2)
+    kept = pv.optimise(pair, lambda mean: mean, x, steps=20, prior_weight=0.0)
+    assert not bool(kept.left.any())
 
 
 def ladder():
