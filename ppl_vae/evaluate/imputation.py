@@ -181,7 +181,10 @@ def _by_gibbs(
     count = len(next(iter(drawn.values.values())))
     chosen = torch.arange(count)[-num_samples:].unsqueeze(-1).expand(-1, len(hidden.batch[0]))
     result = _result(hidden, completion, dict(drawn.values), None, chosen, method)
-    return replace(result, acceptance=drawn.acceptance if exact else None)
+    if not exact:
+        return result
+    tell_doubts({"moves": drawn.moves}, None, num_samples, "impute")
+    return replace(result, acceptance=drawn.acceptance)
 
 
 def _result(

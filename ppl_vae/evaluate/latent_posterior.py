@@ -26,6 +26,8 @@ from ppl_vae.sampling.settings import METHODS, Method, Settings
 
 R_HAT_LIMIT = 1.05
 """Vehtari et al. ask for 1.01 of a published number; from here on the chains disagree visibly."""
+LEAST_MOVES = 3
+"""Latents that a chain of Metropolis within Gibbs has to take, before it is anywhere but where it began."""
 
 
 @one_thread
@@ -190,6 +192,12 @@ def tell_doubts(
             f"k-hat is above {k_hat_limit(num_weights):.2g} for {share:.1%} of the data: few of "
             f"their draws carry "
             "the weight. Ask for more, or for method='hmc'"
+        )
+    moves = per_datum.get("moves")
+    if moves is not None and (share := float((moves < LEAST_MOVES).double().mean())) > 0.1:
+        lines.append(
+            f"chains of {share:.1%} of the data took fewer than {LEAST_MOVES} of the latents that the guide "
+            "proposed, so that their draws are still next to pseudo-Gibbs's: more warmup, or method='hmc'"
         )
     for line in lines:
         warnings.warn(f"{what}: {line}", stacklevel=4)

@@ -29,10 +29,12 @@ class GibbsDraws:
     Attributes:
         values: (S, B, ...) as `Completion` names them.
         acceptance: (B,), the share of proposed latents that were taken; ones without an accept step.
+        moves: (B,), how many of them a chain took, its warm-up's too.
     """
 
     values: Mapping[Kept, Tensor]
     acceptance: Tensor
+    moves: Tensor
 
 
 def gibbs(
@@ -76,7 +78,7 @@ def gibbs(
     )
     current: dict[str, Tensor] | None = None
     accepted = torch.zeros(rows * num_chains, dtype=torch.float64, device=batch[0].device)
-    rounds = -(-num_samples // num_chains)
+    rounds, asked = -(-num_samples // num_chains), 0
     kept: dict[Kept, list[Tensor]] = {}
     for number in range(warmup + rounds):
         with validation(False):
@@ -89,8 +91,7 @@ def gibbs(
             particles = proposed
             if exact and current is not None and number >= warmup - warmup // 10:
                 particles, taken = _accept(tiled, batch, current, proposed, what)
-                if number >= warmup:
-                    accepted += taken
+                accepted, asked = accepted + taken, asked + 1
         current = values_of(particles) if exact else None
         found = finish(with_sums(particles), 1)
         batch = tuple(
@@ -101,8 +102,9 @@ def gibbs(
             for name, value in found.items():
                 kept.setdefault(name, []).append(value[0].reshape(num_chains, rows, *value.shape[2:]))
         advance(1)
-    share = accepted.reshape(num_chains, rows).mean(0) / rounds if exact else torch.ones(rows)
-    return GibbsDraws({name: torch.cat(each) for name, each in kept.items()}, share), finish
+    moves = accepted.reshape(num_chains, rows).mean(0)
+    share = moves / max(asked, 1) if exact else torch.ones_like(moves)
+    return GibbsDraws({name: torch.cat(each) for name, each in kept.items()}, share, moves), finish
 
 
 def _refuse_auxiliary(particles: Particles, what: str) -> None:

@@ -254,3 +254,18 @@ def test_gaps_are_gaps_in_whatever_holds_the_data():
         pv.impute(pv.Pair(model, guide), x, progress=False)
     with pytest.raises(data.DataError, match="values of type object are not numbers"):
         pv.impute(pv.Pair(model, guide), x.numpy().astype(object), progress=False)
+
+
+def test_chains_that_hardly_move_are_told():
+    """The guide leads far away from the posterior, and a few accept steps do not lead back."""
+    oracle, x = linear_gaussian(0.5, shift=9.0)
+    observed = gaps(len(x))
+    with pytest.warns(
+        UserWarning, match=r"100.0% of the data took fewer than 3 of the latents.*method='hmc'"
+    ):
+        result = pv.impute(
+            oracle.pair, x, observed=observed, method="metropolis-within-gibbs", warmup=20, progress=False
+        )
+    rows, missing, mean, variance = exact(oracle.pair.model, x, observed)
+    error = result.mean[rows].gather(-1, missing[:, None]).squeeze(-1) - mean
+    assert float((error.abs() / variance.sqrt()).min()) > 3
