@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
@@ -69,10 +69,19 @@ class _WhereObserved(constraints.Constraint):
         return good
 
 
+@runtime_checkable
+class LooksAtSome(Protocol):
+    """A distribution to which some of a value's entries are no data: what is not observed, or padding."""
+
+    def filled(self, value: Tensor, /) -> Tensor:
+        """The value with one from inside the support in the place of these."""
+        ...
+
+
 def observed_values(fn: Any, value: Tensor) -> Tensor:
-    """A site's value with one from inside the support wherever `masked` says that it is not observed."""
+    """A site's value with one from inside the support wherever the distribution does not look at it."""
     while hasattr(fn, "base_dist"):
-        if isinstance(fn, Observed):
+        if isinstance(fn, LooksAtSome):
             value = fn.filled(value)
         fn = fn.base_dist
     return value

@@ -35,6 +35,7 @@ class ExpertMixture(TorchDistribution):
     arg_constraints: ClassVar[dict[str, Any]] = {
         "loc": constraints.independent(constraints.real, 2),
         "scale": constraints.independent(constraints.positive, 2),
+        "log_weight": constraints.real_vector,  # to which minus infinity belongs
     }
     support = constraints.real_vector
 

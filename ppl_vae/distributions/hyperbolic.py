@@ -141,6 +141,12 @@ class WrappedNormal(dist.TransformedDistribution):
         shape = torch.Size(batch_shape) + self.event_shape
         return WrappedNormal(self.loc.expand(shape), self.scale.expand(shape), self.curvature, False)
 
+    def log_prob(self, value: Tensor) -> Tensor:
+        """(*batch,) nats; minus infinity outside the ball, such as at draws of a space of less curvature."""
+        # the way back puts what is outside onto the edge, where there is a density
+        inside: Tensor = super().log_prob(value)
+        return inside.masked_fill(~self.support.check(value), -math.inf)
+
     @property
     def mean(self) -> Tensor:
         """mu, (*batch, d)."""

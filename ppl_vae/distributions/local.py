@@ -11,7 +11,7 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions import Independent, TransformedDistribution
+from pyro.distributions import Delta, Independent, TransformedDistribution
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch import Tensor, nn
@@ -205,6 +205,11 @@ def _transform(
 
 
 def _leaf(fn: Any, moved: set[int], shapes: list[torch.Size]) -> Rebuild:
+    if isinstance(fn, Delta):
+        raise PairError(
+            f"{type(fn).__name__}: all of its mass is in one point, so that there is no family around it; "
+            "use a guide with a density, such as guides.MeanField"
+        )
     start = {name: _source(fn, name, value) for name, value in _leaf_parameters(fn).items()}
     index = {name: _another(value, shapes) for name, value in start.items() if id(value) in moved}
 

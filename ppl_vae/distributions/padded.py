@@ -61,8 +61,12 @@ class Padded(MaskedDistribution):  # type: ignore[misc]
 
     def log_prob(self, value: Tensor) -> Tensor:
         # padding outside of the support, such as the 0 of positive numbers, must not meet the density
+        return super().log_prob(self.filled(value))
+
+    def filled(self, value: Tensor) -> Tensor:
+        """A value with one from inside the support in the place of padding."""
         there = self._mask[(...,) + (None,) * self.event_dim]
-        return super().log_prob(torch.where(there, value, self._filler(value)))
+        return torch.where(there, value, self._filler(value))
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         return self._zeroed(self.base_dist.rsample(sample_shape))

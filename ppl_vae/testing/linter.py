@@ -84,6 +84,11 @@ def _reasons(sites: Sites, estimator: PyroELBO) -> Iterator[str]:
             "and estimators.EnumeratedELBO sum over their values. Use one, or take the mark off "
             f"(infer={{'enumerate': ...}}, config_enumerate)"
         )
+    if sites.not_listed and isinstance(estimator, estimators.EnumeratedELBO):
+        yield (
+            f"sites {list(sites.not_listed)} of the guide are not reparameterised, and their values are no "
+            "list to be summed over"
+        )
 
 
 def _ours(sites: Sites, estimator: Estimator) -> Iterator[str]:

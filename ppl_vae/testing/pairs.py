@@ -251,6 +251,10 @@ def _check_gradients(pair: Pair, batch: Sequence[Tensor]) -> None:
     particles = ELBO().draw(pair.model, pair.guide, *batch)
     estimator = MeanFieldELBO() if particles.without_density else ELBO()
     loss = estimator.total(particles)
+    for name, count in num_values(particles.model_trace).items():
+        if count == 1:  # which is certain, and has no part in the sum
+            site = particles.model_trace.nodes[name]
+            loss = loss + site["fn"].log_prob(site["value"]).sum()
     check_owned(pair, batch, loss)
     attempt(
         "the gradient of the ELBO cannot be computed",

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, OneHotCategorical
 
 from ppl_vae.core.density import has_density
+from ppl_vae.core.finite import can_be_summed
 from ppl_vae.core.isolation import questioning
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import (
@@ -36,6 +37,7 @@ class Sites:
         not_bernoulli: those of `discrete` that are no Bernoulli sites.
         dependent: Bernoulli sites of the guide whose odds hang on its other draws.
         not_relaxable: those of `discrete` that are neither Bernoulli nor one-hot vectors.
+        not_listed: those of `discrete` whose values cannot be listed, or are too many.
         outside_data: outside the `data` plate, in either program.
         without_plate: observed or latent, in no plate at all.
         enumerated: marked for enumeration, in the guide.
@@ -64,6 +66,7 @@ class Sites:
     not_relaxable: tuple[str, ...] = ()
     dependent: tuple[str, ...] = ()
     without_density: tuple[str, ...] = ()
+    not_listed: tuple[str, ...] = ()
 
 
 def read_sites(pair: Pair, batch: Tensor | Sequence[Tensor]) -> Sites:
@@ -110,6 +113,7 @@ def read_sites(pair: Pair, batch: Tensor | Sequence[Tensor]) -> Sites:
         not_relaxable=tuple(
             name for name in discrete if not isinstance(_base(drawn[name]), Bernoulli | OneHotCategorical)
         ),
+        not_listed=tuple(name for name in discrete if not can_be_summed(drawn[name]["fn"])),
         without_density=_unique(n for n, site in every if not has_density(site["fn"])),
         only_in_guide=tuple(n for n in guide if is_deterministic(guide.nodes[n]) and n not in model),
     )

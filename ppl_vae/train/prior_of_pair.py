@@ -65,6 +65,12 @@ def require_site(particles: Particles, site: str | None, prior: nn.Module) -> st
         what = "say which one, site=..." if site is None else f"not {site!r}"
         raise ValueError(f"this pair has the latent sites {sites}: {what}")
     node = particles.model_trace.nodes[site]
+    if site in particles.under_sum:
+        raise ValueError(
+            f"site {site!r} has a prior that hangs on finite sites which the model sums over, and one that "
+            "does not would cut it off from them: refit a model that has the sum itself as its prior, a "
+            "models.VAE with the mixture in the place of models.MixtureVAE"
+        )
     if plates := inner_plates(node):
         raise ValueError(
             f"site {site!r} is in the plates {plates}: a prior is one over all of a datum's code"

@@ -86,3 +86,11 @@ def test_the_bijection_of_the_support():
     assert found.curvature == 2.0
     assert found.codomain.check(found(torch.tensor([3.0, 100.0])))
     assert not Ball(2.0).check(torch.tensor([0.6, 0.4]))
+
+
+def test_outside_of_the_ball_nothing_can_be():
+    inside, outside = torch.tensor([0.6, 0.3]), torch.tensor([0.6, 0.5])  # of curvature 2: 0.9, and 1.22
+    fn = WrappedNormal(torch.zeros(2), torch.ones(2), curvature=2.0, validate_args=False)
+    found = fn.expand((2,)).log_prob(torch.stack([inside, outside]))
+    assert found[0].isfinite()
+    assert found[1] == -torch.inf

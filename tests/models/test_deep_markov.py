@@ -173,3 +173,14 @@ def test_what_does_not_fit_is_named():
         neural().guide(torch.zeros(2, 6, 4))
     with pytest.raises(ValueError, match="direction must be one of"):
         nets.Recurrent(5, 3, "sideways")
+
+
+def test_padding_outside_of_the_support_is_no_fault_and_data_there_are():
+    pair, (x, length) = neural(likelihood=likelihoods.LogNormal(event_dim=1)), notes()
+    pair.model.decoder = nets.MLPDecoder(2, likelihoods.LogNormal(event_dim=1).raw_shape((5,)), (8,))
+    x = (x + 0.5) * (torch.arange(6) < length[:, None]).unsqueeze(-1)
+    assert check_pair(pair, x, length).inputs == ("length",)
+    assert evaluate.bounds(pair, (x, length)).per_datum.isfinite().all()
+    x[0, 0, 0] = -1.0
+    with pytest.raises(pv.PairError, match="data must be positive, found -1"):
+        check_pair(pair, x, length)

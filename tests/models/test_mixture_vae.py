@@ -12,6 +12,7 @@ from torch import nn
 import ppl_vae as pv
 from ppl_vae import estimators, evaluate, guides, likelihoods, models, nets, priors, queries
 from ppl_vae.nets.scale import inverse_positive_scale
+from ppl_vae.testing import check_pair
 from tests.conftest import SIGMAS
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -112,3 +113,26 @@ def test_a_prior_without_components_is_refused():
         model(torch.zeros(2, DATA))
     with pytest.raises(ValueError, match=r"latent_dim is 5 but the decoder was built for 2"):
         models.MixtureVAE(nn.Identity(), decoder, priors.MixtureOfGaussians(5))
+
+
+def test_of_one_cluster_it_is_the_vae_with_a_normal_prior():
+    prior = priors.MixtureOfGaussians(2, num_components=1)
+    likelihood, decoder = likelihoods.Gaussian(event_dim=1), nets.MLPDecoder(2, (5,), (4,))
+    guide, x = guides.MeanField(nets.MLPEncoder((5,), 2, (4,))), torch.randn(4, 5)
+    pairs = [
+        pv.Pair(models.MixtureVAE(likelihood, decoder, prior), guide),
+        pv.Pair(models.VAE(likelihood, decoder, 2, prior), guide),
+    ]
+    assert check_pair(pairs[0], x).summed_sites == {"y": 1}
+    # particles stand beside one another, and the dim of the one value to the left of them
+    weights = []
+    for pair in pairs:
+        torch.manual_seed(3)
+        weights.append(estimators.IWAE(3).draw(pair.model, pair.guide, x).log_weight)
+    torch.testing.assert_close(*weights)
+    with pytest.raises(ValueError, match="hangs on finite sites which the model sums over"):
+        pv.refit_prior(
+            pv.Pair(models.MixtureVAE(likelihood, decoder, priors.MixtureOfGaussians(2, 3)), guide),
+            torch.randn(30, 5),
+            prior,
+        )
