@@ -16,7 +16,7 @@ from ppl_vae.guides.full_rank import FullRank
 from ppl_vae.guides.gamma import Gamma
 from ppl_vae.guides.global_mean_field import GlobalMeanField
 from ppl_vae.guides.gumbel import Gumbel
-from ppl_vae.guides.hamiltonian import Hamiltonian
+from ppl_vae.guides.hamiltonian import Hamiltonian, RiemannianHamiltonian
 from ppl_vae.guides.iaf import IAF
 from ppl_vae.guides.laplace import Laplace
 from ppl_vae.guides.log_normal import LogNormal
@@ -33,7 +33,7 @@ from ppl_vae.guides.student_t import StudentT
 from ppl_vae.guides.sylvester import HouseholderSylvester, Sylvester
 from ppl_vae.guides.top_down import TopDown
 from ppl_vae.guides.two_stage import TwoStage
-from ppl_vae.guides.vector_quantised import VectorQuantised
+from ppl_vae.guides.vector_quantised import ResidualQuantised, VectorQuantised
 from ppl_vae.guides.wrapped_normal import WrappedNormal
 
 __all__ = [
@@ -63,6 +63,8 @@ __all__ = [
     "Planar",
     "PowerSpherical",
     "ProductOfExperts",
+    "ResidualQuantised",
+    "RiemannianHamiltonian",
     "SemiAmortised",
     "SemiSupervised",
     "Smoothing",

@@ -1,12 +1,15 @@
-"""The vector-quantised guide: of each code the value whose vector is nearest, and no uncertainty about it."""
+"""Guides of codes that stand for vectors: the nearest one without uncertainty, and level after level."""
 
 from __future__ import annotations
 
 import pyro
 from torch import Tensor, nn
 
+from ppl_vae.distributions.in_order import InOrder
 from ppl_vae.distributions.nearest import Nearest, straight_through
-from ppl_vae.nets.contracts import LocScaleEncoder, latent_dim_of
+from ppl_vae.guides.paths import Path, Paths
+from ppl_vae.nets.contracts import LocScaleEncoder, latent_dim_of, require_latent_dim
+from ppl_vae.nets.residual_codebook import ResidualCodebook
 
 
 class VectorQuantised(nn.Module):
@@ -66,3 +69,60 @@ class VectorQuantised(nn.Module):
             z: Tensor = pyro.sample("z", nearest.to_event(1))
         book.move(points, nearest.chosen)  # type: ignore[operator]
         return z
+
+
+class ResidualQuantised(nn.Module):
+    r"""One-hot codes that quantise a point level after level, each what is left over: the HRQ-VAE's.
+
+    .. math:: q(z \mid x) = \prod_{l=1}^{L} \mathrm{Categorical}\Bigl(z_l; \mathrm{softmax}_c\Bigl(-\bigl\|h -
+        \sum_{j<l} e_{z_j} - e_{lc}\bigr\|^2\Bigr)\Bigr), \qquad (h, \cdot) = \mathrm{encoder}(x)
+
+    A density like any other: the nearer a level's vectors are to what is left, the surer it is. The model is
+    `models.VAE` with a `nets.ResidualCodebookDecoder` of the same codebook and `priors.Categorical(L, C,
+    learned=False)`, or `priors.Autoregressive(L, C)`, for the path through the levels. Paths as in
+    `guides.Bernoulli`; with "none", the score function is left to the estimator, such as `estimators.VIMCO`.
+
+    Args:
+        encoder: a `nets.LocScaleEncoder`: maps x to (loc, scale), (*batch, code_dim); scale is not used.
+        codebook: a `nets.ResidualCodebook`.
+        path, temperature, cooling, coldest: as in `guides.Bernoulli`.
+
+    Raises:
+        ValueError: for another path, numbers out of range, and an encoder of another size.
+
+    Hosking, Tang and Lapata, Hierarchical Sketch Induction for Paraphrase Generation, arXiv:2203.03463.
+
+    >>> import torch
+    >>> from ppl_vae import nets
+    >>> book = nets.ResidualCodebook(num_levels=3, num_values=8, code_dim=2)
+    >>> guide = ResidualQuantised(nets.MLPEncoder((5,), latent_dim=2), book)
+    >>> guide(torch.zeros(4, 5)).shape
+    torch.Size([4, 3, 8])
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        codebook: nn.Module,
+        path: Path = "straight-through gumbel-softmax",
+        temperature: float = 1.0,
+        cooling: float = 0.0,
+        coldest: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.encoder: LocScaleEncoder = encoder
+        self.codebook: ResidualCodebook = codebook  # type: ignore[assignment]
+        self.path = path
+        self.temperature, self.cooling, self.coldest = temperature, cooling, coldest
+        self.paths = Paths(path, temperature, cooling, coldest)
+        require_latent_dim("encoder", encoder, self.codebook.code_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Draw z (num_levels, num_values) for each of the len(x) data."""
+        book = self.codebook
+        points, _ = self.encoder(x)
+        self.paths.cool()
+        like = points.new_zeros(book.num_levels, book.num_values)
+        codes = InOrder(lambda z: book.logits(points, z), like, points.shape[:-1], self.paths.one_hot)
+        with pyro.plate("data", len(x), dim=-1):
+            return pyro.sample("z", codes)

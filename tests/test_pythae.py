@@ -1,4 +1,4 @@
-"""The page of pythae's models: which there are, and that it speaks of each that has no line.
+"""The page of pythae's models: that each of them has a line, and no two the same.
 
 `tests/test_readme.py` runs it.
 """
@@ -17,7 +17,7 @@ MODELS = re.findall(r"\w+", NAMES)
 
 
 def lines():
-    """By model the code of its line; None where there is none."""
+    """By model the code of its line."""
     (program,) = (each for each in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "\nhere = {" in each)
     for statement in ast.parse(program).body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "here":
@@ -32,14 +32,13 @@ def _as_text(table):
     return ast.Dict(table.keys, values)
 
 
-def test_each_of_the_26_has_a_line_or_a_word():
+def test_each_of_the_26_has_a_line():
     found = lines()
     assert sorted(found) == sorted(MODELS)
     assert len(MODELS) == 26
-    table = PAGE.split("| pythae | here |")[1]
-    assert [name for name, line in found.items() if line is None and f"`{name}`" not in table] == []
+    assert [name for name, line in found.items() if line is None] == []
 
 
 def test_no_two_lines_are_the_same():
-    written = [line for line in lines().values() if line is not None]
+    written = list(lines().values())
     assert len(set(written)) == len(written)

@@ -79,7 +79,7 @@ def ask(case, question, moves, gaps=False, proposes=False, weighs=False):
         refusal = ON_A_SPHERE
     if gaps and case.detail in ("autoregressive", "strings"):
         refusal = NOT_FACTORISED
-    if proposes and case.guide == "Hamiltonian":
+    if proposes and case.guide in ("Hamiltonian", "RiemannianHamiltonian"):
         refusal = r"auxiliary sites \['z_start', 'z_momentum'\], and does not tell the density"
     if weighs and case.guide == "VectorQuantised":
         refusal = "the guide draws one value alone of site 'z'"

@@ -191,6 +191,8 @@ def cases() -> Iterator[Case]:
         yield Case("VAE", name, make, f"{name} relaxed", discrete=True, combined=True)
     yield Case("VAE", "Categorical", lambda: _codes("Autoregressive"), "Autoregressive", discrete=True)
     yield Case("VAE", "VectorQuantised", _quantised, "Categorical", discrete=True)
+    yield Case("VAE", "ResidualQuantised", _residual, "Categorical", discrete=True, combined=True)
+    yield Case("VAE", "RiemannianHamiltonian", lambda: vae(_curved), combined=True)
     yield Case("VAE", "TwoStage", _two_stage, "TwoStage")
     for guide in ("MeanField", "IAF"):
         make = lambda guide=guide: _table(guide)  # noqa: E731
@@ -261,6 +263,19 @@ def _quantised() -> pv.Pair:
     decoder = nets.CodebookDecoder(book, nets.MLPDecoder(4, IMAGE, HIDDEN))
     model = models.VAE(likelihoods.Bernoulli(), decoder, 8, priors.Categorical(2, 4, learned=False))
     return pv.Pair(model, guides.VectorQuantised(encoder(latent_dim=4), book))
+
+
+def _residual() -> pv.Pair:
+    """Two levels of four values."""
+    book = nets.ResidualCodebook(2, 4, LATENT)
+    decoder = nets.ResidualCodebookDecoder(book, nets.MLPDecoder(LATENT, IMAGE, HIDDEN), depth_dropout=0.2)
+    model = models.VAE(likelihoods.Bernoulli(), decoder, 8, priors.Categorical(2, 4, learned=False))
+    return pv.Pair(model, guides.ResidualQuantised(encoder(), book))
+
+
+def _curved(shared: nets.Encoder, model: nn.Module) -> nn.Module:
+    metric = nets.RiemannianMetric(LATENT, num_centres=2, regularisation=0.5)
+    return guides.RiemannianHamiltonian(guides.MeanField(shared), model, metric, num_steps=2)
 
 
 def _two_stage() -> pv.Pair:

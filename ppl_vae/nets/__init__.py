@@ -14,11 +14,13 @@ from ppl_vae.nets.incomplete import BesideMask, IncompleteEncoder
 from ppl_vae.nets.initialisation import centre_output, initialise
 from ppl_vae.nets.ladder_paths import BottomUpPath, TopDownPath
 from ppl_vae.nets.markov import Combiner, GatedTransition
+from ppl_vae.nets.metric import RiemannianMetric
 from ppl_vae.nets.mlp import MLP, MLPDecoder, MLPEncoder
 from ppl_vae.nets.noise_schedule import NoiseSchedule
 from ppl_vae.nets.pixel_cnn import PixelCNN
 from ppl_vae.nets.recurrent import Recurrent
 from ppl_vae.nets.residual import ResidualDecoder, ResidualEncoder
+from ppl_vae.nets.residual_codebook import ResidualCodebook, ResidualCodebookDecoder
 from ppl_vae.nets.scale import LocScale, inverse_positive_scale, positive_scale
 from ppl_vae.nets.strings import StringEncoder, StringFeatures
 
@@ -51,8 +53,11 @@ __all__ = [
     "NoiseSchedule",
     "PixelCNN",
     "Recurrent",
+    "ResidualCodebook",
+    "ResidualCodebookDecoder",
     "ResidualDecoder",
     "ResidualEncoder",
+    "RiemannianMetric",
     "ShapedEncoder",
     "StringEncoder",
     "StringFeatures",

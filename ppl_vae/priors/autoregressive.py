@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions import constraints
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ppl_vae.distributions.bits import OneHot, corner
+from ppl_vae.distributions.in_order import InOrder
 from ppl_vae.nets.shapes import positive_size
 
 
@@ -65,56 +63,4 @@ class Autoregressive(nn.Module):
 
     def forward(self) -> dist.Distribution:
         """p(z): batch shape (), event shape (num_codes, num_values)."""
-        return InOrder(self)
-
-
-class InOrder(dist.TorchDistribution):
-    """One-hot codes drawn one after the other; `prior.logits` gives those of each from the ones before it."""
-
-    arg_constraints: ClassVar[dict[str, Any]] = {}
-    support = constraints.independent(constraints.one_hot, 1)
-
-    def __init__(
-        self, prior: Autoregressive, batch_shape: Any = (), validate_args: bool | None = None
-    ) -> None:
-        self.prior = prior
-        event_shape = torch.Size([prior.num_codes, prior.num_values])
-        super().__init__(torch.Size(batch_shape), event_shape, validate_args=validate_args)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> InOrder:
-        return InOrder(self.prior, batch_shape, validate_args=self._validate_args)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """(\\*batch,) from (\\*batch, num_codes, num_values)."""
-        if self._validate_args:
-            OneHot(logits=value.new_zeros(self.event_shape))._validate_sample(value)
-        logits = self.prior.logits(value).log_softmax(-1)
-        found = (value * logits).sum((-1, -2))
-        return found.expand(torch.broadcast_shapes(found.shape, self.batch_shape))
-
-    def following(self, before: Tensor) -> dist.Distribution:
-        """(\\*batch,): the next code given those before it, (\\*batch, t, num_values)."""
-        number = before.shape[-2]
-        whole = functional.pad(before, (0, 0, 0, self.prior.num_codes - number))
-        return OneHot(logits=self.prior.logits(whole)[..., number, :])
-
-    @torch.no_grad()
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        prior = self.prior
-        value = prior.place.new_zeros(self._extended_shape(torch.Size(sample_shape)))
-        for place in range(prior.num_codes):
-            logits = prior.logits(value)[..., place, :]
-            value[..., place, :] = dist.OneHotCategorical(logits=logits).sample()
-        return value
-
-    @property
-    def mode(self) -> Tensor:
-        """Each code at its likeliest given those before it, which need not be the likeliest of all."""
-        prior = self.prior
-        value = prior.place.new_zeros(self._extended_shape())
-        for place in range(prior.num_codes):
-            now = prior.logits(value)[..., place, :]
-            value = torch.cat(
-                [value[..., :place, :], corner(now)[..., None, :], value[..., place + 1 :, :]], -2
-            )
-        return value
+        return InOrder(self.logits, self.place.new_zeros(self.num_codes, self.num_values))

@@ -79,6 +79,7 @@ SPHERE = "figure traversal: site 'z' lives on Sphere, where no dimension can mov
 TABLED = {"VAE", "LinearGaussian", "FactorAnalysis", "ConditionalVAE", "SemiSupervisedVAE", "LadderVAE"}
 TABLED |= {"BayesianDecoderVAE", "Autoencoder"}
 OTHERWISE = {"Bernoulli", "Categorical", "VectorQuantised", "TwoStage", "WrappedNormal"}
+OTHERWISE |= {"ResidualQuantised", "RiemannianHamiltonian"}
 
 REPORTED = [
     pytest.param(

@@ -25,7 +25,7 @@ REFUSED = {
     "BayesianDecoderVAE": r"the latents \[.*\] outside the plate 'data' are shared by all",
     "real numbers": "site 'x': its Normal is continuous",
     "Autoencoder": "the guide puts site 'z' in one point",
-    "Hamiltonian": "the guide draws 'z_start' for itself",
+    **dict.fromkeys(("Hamiltonian", "RiemannianHamiltonian"), "the guide draws 'z_start' for itself"),
     "autoregressive": "site 'x' does not factorise",
     "MixtureVAE": r"sums over \['y'\], which the guide does not draw",
     "SemiSupervised": None,  # which draws the class of its mixture

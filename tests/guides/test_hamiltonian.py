@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import ppl_vae as pv
-from ppl_vae import PairError, estimators, evaluate, guides, kl, models, nets
+from ppl_vae import PairError, estimators, evaluate, guides, kl, likelihoods, models, nets, priors
 from ppl_vae.kl import KLPlan
 from ppl_vae.train.objective import Objective
 from tests.conftest import SIGMAS
@@ -171,3 +171,45 @@ def test_what_cannot_be_is_refused():
     for options in ({"num_steps": -1}, {"step_size": 0.0}, {"temperature": 1.5}):
         with pytest.raises(ValueError, match=r"temperature in \(0, 1\]"):
             guides.Hamiltonian(first, model, **options)
+
+
+@pytest.mark.parametrize("make", [guides.Hamiltonian, guides.SemiAmortised])
+def test_over_clusters_that_are_summed_over_it_is_that_of_their_mixture(make):
+    prior, decoder = priors.MixtureOfGaussians(LATENT, 3), nets.MLPDecoder(LATENT, (DATA,), ())
+    likelihood, encoder = likelihoods.Gaussian(event_dim=1), nets.MLPEncoder((DATA,), LATENT, ())
+    found, x = [], torch.randn(4, DATA)
+    for model in (
+        models.MixtureVAE(likelihood, decoder, prior),
+        models.VAE(likelihood, decoder, LATENT, prior),
+    ):
+        pair = pv.Pair(model, make(guides.MeanField(encoder), model, step_size=0.3))
+        found.append(evaluate.bounds(pair, x, 5, seed=1).per_datum)
+    torch.testing.assert_close(*found)
+
+
+def test_it_starts_from_a_mixture_of_experts_and_from_a_flow():
+    views = [torch.randn(3, DATA), torch.randn(3, DATA)]
+    views[1][0] = torch.nan
+    likelihood = [likelihoods.Gaussian(event_dim=1) for _ in views]
+    decoders = [nets.MLPDecoder(LATENT, (DATA,), ()) for _ in views]
+    model = models.MultimodalVAE(("x", "y"), likelihood, decoders, LATENT)
+    start = guides.MixtureOfExperts([nets.MLPEncoder((DATA,), LATENT, ()) for _ in views])
+    still = pv.Pair(model, guides.Hamiltonian(start, model, num_steps=0))
+    found = [evaluate.bounds(pair, tuple(views), 20_000).per_datum for pair in (still, pv.Pair(model, start))]
+    torch.testing.assert_close(*found, rtol=0.02, atol=0)
+    flow = guides.IAF(nets.MLPEncoder((DATA,), LATENT, ()), 1, hidden=(4,), context_dim=2)
+    linear = models.LinearGaussian(LATENT, DATA)
+    assert guides.Hamiltonian(flow, linear)(views[0]).isfinite().all()
+
+
+def test_a_start_in_a_part_of_space_or_in_one_point_is_refused():
+    encoder = nets.MLPEncoder((DATA,), LATENT, ())
+    for prior, start, message in (
+        (priors.Sphere(LATENT), guides.PowerSpherical, "draws values that are sphere"),
+        (priors.LogNormal(LATENT), guides.LogNormal, "draws values that are > 0"),
+        (None, guides.Deterministic, "all of its mass is in one point"),
+    ):
+        likelihood, decoder = likelihoods.Gaussian(event_dim=1), nets.MLPDecoder(LATENT, (DATA,), ())
+        model = models.VAE(likelihood, decoder, LATENT, prior)
+        with pytest.raises(PairError, match=message):
+            guides.Hamiltonian(start(encoder), model)(torch.randn(3, DATA))
