@@ -161,7 +161,7 @@ def refuse_partly_reparameterised(site: Site) -> None:
 
 def reduced(density: Tensor, site: Site, num_particles: int) -> Tensor:
     """A site's log-density or divergence, masked, scaled and summed over inner plates, as (K, B) or (K,)."""
-    scaled = _particles_first(_scaled(density, site), num_particles)
+    scaled = _within_plates(_scaled(density, site), site)
     if data_frame(site) is None:
         return _outside_data(scaled, num_particles)
     return over_inner_plates(scaled, num_particles)
@@ -193,14 +193,15 @@ def in_slices(density: Tensor, site: Site, num_particles: int, depth: int, plain
     """
     values = density if plain else _scaled(density, site)
     values = values.expand(torch.broadcast_shapes(values.shape, site["fn"].batch_shape))
-    values = _particles_first(values, num_particles)
+    values = _within_plates(values, site)
     shape = values.shape[1:] if num_particles > 1 else values.shape
     return values.reshape(num_particles, *[1] * (depth - len(shape)), *shape)
 
 
-def _particles_first(values: Tensor, num_particles: int) -> Tensor:
-    """Without the dims on the left of K > 1 particles, of finite sites that have one value alone."""
-    while num_particles > 1 and values.dim() > 1 and values.shape[0] == 1:
+def _within_plates(values: Tensor, site: Site) -> Tensor:
+    """Without the dims on the left of all plates, of finite sites that are summed over and have one value."""
+    dims = [-frame.dim for frame in site["cond_indep_stack"] if frame.dim is not None]
+    while dims and values.dim() > max(dims) and values.shape[0] == 1:
         values = values.squeeze(0)
     return values
 
