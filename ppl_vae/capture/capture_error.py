@@ -19,7 +19,8 @@ Line = tuple[str, int] | None
 
 # frames of these say how a statement was run, not which one it was
 _MACHINERY = tuple(
-    str(Path(torch.__file__).parent / part) for part in ("_", "autograd", "fx", "utils", "func", "nn")
+    str(Path(torch.__file__).parent / part)
+    for part in ("_", "autograd", "fx", "utils", "func", "nn", "overrides")
 )
 _OURS = Path(__file__).parents[1]
 _MACHINERY += tuple(str(_OURS / part) for part in ("capture", "svi", "train/captured_step.py"))

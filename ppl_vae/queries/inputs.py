@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import torch
@@ -116,6 +116,21 @@ def _first_rows(value: Any, blank: Tensor) -> Any:
 
 
 def held(given: Sequence[str], inputs: Inputs | None) -> Sequence[str]:
-    """The observed sites that are not drawn: those of `given`, and those whose value was chosen."""
+    """The observed sites that are not drawn: those of `given`, and those whose value was chosen.
+
+    Raises:
+        ValueError: for a `given` that is no list of names.
+    """
     # a single string is a mistake, which the handler that takes the result names
-    return given if isinstance(given, str) else (*given, *(inputs or {}))
+    return given if isinstance(given, str) else (*names_given(given), *(inputs or {}))
+
+
+def names_given(given: Sequence[str]) -> Sequence[str]:
+    """The names, if that is what they are.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if not isinstance(given, Sequence | Set) or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"given names observed sites, such as ['y'], got {given!r:.80}")
+    return tuple(given)

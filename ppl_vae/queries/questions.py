@@ -30,7 +30,7 @@ from ppl_vae.queries.handlers import (
     several,
     with_sums,
 )
-from ppl_vae.queries.inputs import Inputs, check_inputs, held, put, require_choice
+from ppl_vae.queries.inputs import Inputs, check_inputs, held, names_given, put, require_choice
 from ppl_vae.queries.site_tensors import common_shape, laid_out, placed
 from ppl_vae.queries.sums import given_what_is_chosen, left_to_sums
 
@@ -287,7 +287,7 @@ def _chosen(pair: Pair, name: str, value: Any, site: Site) -> Tensor:
 
 def _of_like(given: Sequence[str], inputs: Inputs | None) -> list[str]:
     check_inputs(inputs)
-    return [name for name in given if name not in (inputs or {})]
+    return [name for name in names_given(given) if name not in (inputs or {})]
 
 
 def _refuse_improper(trace: Trace, chosen: Container[str] = ()) -> None:

@@ -81,7 +81,7 @@ def split_identity(split: Split) -> dict[str, Any]:
     """One part: how many rows of what, how a batch is made of them, and the SHA-256 of each array of a batch.
 
     All rows are read up to 64 MB, and of more 16 MB of rows that a fixed seed chooses; of what is in memory
-    all others too, under `all`, some seconds for a gigabyte. Of what is streamed from files, a change in
+    all others too, some seconds for a gigabyte. Of what is streamed from files, a change in
     other rows than those is not seen.
     """
     classes = hashlib.sha256()

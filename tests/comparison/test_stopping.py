@@ -23,7 +23,7 @@ from tests.attacks.helpers import needs_fork, quiet_forks
 
 COMMAND = ["compare", "--data", "digits", "--estimators", "[ELBO, IWAE]", "--n_jobs", "2", "--seeds", "[0]"]
 COMMAND += ["--progress", "false", "--fit.device", "cpu", "--fit.capture", "false", "--judge_particles", "10"]
-SECONDS = 120
+SECONDS = 300
 
 
 def test_who_stops_it_is_told_how_it_goes_on(tmp_path, capsys):

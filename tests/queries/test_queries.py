@@ -330,6 +330,18 @@ def test_given_sites_are_held() -> None:
     assert fixed.values["y"].tolist() == [1, 2, 3]
 
 
+@pytest.mark.parametrize("given", [torch.tensor(math.nan), 3, [1], None], ids=repr)
+def test_what_names_no_sites_to_hold_is_refused(given: Any) -> None:
+    pair, (x, y) = labelled()
+    for ask in (
+        lambda: queries.sample(pair, 2, like=(x, y), given=given),
+        lambda: queries.reconstruct(pair, x, y, given=given),
+        lambda: queries.decode(pair, {"k": torch.ones(3, dtype=torch.long)}, like=(x, y), given=given),
+    ):
+        with pytest.raises(ValueError, match="given names observed sites, such as"):
+            ask()
+
+
 def test_a_guide_without_a_mean_is_averaged() -> None:
     def model(self: Program, x: Tensor) -> None:
         with pyro.plate("data", len(x), dim=-1):
