@@ -26,9 +26,16 @@ def check_seed(name: str, seed: Any, error: type[ValueError] = ValueError) -> No
 
 def check_real(name: str, value: Any, *, above: bool = False) -> None:
     """Raise ValueError unless an option is a finite number, positive (`above`) or not negative."""
-    fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and _is_finite(value)
     if not fits or not (value > 0 if above else value >= 0):
         raise ValueError(f"{name} must be {'positive' if above else '>= 0'} and finite, got {value!r}")
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond the floats
+        return False
 
 
 def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:

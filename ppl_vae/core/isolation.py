@@ -23,7 +23,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import pyro
@@ -46,14 +46,22 @@ _undo: list[Callable[[], None]] = []  # what would undo the settings of the thre
 
 
 def one_thread(function: Callable[P, R]) -> Callable[P, R]:
-    """`function` under `ONE_THREAD`."""
+    """`function` under `ONE_THREAD`; NumPy's single numbers among its arguments come in as Python's.
+
+    torch does not take all of them, and products of small ones overflow.
+    """
 
     @functools.wraps(function)
     def alone(*args: P.args, **kwargs: P.kwargs) -> R:
+        plain = {name: _plain(value) for name, value in kwargs.items()}
         with ONE_THREAD:
-            return function(*args, **kwargs)
+            return function(*map(_plain, args), **plain)  # type: ignore[arg-type]
 
     return alone
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.number | np.bool_) else value
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def in_chunks(
             f"give a smaller batch_size"
         )
     order = torch.arange(num_data) if shuffled is None else shuffled()
-    chunks = order.to(device).split(min(batch_size, num_data))
+    chunks = order.to(device).split(min(int(batch_size), num_data))
     return chunks[:-1] if drop_last and len(chunks[-1]) < batch_size else chunks
 
 

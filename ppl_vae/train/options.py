@@ -179,6 +179,14 @@ class FitOptions:
         make_schedule(self.schedule)
         for name in ("epochs", "batch_size", "seed"):  # NumPy's become Python's
             object.__setattr__(self, name, int(getattr(self, name)))
+        for name in (
+            "learning_rate",
+            "weight_decay",
+            "clip_norm",
+            "skip_norm",
+        ):  # whole ones, of any size, too
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, float(getattr(self, name)))
 
     @classmethod
     def of(cls, keywords: dict[str, Any]) -> FitOptions:

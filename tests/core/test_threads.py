@@ -311,6 +311,18 @@ def test_a_child_forked_by_the_thread_that_is_in_goes_on_with_it():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def test_numpys_numbers_are_options_as_pythons_are():
+    """A small whole number of NumPy's overflows in a product, and torch splits by Python's alone."""
+    pair = make_pair(1)
+
+    def bounds(num_particles, batch_size):
+        options = {"num_particles": num_particles, "batch_size": batch_size, "progress": False}
+        return evaluate.bounds(pair, X, **options).elbo
+
+    assert bounds(np.uint8(100), np.int64(7)) == bounds(100, 7)
+    assert len(pv.sample(pair, np.uint8(3), seed=np.int32(5)).values["x"]) == 3
+
+
 def test_nothing_sets_pyros_validation_but_what_puts_all_of_it_back():
     """`pyro.validation_enabled` leaves torch's validation as Pyro's was."""
     package = Path(pv.__file__).parent

@@ -118,6 +118,7 @@ def swallows_it(parameters, **options):
         ({"weight_decay": -0.1}, "weight_decay must be >= 0"),
         ({"clip_norm": 0}, "clip_norm must be positive"),
         ({"clip_norm": "1"}, "clip_norm must be positive"),
+        ({"clip_norm": 10**400}, "clip_norm must be positive and finite"),
         ({"resume": "no"}, "resume must be True or False"),
         ({"progress": None}, "progress must be True or False"),
         ({"check": 1}, "check must be True or False"),

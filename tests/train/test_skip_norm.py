@@ -87,3 +87,7 @@ def test_an_optimizer_that_counts_in_python_is_not_captured():
 def test_wrong_numbers_are_refused(wrong):
     with pytest.raises(ValueError, match="skip_norm must be positive"):
         fitted(skip_norm=wrong)
+
+
+def test_a_threshold_may_be_a_whole_number_of_any_size():
+    assert fitted(skip_norm=10**30)[0].history["train_skipped"].tolist() == [0.0]
