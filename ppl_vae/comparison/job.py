@@ -184,7 +184,10 @@ class Job:
             "seed": self.judging.seed,
         }
         settings: dict[str, Any] = json.loads(
-            json.dumps({"training": training, "budget": budget, "judging": judging})
+            json.dumps(
+                {"training": training, "budget": budget, "judging": judging},
+                default=lambda number: number.item(),  # NumPy's
+            )
         )
         return settings
 

@@ -117,7 +117,8 @@ def test_standard_errors_cover_over_data_and_seeds():
 def test_the_same_call_again_repeats_nothing(found, monkeypatch):
     folder, result = found
     monkeypatch.setattr(job_module, "fit", lambda *a, **k: pytest.fail("a finished run was trained again"))
-    again = comparison.after_training(make_small_pair, GIVEN, make_set(), run_dir=folder, **QUICK)
+    options = {**QUICK, "judge_particles": np.int64(40), "epochs": np.int64(3)}  # the same in NumPy's numbers
+    again = comparison.after_training(make_small_pair, GIVEN, make_set(), run_dir=folder, **options)
     assert again.dataset.equals(result.dataset)
 
 
