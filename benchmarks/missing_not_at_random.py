@@ -64,6 +64,7 @@ class MissingForAReason(nn.Module):
         columns = pyro.plate("columns", self.columns, dim=-2)
         with pyro.plate("data", len(x), dim=-1):
             z = pyro.sample("z", dist.Normal(x.new_zeros(self.latent_dim), 1.0).to_event(1))
+            z = z.squeeze(-3) if z.dim() > 2 else z  # of several particles: no dim for the columns
             loc = self.decoder(z).transpose(-1, -2)
             scale = (functional.softplus(self.raw_scale) + 1e-3).unsqueeze(-1)
             with columns:

@@ -125,14 +125,15 @@ def _why_one_by_one(pair: Pair, batch: Sequence[Tensor]) -> str | None:
             alone, again = (_densities(replayed(pair, batch, values)) for _ in range(2))
         except Exception:
             return None  # it does not run at all
-        if not _alike(alone, again):
-            return None  # its densities are others in each run, so that nothing can be compared
+        comparable = _alike(alone, again)
         try:
             together = drawing.draw(pair.model, pair.guide, tuple(batch), num_particles=_SEVERAL)
             beside = {name: term[-1:] for name, term in _densities(together).items()}
             alone = _densities(last_alone(pair, batch, together))
         except Exception as error:
             return short(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+    if not comparable:
+        return None  # its densities are others in each run, so that nothing can be compared
     return None if _alike(alone, beside) else "a particle's density is another one beside others"
 
 

@@ -161,7 +161,7 @@ def refuse_partly_reparameterised(site: Site) -> None:
 
 def reduced(density: Tensor, site: Site, num_particles: int) -> Tensor:
     """A site's log-density or divergence, masked, scaled and summed over inner plates, as (K, B) or (K,)."""
-    scaled = _within_plates(_scaled(density, site), site)
+    scaled = _within_plates(_scaled(density, site), site, num_particles)
     if data_frame(site) is None:
         return _outside_data(scaled, num_particles)
     return over_inner_plates(scaled, num_particles)
@@ -193,16 +193,28 @@ def in_slices(density: Tensor, site: Site, num_particles: int, depth: int, plain
     """
     values = density if plain else _scaled(density, site)
     values = values.expand(torch.broadcast_shapes(values.shape, site["fn"].batch_shape))
-    values = _within_plates(values, site)
+    values = _within_plates(values, site, num_particles)
     shape = values.shape[1:] if num_particles > 1 else values.shape
     return values.reshape(num_particles, *[1] * (depth - len(shape)), *shape)
 
 
-def _within_plates(values: Tensor, site: Site) -> Tensor:
-    """Without the dims on the left of all plates, of finite sites that are summed over and have one value."""
+def _within_plates(values: Tensor, site: Site, num_particles: int) -> Tensor:
+    """Without the dims on the left of all plates, of finite sites that are summed over and have one value.
+
+    Raises:
+        PairError: for a longer one beside several particles, whose plate is the leftmost: each would get
+            what belongs to the others.
+    """
     dims = [-frame.dim for frame in site["cond_indep_stack"] if frame.dim is not None]
     while dims and values.dim() > max(dims) and values.shape[0] == 1:
         values = values.squeeze(0)
+    if num_particles > 1 and dims and values.dim() > max(dims):
+        raise PairError(
+            f"site {site['name']!r}: {num_particles} particles have a dim of their own, number {max(dims)} "
+            f"from the right, and the batch shape {list(site['fn'].batch_shape)} goes beyond it, as where a "
+            "latent's dims of size 1, for inner plates, are transposed: see to it that the particles stay "
+            "there, or draw them one by one, Pair(model, guide, vectorize=False)"
+        )
     return values
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import ppl_vae as pv
+from ppl_vae import estimators
 from ppl_vae.core.slices import reach_of
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -88,3 +89,41 @@ def test_a_program_within_a_function_is_tried_with_noise_too():
     assert torch.equal(model.weight, before)
     loss.backward()  # a graph from before goes through
     assert model.weight.grad == 0
+
+
+class Turned(nn.Module):
+    """An inner plate of columns; the location is turned as if several particles had no dim for it."""
+
+    def __init__(self, noisy):
+        super().__init__()
+        self.net, self.noisy = nn.Linear(2, 3), noisy
+
+    def forward(self, x):
+        columns = pyro.plate("columns", 3, dim=-2)
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            with columns:
+                fn = dist.Normal(self.net(z).transpose(-1, -2), 1.0)
+                whole = pyro.sample("x", fn, obs=x.T, obs_mask=x.T > 0 if self.noisy else None)
+                pyro.sample("y", dist.Normal(whole, 1.0), obs=x.T)
+
+
+class OfTurned(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(3, 2)
+
+    def forward(self, x):
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z", dist.Normal(self.net(x), 1.0).to_event(1))
+
+
+@pytest.mark.parametrize("noisy", [False, True])  # what the model draws by itself differs in each run
+def test_a_dim_beyond_the_particles_is_refused_or_they_are_drawn_one_by_one(noisy):
+    pair, x = pv.Pair(Turned(noisy), OfTurned()), torch.randn(6, 3)
+    with pytest.raises(
+        pv.PairError, match=r"site 'x.*': 4 particles .* batch shape \[4, 4, 3, 6\] goes beyond"
+    ):
+        estimators.IWAE(4).draw(pair.model, pair.guide, x)
+    with pytest.warns(UserWarning, match="drawn one by one.*goes beyond it"):
+        pv.fit(pair, estimators.IWAE(4), x, epochs=1, progress=False, check=False, device="cpu")
