@@ -73,7 +73,7 @@ def _data_in_python(run: Path) -> data.DataSet:
     if isinstance(known, dict) and known.get("name") in NAMED:
         name = str(known["name"])
         found = data.load(name)
-        if not other_data(known, found) and repr(found) == told:
+        if repr(found) == told and not other_data(known, found):  # which reads all of it
             return found
         why += f", which is not what --data {name} alone gives: its options differed"
     raise UsageError(
