@@ -16,14 +16,10 @@ from typing import TYPE_CHECKING, Any
 from ppl_vae.terminal.interrupts import quietly
 
 with quietly():  # the imports take seconds, in which somebody may press Ctrl-C
-    from ppl_vae.comparison import compare
-    from ppl_vae.compression import compress, decompress
     from ppl_vae.core.isolation import ONE_THREAD
     from ppl_vae.core.pair import Pair
     from ppl_vae.core.particles import Particles
     from ppl_vae.core.sites import PairError
-    from ppl_vae.evaluate import impute, posterior
-    from ppl_vae.evaluate.arviz_data import inference_data
     from ppl_vae.queries import (
         attribute,
         decode,
@@ -57,6 +53,10 @@ if TYPE_CHECKING:
         testing,
         transforms,
     )
+    from ppl_vae.comparison import compare
+    from ppl_vae.compression import compress, decompress
+    from ppl_vae.evaluate import impute, posterior
+    from ppl_vae.evaluate.arviz_data import inference_data
 
     __version__: str
 
@@ -78,6 +78,15 @@ _PACKAGES = (
     "testing",
     "transforms",
 )
+
+_LATER = {  # functions of rooms that take a second to import
+    "compare": "comparison",
+    "compress": "compression",
+    "decompress": "compression",
+    "impute": "evaluate",
+    "inference_data": "evaluate.arviz_data",
+    "posterior": "evaluate",
+}
 
 __all__ = [
     "ONE_THREAD",
@@ -126,9 +135,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """A package of ours, imported at its first use, or the version."""
+    """A package of ours, or a function of one, imported at its first use, or the version."""
     if name in _PACKAGES:
         return importlib.import_module(f"ppl_vae.{name}")
+    if name in _LATER:
+        found = globals()[name] = getattr(importlib.import_module(f"ppl_vae.{_LATER[name]}"), name)
+        return found
     if name == "__version__":
         from importlib.metadata import version
 

@@ -1,4 +1,4 @@
-"""Ten programs in the style of Pyro's examples: functions, nets registered, parameters made as they run.
+"""Eleven programs in the style of Pyro's examples: functions, nets registered, parameters made as they run.
 
 Each is a function without arguments that gives an `Example`, made anew with the same numbers at every call.
 """
@@ -220,6 +220,22 @@ def eight_schools() -> Example:
     return Example(model, autoguide.AutoNormal(model), (y, sigma), Trace_ELBO(), allow_global=True)
 
 
+def learned_noise() -> Example:
+    """What all data share by an autoguide, the rest by parameters and a net of the model's own."""
+    features = nn.Linear(2, 3)
+
+    def model(x, y):
+        pyro.module("features", features)
+        noise = pyro.param("noise", torch.tensor(0.7), constraint=constraints.positive)
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("data", len(x)):
+            mean = (features(x).tanh() * w.unsqueeze(-2)).sum(-1)
+            pyro.sample("y", dist.Normal(mean, noise), obs=y)
+
+    x = torch.randn(12, 2)
+    return Example(model, autoguide.AutoNormal(model), (x, x.sum(-1)), Trace_ELBO(), allow_global=True)
+
+
 def mixture() -> Example:
     """A Gaussian mixture whose assignments are summed over, all else by a point."""
 
@@ -253,5 +269,6 @@ EXAMPLES: dict[str, Callable[[], Example]] = {
     "Bayesian regression": regression,
     "flow": flow,
     "eight schools": eight_schools,
+    "learned noise": learned_noise,
     "mixture": mixture,
 }

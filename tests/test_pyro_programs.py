@@ -1,4 +1,4 @@
-"""Ten programs in the style of Pyro's examples go through `Pair`, `check_pair`, training and evaluation as
+"""Programs in the style of Pyro's examples go through `Pair`, `check_pair`, training and evaluation as
 they are, and a gradient step's loss is stock SVI's.
 """
 

@@ -117,9 +117,9 @@ class CapturedFunction:
         devices = [tensor.device for tensor in (*tensors, *self._slots.tensors)]
         device = next((each for each in devices if each.type != "cpu"), torch.device("cpu"))
         run = functools.partial(self._program, tensors, numbers)
-        run_first(run, tensors, device, self._slots)
+        before = run_first(run, tensors, device, self._slots)
         self._look()
-        held = Held(run, tensors, device, self._slots, self._attributes, self._guard)
+        held = Held(run, tensors, device, self._slots, self._attributes, self._guard, before)
 
         def function(given: list[Tensor]) -> list[Tensor]:
             outside, data = given[: len(held.tensors)], given[len(held.tensors) :]

@@ -9,19 +9,20 @@ import torch
 from torch import Tensor
 
 from ppl_vae.capture.attributes import Attributes
-from ppl_vae.capture.capture_error import CaptureError
+from ppl_vae.capture.capture_error import CaptureError, named
 from ppl_vae.capture.comparing import difference, settle
 from ppl_vae.capture.graph import Compiled
 from ppl_vae.capture.recorder import record
-from ppl_vae.capture.recording import Recording
+from ppl_vae.capture.recording import Recording, Ref, refs
 from ppl_vae.capture.slots import Run, Slots
 from ppl_vae.capture.surroundings import no_random_numbers_outside
 from ppl_vae.core.isolation import random_numbers
 
 
-def run_first(run: Run, inputs: Sequence[Tensor], device: torch.device, slots: Slots) -> None:
-    """One run before all others, for what programs find out at their first;
-    a program's own error stays what it is.
+def run_first(run: Run, inputs: Sequence[Tensor], device: torch.device, slots: Slots) -> Slots:
+    """One run before all others, for what programs find out at their first; the slots as they were.
+
+    A program's own error stays what it is.
     """
     try:
         record(functools.partial(slots.take_over, run), inputs, device, 0, slots.tensors, first=True)
@@ -30,6 +31,7 @@ def run_first(run: Run, inputs: Sequence[Tensor], device: torch.device, slots: S
             with random_numbers(0, device):
                 run()
         raise
+    return slots
 
 
 class Held:
@@ -44,6 +46,7 @@ class Held:
         slots: where tensors stand that may be replaced by others of the same look.
         attributes: the numbers of modules, which the program may not change.
         granted: what the graph is made for, as it is now.
+        before: the slots as they were before the first run of all.
 
     Raises:
         CaptureError: for what cannot be captured.
@@ -63,6 +66,7 @@ class Held:
         slots: Slots,
         attributes: Attributes,
         granted: Callable[[], Hashable],
+        before: Slots,
     ) -> None:
         self._device = device
         taking_over = functools.partial(slots.take_over, run)
@@ -71,6 +75,7 @@ class Held:
                 record(taking_over, inputs, device, seed, slots.tensors) for seed in (0, 1)
             )
         settle(self.recording, second)
+        _check_carried(self.recording, [each for each in slots.tensors if id(each) not in before.number])
         self._places: list[int | Tensor] = [
             slots.number.get(id(tensor), tensor) for tensor in self.recording.externals.values()
         ]
@@ -109,3 +114,16 @@ class Held:
 
     def _record(self, seed: int) -> Recording:
         return record(self._run, self._inputs, self._device, seed, self._slots.tensors)
+
+
+def _check_carried(recording: Recording, made: Sequence[Tensor]) -> None:
+    """Refuse what the first run made and each run reads and then changes: an eager step starts without it."""
+    new = {id(tensor) for tensor in made}
+    for number in (each for each in recording.changed if id(recording.externals[each]) in new):
+        first = next(entry for entry in recording.entries if Ref(number) in refs((entry.args, entry.kwargs)))
+        if first.op is not torch.ops.aten.copy_.default or first.args[0] != Ref(number):
+            shape = tuple(recording.externals[number].shape)
+            raise CaptureError(
+                f"{named(first.line)}the first run of the program makes a tensor of shape {shape} that later "
+                "ones read and change: make it before the first step, self.register_buffer(name, tensor)"
+            )

@@ -13,6 +13,7 @@ from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.groups import Group, calls_of, counts_of
 from ppl_vae.capture.kernels import Call, laid_out
 from ppl_vae.capture.optimizer_state import (
+    Standing,
     counts_in_python,
     initialise_state,
     options_of,
@@ -72,7 +73,6 @@ class Moves:
         if not self.parameters:
             raise CaptureError("the optimizer has none of the parameters")
         device = self.parameters[0].device
-        self._states = [(each, each.state, each.param_groups, len(each.param_groups)) for each in optimizers]
         self._where: list[tuple[int, str, dict[str, Any]]] = []
         self._counted: list[tuple[int, dict[str, Any]]] = []
         state: list[Tensor] = []
@@ -100,14 +100,15 @@ class Moves:
         self.numbers = PythonNumbers(self._groups, [each for _, each in self._counted], device)
         self.tensors = [*state, self.numbers.tensor]
         where = tuple([(place[parameter], name) for parameter, name, _ in self._where])
-        self.layout = (len(self._groups), where, tuple(self._steps.values()))
+        groups = tuple([tuple([place[id(each)] for each in group.parameters]) for group in self._groups])
+        self.layout = (groups, where, tuple(self._steps.values()))
+        self._standing = [Standing(each) for each in optimizers]
 
     def moved(self) -> bool:
-        """Whether an optimizer's state stands elsewhere, as after `load_state_dict`."""
-        return any(
-            each.state is not state or each.param_groups is not groups or len(groups) != count
-            for each, state, groups, count in self._states
-        ) or any(owner.get(name) is not there for (_, name, owner), there in zip(self._where, self.tensors))
+        """Whether an optimizer is no longer what it was, as after `load_state_dict`; see `Standing`."""
+        return not all(each.holds() for each in self._standing) or any(
+            owner.get(name) is not there for (_, name, owner), there in zip(self._where, self.tensors)
+        )
 
     def follow(self) -> None:
         """Take over the learning rates and counts of steps that have changed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,15 +20,15 @@ _GENERATOR = (
 )
 
 
-def written(op: Any, args: Sequence[Any]) -> list[Tensor]:
-    """The arguments that an operator changes."""
+def written(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """The arguments that an operator changes, its `out=` too."""
     if "batch_norm" in op.__name__ and "backward" not in op.__name__:  # its schema does not say so
         return [each for each in args[3:5] if isinstance(each, Tensor)]
     if not op._schema.is_mutable:
         return []
     changed = [
-        value
-        for argument, value in zip(op._schema.arguments, args)
+        args[place] if place < len(args) else kwargs.get(argument.name)
+        for place, argument in enumerate(op._schema.arguments)
         if argument.alias_info is not None and argument.alias_info.is_write
     ]
     flat = [each for value in changed for each in (value if isinstance(value, list | tuple) else [value])]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim import optimizer as torch_optimizer
 
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.updates import KINDS
@@ -23,13 +25,24 @@ def initialise_state(optimizer: Optimizer) -> None:
     if kind not in KINDS:
         known = ", ".join(sorted(known.__name__ for known in KINDS))
         raise CaptureError(f"optimizer {kind.__name__}: the updates that can be captured are {known}")
-    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+    if hooked(optimizer):
         raise CaptureError(f"optimizer {kind.__name__} has step hooks, which a captured step would not call")
+    own = vars(optimizer).get("step")
+    wrapped = getattr(
+        own, "__wrapped__", None
+    )  # the step of the class, where it is torch's schedulers' wrapper
+    if own is not None and wrapped is not kind.step:
+        raise CaptureError(
+            f"optimizer {kind.__name__} has a step of its own, optimizer.step = ..., which a captured step "
+            "would not call"
+        )
     for group in optimizer.param_groups:
         refused = ["differentiable"] if group.get("differentiable") else []
         if kind is torch.optim.SGD and group["momentum"] and group["dampening"]:
             refused.append("dampening")  # torch leaves it out at the first step only
         refused += ["complex parameters"] if any(each.is_complex() for each in group["params"]) else []
+        if any(each._post_accumulate_grad_hooks for each in group["params"]):
+            refused.append("hooks after a gradient is accumulated, register_post_accumulate_grad_hook,")
         if refused:
             raise CaptureError(f"optimizer {kind.__name__} with {', '.join(refused)} has no captured update")
         for parameter in group["params"]:
@@ -51,6 +64,48 @@ def _initialise(kind: type, group: Mapping[str, Any], parameter: Tensor, state: 
     for name, option in KINDS[kind].state.items():
         if (not option or group[option]) and state.get(name) is None:
             state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+
+
+def hooked(optimizer: Optimizer) -> bool:
+    """Whether something is to be called at each of its steps, or of all optimizers'."""
+    own = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    return bool(
+        own or torch_optimizer._global_optimizer_pre_hooks or torch_optimizer._global_optimizer_post_hooks
+    )
+
+
+class Standing:
+    """Where an optimizer keeps its parameters and its state, which a graph takes for granted."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer, self._state, self._groups = optimizer, optimizer.state, optimizer.param_groups
+        self._parameters = [(each, each["params"], list(each["params"])) for each in optimizer.param_groups]
+        self._step = vars(optimizer).get("step")
+        self._owners = [
+            (each, optimizer.state.get(each)) for _, _, params in self._parameters for each in params
+        ]
+
+    def holds(self) -> bool:
+        """Whether all is where it was, and nothing else is to happen at a step.
+
+        It is not after `load_state_dict`, `add_param_group`, `state.clear()`, a parameter left out, a hook.
+        """
+        optimizer, state = self._optimizer, self._state
+        return (
+            optimizer.state is state
+            and optimizer.param_groups is self._groups
+            and len(self._groups) == len(self._parameters)
+            and all(
+                now is group
+                and now["params"] is there
+                and len(there) == len(were)
+                and all(map(is_, there, were))
+                for now, (group, there, were) in zip(self._groups, self._parameters)
+            )
+            and all(state.get(each) is owner for each, owner in self._owners)
+            and vars(optimizer).get("step") is self._step
+            and not hooked(optimizer)
+        )
 
 
 def counts_in_python(optimizer: Optimizer) -> bool:

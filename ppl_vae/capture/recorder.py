@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import FrameType
 from typing import Any
@@ -80,6 +80,7 @@ def record(
             outputs = list(run())
             recorder.recording.random = random_state(device)
         recorder.recording.outputs = tuple(recorder.number_of(each) for each in outputs)
+        recorder.recording.changed = recorder.changed()
         if recorder.exchanged is not None:
             raise CaptureError(EXCHANGED.format(tuple(recorder.exchanged.shape)))
     except Exception as error:
@@ -116,7 +117,7 @@ class _Recorder(TorchDispatchMode):
             raise CaptureError(f"{named(line)}{reason}")
         if draws and self.random is not None and not torch.equal(self.random, random_state(self._device)):
             raise CaptureError(f"{named(line)}{_SEEDED}")
-        self._keep(op, args)
+        self._keep(op, args, kwargs)
         found = op(*args, **kwargs)
         if self.random is not None and draws:
             self.random = random_state(self._device)
@@ -142,6 +143,11 @@ class _Recorder(TorchDispatchMode):
             self._storages.note(tensor)
             self._outside.add(storage_of(tensor))
         return number
+
+    def changed(self) -> frozenset[int]:
+        """The numbers of the externals that were written to."""
+        there = self.recording.externals.items()
+        return frozenset([number for number, tensor in there if storage_of(tensor) in self._changed])
 
     def undo(self) -> None:
         """Give the tensors that were there before the run the memory and the values that they had."""
@@ -183,9 +189,9 @@ class _Recorder(TorchDispatchMode):
             return False
         return all(ref.number in self._fixed for ref in refs(noted))
 
-    def _keep(self, op: Any, args: Sequence[Any]) -> None:
+    def _keep(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Note the values of what an operation is about to change, where it was there before the run."""
-        for tensor in written(op, args):
+        for tensor in written(op, args, kwargs):
             storage = tensor.untyped_storage()
             if storage._cdata in self._outside and storage._cdata not in self._changed:
                 self._changed[storage._cdata] = storage, storage.clone()

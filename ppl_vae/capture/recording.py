@@ -41,6 +41,7 @@ class Recording:
         externals: by number, the tensors that were there before the run and came from elsewhere.
         memory: by number, the address of each when it was first seen.
         constants: by number, tensors that the run made of Python's values.
+        changed: the numbers of those externals that the run wrote to.
         outputs: the numbers of what the run gave.
         random: the state of torch's generator when the run ended.
         numbers: how many the operations wrote.
@@ -51,6 +52,7 @@ class Recording:
     externals: dict[int, Tensor] = field(default_factory=dict)
     memory: dict[int, int] = field(default_factory=dict)
     constants: dict[int, Tensor] = field(default_factory=dict)
+    changed: frozenset[int] = frozenset()
     outputs: tuple[int, ...] = ()
     random: Tensor | None = None
     numbers: int = 0

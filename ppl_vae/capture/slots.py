@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from ppl_vae.capture.capture_error import CaptureError
+from ppl_vae.capture.operators import storage_of
 
 Place = tuple[Any, Any, Tensor]
 Run = Callable[[], Sequence[Tensor]]
@@ -50,6 +55,9 @@ class Slots:
             self._flat.append((owner, key, value))
             pattern.append((*name, self.number[id(value)]))
         self.pattern = tuple(pattern)
+        memory = [storage_of(tensor) for tensor in self.tensors]
+        several = {each for each, count in Counter(memory).items() if count > 1}
+        self._shared = {id(tensor) for tensor, each in zip(self.tensors, memory) if each in several}
 
     def current(self) -> bool:
         """Whether every tensor still stands where it did."""
@@ -58,13 +66,29 @@ class Slots:
     def take_over(self, run: Run) -> list[Tensor]:
         """What a program gives. A tensor that it assigned in place of one of these is copied into that one.
 
-        A captured step knows only the tensors that were there.
+        A captured step knows only the tensors that were there. Where that memory is another tensor's too, as
+        torch's older spectral_norm has it, or of another type, the place gets memory of its own.
+
+        Raises:
+            CaptureError: for one of another shape.
         """
         found = list(run())
         for owner, key, tensor in self._flat:
-            if (now := owner.get(key)) is not tensor and isinstance(now, Tensor):
-                tensor.detach().copy_(now.detach())
-                owner[key] = tensor
+            if (now := owner.get(key)) is tensor or not isinstance(now, Tensor):
+                continue
+            owner[key] = tensor
+            if now.shape != tensor.shape:
+                raise CaptureError(
+                    f"a program puts a tensor of shape {tuple(now.shape)} in the place of one of shape "
+                    f"{tuple(tensor.shape)}, attribute {key!r}, and a captured step keeps tensors where they "
+                    "are: make it of one size before the first step, or do not keep it"
+                )
+            alike = (now.dtype, now.device) == (tensor.dtype, tensor.device)
+            with torch.no_grad():
+                if alike and id(tensor) not in self._shared:
+                    tensor.copy_(now)
+                else:  # what is there now, to be found as a place of its own
+                    owner[key] = tensor.detach().to(now.device, now.dtype, copy=True)
         return found
 
     def looks(self) -> tuple[Any, ...]:
@@ -74,7 +98,8 @@ class Slots:
 
 def look_of(tensor: Tensor) -> tuple[Any, ...]:
     """What a graph takes for granted of a tensor."""
-    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+    strides = tensor.stride() if tensor.layout == torch.strided else tensor.layout
+    return tensor.shape, strides, tensor.dtype, tensor.device
 
 
 def _owners(modules: Iterable[nn.Module], objects: Iterable[Any]) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ppl_vae.cli import OK
-from ppl_vae.cli.checks import check_folder, check_judged, check_judging
+from ppl_vae.cli.checked_before import check_folder, check_judged, check_judging
 from ppl_vae.cli.command_train import add_judging, contents
 from ppl_vae.cli.options import Parser, add_data, make_parser
 from ppl_vae.cli.report import judge, write_report

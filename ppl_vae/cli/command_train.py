@@ -11,7 +11,7 @@ import jsonargparse
 
 from ppl_vae import evaluate
 from ppl_vae.cli import OK
-from ppl_vae.cli.checks import check_folder, check_judged, check_judging
+from ppl_vae.cli.checked_before import check_folder, check_judged, check_judging
 from ppl_vae.cli.choosing import imported
 from ppl_vae.cli.default_pair import sum_over_classes
 from ppl_vae.cli.errors import UsageError

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, biject_to
 
-from ppl_vae.compression.layout import Layout
+from ppl_vae.compression.element_rows import Layout
 from ppl_vae.core.constraints import innermost_name
 from ppl_vae.core.sites import PairError
 

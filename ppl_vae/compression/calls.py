@@ -24,7 +24,7 @@ from ppl_vae.compression.planning import plan_of
 from ppl_vae.compression.programs import Programs, exact
 from ppl_vae.compression.result import Compressed
 from ppl_vae.compression.side import beside, frame_of, gaps_of, rows_of, shapes_of
-from ppl_vae.core.checks import check_choice, check_count, check_seed
+from ppl_vae.core.checks import check_choice, check_seed, checked
 from ppl_vae.core.isolation import one_thread, random_numbers
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.evaluate.batches import Tensors, to_data
@@ -36,6 +36,7 @@ _ROWS = 1024  # that a data set gives at a time
 
 
 @one_thread
+@checked()
 def compress(
     pair: Pair,
     data: Any,
@@ -102,9 +103,6 @@ def compress(
     """
     require_pair(pair)
     required()
-    for name, value in (("num_samples", num_samples), ("bits", bits), ("batch_size", batch_size)):
-        if value is not None:
-            check_count(name, value)
     if bits > 16:
         raise ValueError(f"bits must be from 1 to 16, got {bits}: more leave the coder's 24 bits too few")
     check_choice("order", order, ("auto", "bits back", "Bit-Swap"))
@@ -126,6 +124,7 @@ def compress(
 
 
 @one_thread
+@checked()
 def decompress(
     pair: Pair, source: str | Path | Compressed, *, anyway: bool = False, progress: bool = True
 ) -> tuple[Tensor, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppl_vae.compression.alphabet import Alphabet
 from ppl_vae.compression.buckets import Reference
-from ppl_vae.compression.layout import Layout
+from ppl_vae.compression.element_rows import Layout
 from ppl_vae.core.elements import OfSeveralFamilies
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppl_vae.compression.alphabet import Alphabet, alphabet_of, as_bits
 from ppl_vae.compression.buckets import Reference, is_same_for_all, moments, refuse_without_functions
-from ppl_vae.compression.layout import Layout
+from ppl_vae.compression.element_rows import Layout
 from ppl_vae.compression.plan import DataSite, LatentSite, Plan, families, split
 from ppl_vae.compression.programs import LIKELIHOODS, Programs, exact, latent_parts
 from ppl_vae.core.constraints import innermost_name

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pyro.poutine.messenger import _bound_partial
+from pyro.poutine.reparam_messenger import ReparamHandler
+from pyro.poutine.trace_messenger import TraceHandler
 
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -24,10 +26,16 @@ def arguments_of(program: Callable[..., Any]) -> tuple[str, ...] | None:
 
 def within_handlers(program: Any) -> Any:
     """The program inside `poutine.condition(program, ...)` and its like, and inside of a partial."""
-    while isinstance(program, functools.partial):
-        # a handler around a program is a partial of Pyro's own, whose last argument is the program
-        program = program.args[-1] if isinstance(program, _bound_partial) else program.func
+    while (inner := _within_handler(program)) is not None or isinstance(program, functools.partial):
+        program = program.func if inner is None else inner
     return program
+
+
+def _within_handler(program: Any) -> Any:
+    """The program that one of Pyro's handlers is around; None where it is no handler."""
+    if isinstance(program, _bound_partial):  # whose last argument is the program
+        return program.args[-1]
+    return program.fn if isinstance(program, ReparamHandler | TraceHandler) else None
 
 
 def parameters_of(program: Any) -> list[inspect.Parameter] | None:
@@ -36,8 +44,8 @@ def parameters_of(program: Any) -> list[inspect.Parameter] | None:
     A Module that takes as many tensors as it was made for writes `*batch`, and says their names by an
     attribute `argument_names`, a tuple.
     """
-    while isinstance(program, _bound_partial):
-        program = program.args[-1]
+    while (inner := _within_handler(program)) is not None:
+        program = inner
     if hasattr(program, "own_parameters"):  # a `ProgramModule` knows the one inside of it
         return parameters_of(program.program)
     try:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import numbers
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MAX_SEED = 2**63 - 1
 
@@ -42,3 +50,48 @@ def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
     """Raise ValueError unless an option is one of these, of the same type."""
     if not any(type(value) is type(each) and value == each for each in allowed):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def checked(**least: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Check the options of a function before it runs, each by its annotation, whether or not it is used.
+
+    An `int` is a whole number from 1 on, a `float` finite, a `bool` True or False; None goes where the
+    annotation says so. What is the wrong kind of number would otherwise end in an error of torch's, or go
+    through: torch's optimizers write their step size back into a tensor that is given for it.
+
+    Args:
+        least: where whole numbers begin, by the option's name, if not at 1.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+        kinds = {name: str(parameter.annotation) for name, parameter in signature.parameters.items()}
+
+        @functools.wraps(function)
+        def checking(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                given = signature.bind(*args, **kwargs).arguments
+            except TypeError:
+                given = {}  # Python says what is missing, or too much
+            for name, value in given.items():
+                _check_kind(name, value, kinds[name], least.get(name, 1))
+            return function(*args, **kwargs)
+
+        return checking
+
+    return decorate
+
+
+def _check_kind(name: str, value: Any, kind: str, least: int) -> None:
+    kind, _, none = kind.partition(" | ")
+    otherwise = "or None" if none == "None" else ""
+    if name == "seed" or (value is None and otherwise):
+        return  # a seed is checked where the random numbers are made
+    if kind == "int":
+        check_count(name, value, otherwise, least)
+    elif kind == "bool" and not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False{otherwise and ' '}{otherwise}, got {value!r:.80}")
+    elif kind == "float" and (
+        isinstance(value, bool) or not isinstance(value, numbers.Real) or not _is_finite(value)
+    ):
+        raise ValueError(f"{name} must be a finite number{otherwise and ' '}{otherwise}, got {value!r:.80}")

@@ -90,7 +90,7 @@ def elements(fn: Any, site: str, way_out: str = _WAY_OUT) -> Any:
     return single
 
 
-def masked(fn: Any, mask: Tensor | bool, site: str) -> Any:
+def masked(fn: Any, mask: Tensor | bool, site: str, of_values: bool = False) -> Any:
     """A site's distribution of which only some elements are observed: the others are left out.
 
     The event shape stays. `log_prob` sums over what is observed, which is the exact marginal density, since
@@ -103,6 +103,8 @@ def masked(fn: Any, mask: Tensor | bool, site: str) -> Any:
             to it with at least the event's dims, so that `(D,)` is one pattern for all data and `(B, 1)` a
             choice of data. A mask of one-hot vectors may have their last dim too, all alike in it.
         site: its name, for the refusals.
+        of_values: whether the mask is laid out as the values are, one-hot vectors with their last dim, and
+            perhaps without the particles.
 
     Raises:
         PairError: where the density does not factorise, or the mask does not fit, naming the site.
@@ -113,7 +115,7 @@ def masked(fn: Any, mask: Tensor | bool, site: str) -> Any:
     tensor(-1.8379)
     """
     single = elements(fn, site)
-    seen = mask if isinstance(mask, bool) else _fitting(mask, single, fn.event_dim, site)
+    seen = mask if isinstance(mask, bool) else _fitting(mask, single, fn.event_dim, site, of_values)
     while isinstance(single, MaskedDistribution):
         seen = _both(seen, single._mask)
         single = single.base_dist
@@ -150,7 +152,7 @@ def _elements(fn: Any) -> Any:
     raise _Whole(f"its {type(fn).__name__} is one density of a whole event of shape {shape}")
 
 
-def _fitting(mask: Any, single: Any, event_dim: int, site: str) -> Tensor:
+def _fitting(mask: Any, single: Any, event_dim: int, site: str, of_values: bool) -> Tensor:
     """A mask that is broadcastable to the elements."""
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         what = f"a Tensor of {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
@@ -159,7 +161,7 @@ def _fitting(mask: Any, single: Any, event_dim: int, site: str) -> Tensor:
             "mask.bool() where it has 0 and 1"
         )
     wanted = single.batch_shape
-    if single.event_dim and mask.shape == wanted + single.event_shape:
+    if single.event_dim and (of_values or mask.shape == wanted + single.event_shape):
         whole = mask.flatten(-single.event_dim)
         if bool((whole.any(-1) != whole.all(-1)).any()):
             raise PairError(

@@ -93,7 +93,7 @@ def explain(
         )
     if fault := _of_sites(sites_so_far(program, args, kwargs)):
         return fault._replace(reason=fault.reason + _not_finite(args))
-    where = _line(error)
+    where = users_line(error)
     reason = short(error) + (f" (in {where})" if where else "") + _not_finite(args)
     if any(hint in str(error) for hint in _DTYPES):
         kinds = sorted({str(arg.dtype) for arg in args if isinstance(arg, Tensor)})
@@ -153,7 +153,7 @@ def refusal(
             return known
         except Exception as alone:
             fault = explain(alone, program, args, kwargs)
-            if isinstance(guide, nn.Module) and is_autoguide(guide):
+            if isinstance(guide, nn.Module) and _keeps_data(guide, model, args):
                 fault = fault._replace(fix=NOT_AMORTISED)
             return PairError(f"the {role} cannot run: {fault.reason}. {fault.fix}")
     return error if num_particles == 1 else PairError(not_together(error, guide, args, num_particles))
@@ -161,7 +161,7 @@ def refusal(
 
 def not_together(error: Exception, guide: Program, args: Sequence[Any], num_particles: int) -> str:
     """Why a pair that runs on one draw of each datum does not run on K at once."""
-    where = _line(error)
+    where = users_line(error)
     with _aside(guide):
         try:
             trace = poutine.trace(guide).get_trace(*args)
@@ -254,7 +254,7 @@ def _is_transformed() -> bool:
     )
 
 
-def _line(error: BaseException) -> str:
+def users_line(error: BaseException) -> str:
     """The last line of the user's own code that an error came through."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         parts = frame.filename.replace("\\", "/").split("/")
@@ -263,6 +263,25 @@ def _line(error: BaseException) -> str:
         ):
             return f"{parts[-1]}, line {frame.lineno}: {frame.line}" if frame.line else ""
     return ""
+
+
+def _keeps_data(guide: nn.Module, model: Program, args: Sequence[Any]) -> bool:
+    """Whether an autoguide has parameters for the data of its first run, and this batch has another size."""
+    found = [getattr(part, "prototype_trace", None) for part in guide.modules()]
+    kept = [trace for trace in found if isinstance(trace, Trace)]
+    if not kept:
+        return False
+    observed = [site for site in sites_so_far(model, args).nodes.values() if site.get("is_observed")]
+    sizes = {
+        frame.name: frame.size for site in observed for frame in site["cond_indep_stack"] if frame.dim == -1
+    }
+    frames = [
+        frame
+        for trace in kept
+        for site in prune_subsample_sites(trace).nodes.values()
+        for frame in site.get("cond_indep_stack", ())
+    ]
+    return any(frame.name in sizes and frame.size != sizes[frame.name] for frame in frames)
 
 
 def is_autoguide(guide: nn.Module) -> bool:

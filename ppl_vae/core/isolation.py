@@ -188,7 +188,16 @@ def eval_mode(*modules: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def questioning(module: nn.Module, seed: int | None, device: torch.device) -> Iterator[None]:
-    """What every evaluation and every query runs under: eval mode, no gradients, its own randomness."""
+    """What every evaluation and every query runs under: eval mode, no gradients, its own randomness.
+
+    Raises:
+        ValueError: for a module without values, on the device "meta".
+    """
+    if device.type == "meta":
+        raise ValueError(
+            "the pair is on the device 'meta', where parameters have shapes and no values: build it on "
+            "another, or pair.to_empty(device='cpu') and then pair.load_state_dict(...)"
+        )
     with eval_mode(module), torch.no_grad(), random_numbers(seed, device):
         yield
 

@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyro
-from pyro.params.param_store import ParamStoreDict
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
-from torch.distributions import constraints
 
 from ppl_vae.core.arguments import arguments_of, within_handlers
 from ppl_vae.core.own_parameters import OwnParameters
@@ -42,6 +40,9 @@ class ProgramModule(nn.Module):
         self.program = program
         self.one_by_one = one_by_one
         inside = within_handlers(program)
+        # a PyroModule's methods make its parameters, as itself does; a plain Module is named by pyro.module
+        owner = getattr(inside, "__self__", None)
+        inside = owner if isinstance(owner, pyro.nn.PyroModule) else inside
         if isinstance(inside, nn.Module) and inside is not program:
             self.inside = inside  # a Module within handlers, which no attribute of a Module would show
         self.own_parameters = own_parameters
@@ -71,19 +72,15 @@ class ProgramModule(nn.Module):
 
 
 class _Owned(Messenger):
-    """Answers the program's `pyro.param` statements, and marks the plate of data."""
+    """Keeps the program's `pyro.param` statements to itself, and marks the plate of data."""
 
     def __init__(self, program: ProgramModule) -> None:
         super().__init__()
-        self.own, self.plate = program.own_parameters, program.plate
+        self.plate = program.plate
 
     def _pyro_param(self, msg: Any) -> None:
         # handlers outside are not to see it: SVI and its like look for parameters of Pyro's own store
         msg["stop"] = True
-        if getattr(msg["fn"], "__func__", None) is ParamStoreDict.get_param:  # else a PyroModule's, its own
-            name, *initial = msg["args"]
-            constraint = msg["kwargs"].get("constraint", constraints.real)
-            msg["value"] = self.own.value(name, initial[0] if initial else None, constraint)
 
     def _pyro_sample(self, msg: Any) -> None:
         if self.plate is not None:

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 import pyro
 from pyro.nn.module import _Context
-from torch import nn
+from pyro.poutine.runtime import effectful
+from torch import Tensor, nn
+from torch.distributions import constraints
 
 from ppl_vae.core.own_parameters import OwnParameters, exchanged
 from ppl_vae.core.sites import DATA_PLATE
@@ -57,6 +59,23 @@ def _nothing() -> dict[str, dict[str, Any]]:
 
 _Context.param_state = _LocalState()  # type: ignore[assignment]
 _as_written = pyro.primitives.module
+_of_store = pyro.get_param_store().get_param
+
+
+def answer(
+    name: str, *initial: Any, constraint: Any = constraints.real, event_dim: int | None = None
+) -> Tensor:
+    """What `pyro.param` gives where no handler answers: the value of the pair's whose program runs now.
+
+    An autoguide looks at its model behind a `poutine.block`, which no handler outside sees through.
+    """
+    running = _running.get()
+    if running is None:
+        return _of_store(name, *initial, constraint=constraint, event_dim=event_dim)  # type: ignore[no-any-return]
+    return running.own_parameters.value(name, initial[0] if initial else None, constraint)
+
+
+pyro.primitives._param = effectful(answer, type="param")
 
 
 @functools.wraps(_as_written)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions import Delta, MaskedDistribution
 from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.uncondition_messenger import UnconditionMessenger
@@ -156,8 +157,15 @@ def is_summed(site: Any) -> bool:
 
 
 def is_deterministic(site: Any) -> bool:
-    """Whether a statement is a `pyro.deterministic`: a value that is kept, not drawn, of log-density 0."""
-    return site["type"] == "sample" and bool(site["infer"].get("_deterministic"))
+    """Whether a statement is a `pyro.deterministic`: a value that is kept, not drawn, of log-density 0.
+
+    So are the sites that a reparameterisation puts in the place of those which it takes apart.
+    """
+    if site["type"] != "sample":
+        return False
+    fn = site["fn"]
+    certain = site["is_observed"] and isinstance(fn, MaskedDistribution) and fn._mask is False
+    return bool(site["infer"].get("_deterministic")) or (certain and isinstance(fn.base_dist, Delta))
 
 
 def is_bookkeeping(site: Any) -> bool:

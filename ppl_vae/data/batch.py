@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core.missing import is_clean
-from ppl_vae.data.checks import check_finite, divisor_of, to_float32
+from ppl_vae.data.array_checks import check_finite, divisor_of, to_float32
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.foreign import to_array
+
+# a Split stores more kinds as floats, and a program that is not known yet may take whole numbers as indices
+_NUMBERS = (torch.uint8, torch.bool, torch.int8, torch.int16, torch.float16, torch.bfloat16)
 
 
 def to_batch(
@@ -21,6 +24,7 @@ def to_batch(
     dtypes: Sequence[torch.dtype],
     names: Sequence[str] = (),
     missing: bool = False,
+    floats: torch.dtype | None = None,
 ) -> tuple[Tensor, ...]:
     """The tensors that programs are called with, the first as `Split` makes it: uint8 is divided by 255,
     bits are not.
@@ -28,9 +32,11 @@ def to_batch(
     Args:
         items: Tensors or arrays, each (n, ...).
         dtypes: of what the programs have been called with so far, one for each; empty where that is unknown,
-            which leaves all as they are but bytes and truth values in the first.
+            which leaves all as they are but, in the first, what no program computes or counts with: bytes,
+            truth values, short whole numbers, half precision.
         names: what the errors call them.
         missing: whether the programs take NaN for a missing value.
+        floats: the type of the programs' real numbers; torch's default where it is None.
 
     Raises:
         DataError: no array, complex, NaN or infinite (the row is named), a number that is not whole where
@@ -43,8 +49,8 @@ def to_batch(
         tensor = _finite(item, name, missing)
         if number < len(dtypes):
             wanted = dtypes[number]
-        elif number == 0 and tensor.dtype in (torch.uint8, torch.bool):
-            wanted = torch.get_default_dtype()
+        elif number == 0 and tensor.dtype in _NUMBERS:
+            wanted = floats or torch.get_default_dtype()
         else:
             wanted = tensor.dtype
         tensors.append(_converted(tensor, wanted, name, is_data=number == 0))

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppl_vae.data.checks import rows_per_chunk
+from ppl_vae.data.array_checks import rows_per_chunk
 from ppl_vae.data.rows import ResidentRows, Rows, Source, StreamedRows
 
 

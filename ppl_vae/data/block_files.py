@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.data.array_checks import check_shape, divisor_of
 from ppl_vae.data.array_stores import ArrayStore
 from ppl_vae.data.blocks import BlockFile
-from ppl_vae.data.checks import check_shape, divisor_of
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.dataset import Loaded, Part
 from ppl_vae.data.naming import Naming, are_labels, assembled, beside

@@ -11,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppl_vae.data.data_error import DataError
-from ppl_vae.data.one_cell import MARKS, Value, Where, is_code, number_of, plain, read_cell, row_number
+from ppl_vae.data.one_cell import (
+    LARGEST_WHOLE,
+    MARKS,
+    Value,
+    Where,
+    is_code,
+    number_of,
+    plain,
+    read_cell,
+    row_number,
+    too_large,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +81,7 @@ def to_cells(
     texts = {str(mark).strip() for mark in marks} | {""}
     numbers = {value for mark in texts if (value := number_of(mark)) is not None}
     if isinstance(given, np.ndarray) and given.dtype.kind in "iuf":
+        _check_exact(name, given, where)
         return _of_numbers(name, given.astype(np.float64), numbers, order, where)
     known: dict[str, str | None] = {}  # what a text is: most of them come many times
     values: list[Any] = []
@@ -114,6 +126,21 @@ def _of_numbers(
     array = np.where(marked, math.nan, array)
     _check_finite(name, array, where)
     return Cells(name, array, np.isnan(array), True, found, order, None, where)
+
+
+def unread(name: str, count: int) -> Cells:
+    """A column that is left out, whatever it holds: no cell of it is looked at."""
+    return Cells(name, np.full(count, None, dtype=object), np.zeros(count, dtype=bool), False)
+
+
+def _check_exact(name: str, array: NDArray[Any], where: Where) -> None:
+    """Whole numbers that several of which would become one."""
+    if array.dtype.kind == "f" or array.dtype.itemsize < 8:
+        return
+    large = (array > LARGEST_WHOLE) | (array < -LARGEST_WHOLE)
+    if large.any():
+        row = int(large.argmax())
+        raise too_large(name, where(row), int(array[row]))
 
 
 def _check_finite(name: str, array: NDArray[np.float64], where: Where) -> None:

@@ -58,12 +58,12 @@ def as_split(data: Any, missing: bool = False) -> Split:
         x, columns = frames.to_columns(data, "the data", missing)
         whole = Split.from_tensor(x, missing=missing)
         return replace(whole, naming=replace(whole.naming, columns=columns))
+    if is_sparse(data):  # before dictionaries: SciPy's dok_matrix is one
+        return of_stored(store_in_order([data]))
     if isinstance(data, Mapping):
         return Split.from_tensors(data, missing=missing)
     if is_tuple_of_arrays(data):
         return of_stored(store_in_order(data, missing), missing=missing)
-    if is_sparse(data):
-        return of_stored(store_in_order([data]))
     if frames.is_column(data):
         raise DataError("one column of a frame: give a frame of it, column.to_frame()")
     return Split.from_tensor(data, missing=missing)

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_vae.data.array_checks import check_unit_interval
 from ppl_vae.data.binarise import fix, generator
 from ppl_vae.data.blocks import BlockColumn
-from ppl_vae.data.checks import check_unit_interval
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.division import Binarise, Division
 from ppl_vae.data.memory_map import MemoryMap

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ppl_vae.data.checks import divisor_of, rows_per_chunk, to_labels, to_storage
+from ppl_vae.data.array_checks import divisor_of, rows_per_chunk, to_labels, to_storage
+from ppl_vae.data.array_shapes import as_events
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.dataset import Loaded, Part
-from ppl_vae.data.layout import as_events
 from ppl_vae.data.memory_map import MemoryMap, open_npy
 from ppl_vae.data.naming import Naming, beside, to_given
 from ppl_vae.data.rows import ResidentRows, Rows, stream
@@ -135,6 +135,12 @@ def read_csv(path: Path) -> Loaded | None:
     if not numeric or frame.isna().any(axis=None):
         return None
     y = None
+    first = frame.iloc[:, 0].to_numpy()
+    if form.header and frame.columns[0] == "Unnamed: 0" and len(first) > 2 and (np.diff(first) == 1).all():
+        raise DataError(
+            f"{path}: the first column has no name and holds the numbers of the rows, as pandas writes its "
+            "index: write the file with index=False, or leave the column out, columns={'column 1': None}"
+        )
     if form.header:
         names = [str(name).strip().lower() for name in frame.columns]
         if "label" in names and len(names) > 1:

@@ -28,6 +28,8 @@ def to_array(data: Any, what: str) -> Tensor | np.ndarray:
             kind = "nested" if data.is_nested else "sparse"
             fix = "x.to_padded_tensor(0.0), with a mask beside it" if data.is_nested else "x.to_dense()"
             raise DataError(f"{what}: a {kind} Tensor is not taken as it is: give {fix}")
+        if data.is_quantized:
+            raise DataError(f"{what}: a quantised Tensor is not taken as it is: give x.dequantize()")
         return data
     if isinstance(data, np.ma.MaskedArray):
         raise DataError(

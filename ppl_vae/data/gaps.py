@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ppl_vae.data.checks import rows_per_chunk
+from ppl_vae.data.array_checks import rows_per_chunk
 from ppl_vae.data.split import Split
 
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ppl_vae.data.array_shapes import height_and_width
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.dataset import Loaded, Part
-from ppl_vae.data.layout import height_and_width
 from ppl_vae.data.rows import stream
 
 SUFFIXES = (".png", ".jpg", ".jpeg")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ppl_vae.core.checks import check_count
+from ppl_vae.data.array_shapes import height_and_width
 from ppl_vae.data.binarise import numpy_generator
 from ppl_vae.data.block_files import SUFFIXES, read_blocks
 from ppl_vae.data.data_error import DataError, MissingDataError
@@ -16,7 +17,6 @@ from ppl_vae.data.dataset import DRAW, DataSet, Loaded, assemble
 from ppl_vae.data.division import Binarise, Division
 from ppl_vae.data.files import read_csv, read_npy, read_npz
 from ppl_vae.data.image_folder import read_folder
-from ppl_vae.data.layout import height_and_width
 from ppl_vae.data.named import NAMED, Drawn
 from ppl_vae.data.one_cell import MARKS
 from ppl_vae.data.tables import Columns

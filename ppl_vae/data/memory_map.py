@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppl_vae.data.checks import check_finite, check_unit_interval, to_float32
+from ppl_vae.data.array_checks import check_finite, check_unit_interval, to_float32
+from ppl_vae.data.array_shapes import as_events
 from ppl_vae.data.data_error import DataError
-from ppl_vae.data.layout import as_events
 
 
 class MemoryMap:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ppl_vae.data import markov, patches, sequences, sprites, synthetic
+from ppl_vae.data.array_shapes import resize
 from ppl_vae.data.data_error import DataError, MissingDataError
 from ppl_vae.data.dataset import Loaded
 from ppl_vae.data.files import read_npz, tensor_part
 from ppl_vae.data.image_folder import in_threads
-from ppl_vae.data.layout import resize
 
 OMNIGLOT_SIZE = (28, 28)
 Size = tuple[int, int] | None

@@ -8,6 +8,7 @@ where a float64 Tensor was given. None of them is scaled.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data.checks import check_finite, check_shape, to_float32, to_labels, to_storage
+from ppl_vae.data.array_checks import check_finite, check_shape, to_float32, to_labels, to_storage
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.foreign import to_array
+from ppl_vae.data.frames import is_column, is_frame
 from ppl_vae.data.rows import ResidentRows, Rows
 from ppl_vae.data.sparse import is_sparse, sparse_rows
 
@@ -149,6 +151,7 @@ def store(arrays: Mapping[str, Any], missing: bool = False) -> Stored:
     for name in arrays:
         if not isinstance(name, str) or not name.isidentifier():
             raise DataError(f"an array is called {name!r}, and no argument of a program can be: rename it")
+    _check_order(arrays)
     main = "x" if "x" in arrays else next(iter(arrays))
     rows = {name: rows_of(array, name, missing) for name, array in arrays.items()}
     return assembled(rows, Naming(main, tuple(arrays), by_user=True))
@@ -188,6 +191,7 @@ def beside(arrays: Mapping[str, Any], count: int) -> tuple[dict[str, Any], dict[
 
 def store_beside(x: Any, y: Any, missing: bool = False) -> Stored:
     """`x`, and a `y` beside it that is in a batch only where a program needs it."""
+    _check_order({"x": x, "y": y})
     main = sparse_rows(x, "x", real=True) if is_sparse(x) else ResidentRows(to_storage(x, "x", missing))
     rows: dict[str, Rows] = {"x": main, "y": ResidentRows(to_given(y, "y", missing))}
     return assembled(rows, Naming("x", ("x",)))
@@ -204,6 +208,7 @@ def store_in_order(arrays: Sequence[Any], missing: bool = False, by_place: bool 
     Raises:
         DataError: an array that cannot be used, or lengths that differ.
     """
+    _check_order({f"array number {place}": array for place, array in enumerate(arrays, 1)})
     first = arrays[0]
     main = (
         sparse_rows(first, "x", real=True)
@@ -249,3 +254,23 @@ def _to_int64(array: np.ndarray, what: str) -> np.ndarray:
     if array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise DataError(f"{what}: {array.max()} is larger than any int64; give smaller whole numbers")
     return array.astype(np.int64)
+
+
+def _check_order(arrays: Mapping[str, Any]) -> None:
+    """Raise DataError for frames or columns of pandas whose index has the same labels in another order.
+
+    Rows go together by their places. An index of other labels says nothing: one of the two was made anew.
+    """
+    indexed = {
+        name: array.index
+        for name, array in arrays.items()
+        if (is_frame(array) or is_column(array)) and hasattr(getattr(array, "index", None), "isin")
+    }
+    for (one, first), (other, second) in itertools.combinations(indexed.items(), 2):
+        same = len(first) == len(second) and first.is_unique and second.is_unique
+        if same and not first.equals(second) and bool(first.isin(second).all()):
+            raise DataError(
+                f"{one} and {other} have the same labels in their index, in another order, and rows go "
+                f"together by places: give them in one order, {other}.loc[{one}.index], or take the index "
+                "away where it means nothing, reset_index(drop=True)"
+            )

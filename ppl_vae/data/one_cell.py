@@ -14,6 +14,9 @@ from ppl_vae.data.data_error import DataError
 MARKS = ("NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "?")
 """Texts that stand for a missing value, besides an empty one, None and NaN."""
 
+LARGEST_WHOLE = 2**53
+"""Beyond it a float64 takes several whole numbers for one."""
+
 Value = str | int | float | bool
 Where = Callable[[int], str]
 
@@ -43,13 +46,24 @@ def number_of(text: str) -> float | None:
 
 
 def is_code(text: str) -> bool:
-    """Whether a text of digits begins with a zero that a number would lose, as postcodes do.
+    """Whether a number would lose digits of a text: of a postcode that begins with a zero, of an identifier
+    of many.
 
-    >>> [is_code(text) for text in ("00501", "0", "0.5", "-07")]
-    [True, False, False, True]
+    >>> [is_code(text) for text in ("00501", "0", "0.5", "-07", "9007199254740993")]
+    [True, False, False, True, True]
     """
     digits = text.lstrip("+-")
-    return len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()
+    if digits[:1] == "0":
+        return len(digits) > 1 and digits[1].isdigit()
+    return len(digits) > 15 and digits.isdecimal() and int(digits) > LARGEST_WHOLE
+
+
+def too_large(name: str, where: str, value: int) -> DataError:
+    """The error of a whole number that no float64 holds."""
+    return DataError(
+        f"column {name!r}: {where} holds {value}, and beyond 2**53 several whole numbers become one: make "
+        f"texts of them where they are identifiers, or leave the column out, columns={{{name!r}: None}}"
+    )
 
 
 def read_cell(value: Any, name: str, row: int, where: Where) -> str | float | bool | None:
@@ -61,6 +75,8 @@ def read_cell(value: Any, name: str, row: int, where: Where) -> str | float | bo
     if isinstance(value, bool | np.bool_):
         return bool(value)
     if isinstance(value, Real | np.number) and not isinstance(value, complex | np.complexfloating):
+        if isinstance(value, int | np.integer) and abs(int(value)) > LARGEST_WHOLE:
+            raise too_large(name, where(row), int(value))
         return None if value != value else float(value)
     kind = type(value).__name__
     is_time = isinstance(value, np.datetime64 | np.timedelta64)

@@ -22,11 +22,13 @@ class Taken(NamedTuple):
         names: of the arguments that a batch can give, in order.
         required: those without a default.
         by_keyword: those that no batch can give.
+        any_keyword: whether it takes any other by keyword, `**kwargs`.
     """
 
     names: tuple[str, ...]
     required: tuple[str, ...]
     by_keyword: tuple[str, ...] = ()
+    any_keyword: bool = False
 
 
 @overload
@@ -46,7 +48,8 @@ def for_pair(data: DataSet | Split, pair: Pair) -> DataSet | Split:
 
     An array goes to the argument of its name, and one that no program takes is not sent. An argument with a
     default may lack its array. Data whose arrays nobody has named (a tensor, a tuple of tensors) go in their
-    order, so that the argument of a program may be called `data` or `images`. Labels that a data set knows
+    order, so that the argument of a program may be called `data` or `images`, and as the questions take them;
+    an order that an argument called `x` or `y` contradicts is refused. Labels that a data set knows
     (`y`, without `labels=True`) go to a program that cannot do without them.
 
     Raises:
@@ -79,8 +82,10 @@ def taken_by(pair: Pair) -> Taken | None:
         return None
     # one that takes *batch takes what the other does
     known = [each for each in (_of_one(pair.model), _of_one(pair.guide)) if each is not None]
-    required, by_keyword = (dict.fromkeys(name for each in known for name in each[kind]) for kind in (1, 2))
-    return Taken(pair.arguments, tuple(n for n in required if n in pair.arguments), tuple(by_keyword))
+    required = dict.fromkeys(name for each in known for name in each.required)
+    by_keyword = dict.fromkeys(name for each in known for name in each.by_keyword)
+    named = tuple(name for name in required if name in pair.arguments)
+    return Taken(pair.arguments, named, tuple(by_keyword), any(each.any_keyword for each in known))
 
 
 def in_order(arrays: Sequence[Any], pair: Pair) -> tuple[Any, ...]:
@@ -104,11 +109,20 @@ def _chosen(given: Sequence[str], held: Sequence[str], naming: Naming, pair: Pai
     """
     taken = taken_by(pair)
     if taken is None:
+        if naming.by_user and len(given) > 1:
+            raise DataError(
+                f"the programs take *batch, whose places have no names, so that nobody knows where "
+                f"{', '.join(given)} belong: give a tuple in the programs' order, write the arguments out, "
+                "forward(self, x, y), or say them by an attribute, argument_names = ('x', 'y')"
+            )
         return tuple(given)
-    if out_of_reach := [name for name in held if name in taken.by_keyword]:
+    by_keyword = taken.by_keyword
+    if taken.any_keyword and naming.by_user:
+        by_keyword = tuple(name for name in held if name not in taken.names)
+    if out_of_reach := [name for name in held if name in by_keyword]:
         raise DataError(
             f"the programs take {out_of_reach[0]!r} by keyword alone, and a batch is given by place: "
-            f"write it before the * of forward"
+            f"write it as an argument, before a * or **kwargs"
         )
     fits = len(taken.required) <= len(given) <= len(taken.names)
     fits = fits and all(n == place for n, place in zip(given, taken.names) if n in taken.names)
@@ -121,6 +135,13 @@ def _chosen(given: Sequence[str], held: Sequence[str], naming: Naming, pair: Pai
     ]
     missing = [name for name in taken.required if name not in sent]
     if sent and not missing and not any(name.isdigit() for name in given):
+        if naming.by_place and sent != list(given[: len(sent)]):
+            theirs, ours = next(pair for pair in zip(sent, given, strict=False) if len(set(pair)) > 1)
+            raise DataError(
+                f"the programs take {_listed(taken)}, and a tuple goes to them by place, as in a question, "
+                f"so that its {ours!r} would be their {theirs!r}: give the arrays by name, "
+                f"{{{', '.join(f'{name!r}: ...' for name in sent)}}}"
+            )
         _refuse_gap(sent, taken, pair)
         left = [name for name in given if name not in sent]
         if left and not naming.by_user and len(taken.names) > len(sent):
@@ -192,4 +213,5 @@ def _of_one(program: Any) -> Taken | None:
         tuple(each.name for each in by_place),
         tuple(each.name for each in by_place if each.default is inspect.Parameter.empty),
         tuple(each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY),
+        any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters),
     )

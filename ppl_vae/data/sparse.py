@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppl_vae.data.checks import check_shape, to_float32
+from ppl_vae.data.array_checks import check_shape, to_float32
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.rows import StreamedRows, stream
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core.checks import check_seed
+from ppl_vae.data.array_checks import divisor_of, rows_per_chunk, to_labels, to_storage
 from ppl_vae.data.arrays import Arrays
-from ppl_vae.data.checks import divisor_of, rows_per_chunk, to_labels, to_storage
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.naming import Stored, store
 from ppl_vae.data.passes import in_chunks, read

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.data.checks import rows_per_chunk
+from ppl_vae.data.array_checks import rows_per_chunk
 from ppl_vae.data.dataset import Loaded, Part
 from ppl_vae.data.rows import ResidentRows
 

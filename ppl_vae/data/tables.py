@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ppl_vae.data.cells import Cells, to_cells
+from ppl_vae.data.cells import Cells, to_cells, unread
 from ppl_vae.data.column import Column
 from ppl_vae.data.columns_of import columns_of
 from ppl_vae.data.data_error import DataError
@@ -86,7 +86,13 @@ def table(
     division = Division(seed, valid_fraction, test_fraction, labels)
     given = columns_of(frame)
     marks = tuple(missing) if not isinstance(missing, str) else (missing,)
-    cells = [to_cells(each, column.values, marks, column.order) for each, column in given.items()]
+    left_out = _left_out(columns)
+    cells = [
+        unread(each, len(column.values))
+        if each in left_out
+        else to_cells(each, column.values, marks, column.order)
+        for each, column in given.items()
+    ]
     return table_of_cells(name, cells, columns, standardise, marks, division)
 
 
@@ -120,6 +126,12 @@ def table_of_cells(
         rows = ResidentRows(schema.standardise(_numbers(split)))
         parts[part] = replace(split, rows=rows, naming=naming)
     return with_few_labels(replace(raw, **parts, schema=schema), division)
+
+
+def _left_out(columns: Columns | None) -> set[str]:
+    """The columns that the user leaves out, which may hold anything."""
+    given = columns.items() if isinstance(columns, Mapping) else ()
+    return {str(name) for name, choice in given if choice is None}
 
 
 def _numbers(split: Split) -> np.ndarray:

@@ -12,7 +12,7 @@ from ppl_vae.data.data_error import DataError
 from ppl_vae.data.one_cell import MARKS, number_of
 
 SEPARATORS = (",", ";", "\t", "|", " ")
-LOOKED_AT = 30  # lines by which separator and header are found
+LOOKED_AT = 30  # rows by which separator and header are found
 
 
 class Form(NamedTuple):
@@ -36,12 +36,11 @@ def form_of(path: Path) -> Form:
         DataError: bytes that are no text, or lines of unequal length.
     """
     with opened(path) as file:
-        lines = list(islice((line for line in file if line.strip()), LOOKED_AT))
-    for separator in SEPARATORS:
-        rows = list(_rows(lines, separator))
-        if rows and len({len(cells) for cells in rows}) == 1 and (len(rows[0]) > 1):
-            return Form(separator, _has_header(rows))
-    rows = list(_rows(lines, ","))
+        for separator in SEPARATORS:
+            rows = _first_rows(file, separator)
+            if rows and len({len(cells) for cells in rows}) == 1 and (len(rows[0]) > 1):
+                return Form(separator, _has_header(rows))
+        rows = _first_rows(file, ",")
     if len({len(cells) for cells in rows}) > 1:
         raise unequal(path, ",")
     return Form(",", _has_header(rows))
@@ -67,8 +66,10 @@ def opened(path: Path) -> TextIO:
         raise DataError(f"{path} cannot be read as text ({error}); save it as UTF-8") from error
 
 
-def _rows(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
-    return (cells for _, cells in numbered(lines, separator))
+def _first_rows(file: TextIO, separator: str) -> list[list[str]]:
+    # rows and not lines: a text in quotes may go over several
+    file.seek(0)
+    return [cells for _, cells in islice(numbered(file, separator), LOOKED_AT)]
 
 
 def numbered(lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:

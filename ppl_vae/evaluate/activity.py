@@ -12,6 +12,7 @@ from pyro import poutine
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from ppl_vae.core.checks import checked
 from ppl_vae.core.faults import traced
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.layout import Site, particle_first
@@ -54,6 +55,7 @@ class ActiveUnits:
 
 
 @one_thread
+@checked()
 def active_units(
     pair: Pair,
     data: Any,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.capture.function import Capture
+from ppl_vae.core.checks import check_real, checked
 from ppl_vae.core.pair import Pair
 from ppl_vae.evaluate.areas import area_under_roc, average_precision
 from ppl_vae.evaluate.bounds_on_data import bounds
@@ -89,6 +90,7 @@ class Anomaly:
         return rows(f"{len(self.score):,} data, {METHODS[self.method]}, nats", self.lines())
 
 
+@checked(num_steps=0)
 def anomaly(
     pair: Pair,
     data: Any,
@@ -156,6 +158,7 @@ def anomaly(
     check_pair_type(pair)
     if method not in METHODS:
         raise ValueError(f"method must be one of {list(METHODS)}, got {method!r}")
+    check_real("step_size", step_size, above=True)
     apart: list[Any] = list(others) if isinstance(others, list | tuple) else [others]
     for other in apart:
         check_pair_type(other)

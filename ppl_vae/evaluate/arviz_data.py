@@ -10,7 +10,7 @@ import xarray
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
-from ppl_vae.core.checks import check_count
+from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.layout import particle_first
 from ppl_vae.core.pair import Pair
@@ -26,6 +26,7 @@ __all__ = ["inference_data", "load_inference_data", "save_inference_data"]
 
 
 @one_thread
+@checked()
 def inference_data(pair: Pair, x: Any, num_samples: int = 100, *, seed: int | None = 0) -> Any:
     r"""Draws, predictions and log-weights of a pair on some data, as ArviZ reads them.
 
@@ -64,7 +65,6 @@ def inference_data(pair: Pair, x: Any, num_samples: int = 100, *, seed: int | No
     ('chain', 'draw', 'datum', 'z_dim_0')
     """
     check_pair_type(pair)
-    check_count("num_samples", num_samples)
     source = to_data(x, pair)
     (batch,) = source.batches(len(source))
     with questioning(pair, seed, pair.device):

@@ -88,7 +88,7 @@ def _to_data(data: Any, pair: Pair) -> Data:
         raise ValueError(f"the data's Tensors must have one length, but their shapes are {shapes}")
     if shapes[0][0] == 0:
         raise ValueError(f"the data is empty: its Tensors have the shapes {shapes}; give at least one row")
-    chosen = to_batch(in_order(data, pair), dtypes, missing=missing)
+    chosen = to_batch(in_order(data, pair), dtypes, missing=missing, floats=pair.dtype)
     return Tensors(tuple(tensor.to(pair.device) for tensor in chosen))
 
 

@@ -9,7 +9,7 @@ import torch
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
-from ppl_vae.core.checks import check_count
+from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.core.sites import data_frame
@@ -71,6 +71,7 @@ class Sandwich:
 
 
 @one_thread
+@checked()
 def sandwich(
     pair: Pair,
     num_data: int = 100,
@@ -123,9 +124,6 @@ def sandwich(
     """
     require_pair(pair)
     check_annealing(num_temperatures, num_chains, num_leapfrogs)
-    check_count("num_data", num_data)
-    if batch_size is not None:
-        check_count("batch_size", batch_size)
     with questioning(pair, seed, pair.device):
         batch, drawn = simulate(pair, num_data, inputs=inputs, like=like)
         lower, upper = torch.empty(2, num_data, dtype=torch.float64)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair
 from ppl_vae.evaluate.lines import plus_minus, rows
@@ -50,6 +51,7 @@ class Bounds:
 
 
 @one_thread
+@checked()
 def bounds(
     pair: Pair,
     data: Any,

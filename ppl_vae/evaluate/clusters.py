@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread
 from ppl_vae.core.pair import Pair
 from ppl_vae.evaluate.labels import seen_probabilities
@@ -101,6 +102,7 @@ class Clustering:
 
 
 @one_thread
+@checked()
 def clustering(
     pair: Pair,
     data: Any,

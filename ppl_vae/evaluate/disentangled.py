@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.core.checks import check_count
+from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import data_frame
@@ -87,6 +87,7 @@ class Disentanglement:
 
 
 @one_thread
+@checked(bins=2)
 def disentanglement(
     pair: Pair,
     data: Any,
@@ -135,8 +136,6 @@ def disentanglement(
     settings these are.
     """
     check_pair_type(pair)
-    for name, value in (("num_train", num_train), ("num_test", num_test), ("num_votes", num_votes)):
-        check_count(name, value)
     with questioning(pair, seed, pair.device):
         source = to_data(data, pair)
         known = _given(factors, data, len(source))

@@ -12,6 +12,7 @@ from pyro.distributions import TransformedDistribution
 from torch import Tensor, nn
 
 from ppl_vae.core import drawing, separate
+from ppl_vae.core.checks import check_real, checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.known_evidence import KnowsEvidence
 from ppl_vae.core.pair import Pair
@@ -112,6 +113,7 @@ class InferenceGap:
 
 
 @one_thread
+@checked(num_steps=0)
 def inference_gap(
     pair: Pair,
     data: Any,
@@ -162,10 +164,7 @@ def inference_gap(
     (True, torch.Size([8]))
     """
     check_pair_type(pair)
-    if num_steps < 0 or step_particles < 1:
-        raise ValueError(
-            f"num_steps must be 0 or more and step_particles positive, got {num_steps} and {step_particles}"
-        )
+    check_real("step_size", step_size, above=True)
     known = pair.model.log_evidence if isinstance(pair.model, KnowsEvidence) else None
     with questioning(pair, seed, pair.device):
         source, runs = batches(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.capture.function import Capture
+from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning, random_numbers
 from ppl_vae.core.pair import Pair
 from ppl_vae.evaluate import arviz_support
@@ -119,6 +120,7 @@ class LogLikelihood:
 
 
 @one_thread
+@checked()
 def log_likelihood(
     pair: Pair,
     data: Any,

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from ppl_vae.core.checks import check_count
+from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.data import Schema
@@ -32,6 +32,7 @@ _NUMBERS = 2**26  # in the draws of a part of the data
 
 
 @one_thread
+@checked()
 def impute(
     pair: Pair,
     *batch: Any,
@@ -96,11 +97,6 @@ def impute(
     if method not in METHODS:
         raise ValueError(f"method must be one of {list(METHODS)}, got {method!r}")
     chains = num_chains if num_chains is not None else (4 if method == "hmc" else min(10, num_samples))
-    for name, value in (
-        ("num_samples", num_samples), ("num_proposals", num_proposals), ("num_chains", chains),
-        ("warmup", warmup), ("num_leapfrogs", num_leapfrogs), ("num_temperatures", num_temperatures),
-    ):  # fmt: skip
-        check_count(name, value)
     with questioning(pair, seed, pair.device):
         hidden = hide(pair, batch, observed, "impute")
         if not hidden.any:
@@ -205,7 +201,7 @@ def _result(
         mean = _average(centre, weights)
         flags = completion.unordered[number][: len(mean)].to(mean.device)  # chains lie one below the other
         if bool(flags.any()):
-            mean = torch.where(flags, _most_frequent(every, weights).to(mean), mean)
+            mean[flags] = _most_frequent(every, weights, flags).to(mean)
         # as given, and not as the mean of many times the same
         given = every[0].to(mean)
         means[name], masks[name] = torch.where(hidden.hidden[number], mean, given), hidden.hidden[number]
@@ -221,8 +217,11 @@ def _average(values: Tensor, weights: Tensor | None) -> Tensor:
     return (wide * values.double()).sum(0).to(values)
 
 
-def _most_frequent(values: Tensor, weights: Tensor | None) -> Tensor:
-    """(B, ...): the value with the most weight among those (S, B, ...)."""
+def _most_frequent(values: Tensor, weights: Tensor | None, flags: Tensor) -> Tensor:
+    """(M,): of the M flagged entries, (B, ...), the value with the most weight among those (S, B, ...)."""
+    values = values[:, flags]
+    if weights is not None:
+        weights = weights[:, flags.nonzero()[:, 0]]
     best, most = values[0], torch.full(values.shape[1:], -1.0, dtype=torch.float64, device=values.device)
     for level in values.unique():
         weight = _average((values == level).double(), weights)

@@ -19,8 +19,8 @@ class Imputations:
 
     Attributes:
         draws: (S, n, *event) by argument of the programs: complete, what was observed is as it was.
-        means: (n, *event) by argument: E[x | what is observed]; of classes, which have no mean, the most
-            frequent one.
+        means: (n, *event) by argument: E[x | what is observed], of one-hot vectors the probabilities; of
+            numbers of classes, which have no mean, the most frequent one; NaN where the likelihood has none.
         hidden: (n, *event) booleans by argument, True where the entry was drawn.
         method: how.
         k_hat: (n,) Pareto shape of each datum's importance weights; None without weights.

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
@@ -84,6 +85,7 @@ class Classification:
 
 
 @one_thread
+@checked()
 def classification(
     pair: Pair,
     data: Any,

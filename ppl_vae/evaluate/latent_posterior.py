@@ -12,7 +12,7 @@ import torch
 import xarray
 from torch import Tensor
 
-from ppl_vae.core.checks import check_count
+from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.evaluate import arviz_support
@@ -31,6 +31,7 @@ LEAST_MOVES = 3
 
 
 @one_thread
+@checked()
 def posterior(
     pair: Pair,
     *batch: Any,
@@ -62,8 +63,9 @@ def posterior(
 
     The last two move all chains of all data at once, on the whole real line behind each site's support, and
     accept for each datum and chain by itself. Step sizes are found for each datum in a pilot run (`warmup`,
-    or a first annealing) and frozen then. Finite latents are summed over while the others move, and drawn
-    from p(k | x, z) at the end.
+    or a first annealing) and frozen then; a guide that is many times too wide or too narrow costs warmup and
+    nothing else. No diagnostic sees a mode that none of the guide's draws begins near. Finite latents are
+    summed over while the others move, and drawn from p(k | x, z) at the end.
 
     Args:
         pair: model and guide; their modules are in eval mode meanwhile.
@@ -148,8 +150,6 @@ def _settings(
         method, num_samples, num_chains, warmup, num_leapfrogs, target_acceptance, num_temperatures,
         proposals, start,
     )  # fmt: skip
-    for name in ("num_samples", "num_chains", "warmup", "num_leapfrogs", "num_temperatures", "num_proposals"):
-        check_count(name, getattr(settings, name))
     return settings
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ppl_vae.capture.function import Capture
+from ppl_vae.core.checks import checked
 from ppl_vae.core.pair import Pair
 from ppl_vae.evaluate.activity import ActiveUnits, active_units
 from ppl_vae.evaluate.bounds_on_data import Bounds, bounds
@@ -32,6 +33,7 @@ class Summary:
         return rows(f"{len(self.bounds.per_datum):,} data, nats per datum", lines)
 
 
+@checked()
 def summary(
     pair: Pair,
     data: Any,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.core.checks import check_count
+from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair
 from ppl_vae.evaluate.lines import rows
@@ -54,6 +54,7 @@ class PredictiveCheck:
 
 
 @one_thread
+@checked()
 def predictive_check(
     pair: Pair,
     data: Any,
@@ -103,7 +104,6 @@ def predictive_check(
     ['mean', 'standard deviation']
     """
     check_pair_type(pair)
-    check_count("num_replicates", num_replicates)
     chosen = _named(STATISTICS if statistics is None else statistics)
     with questioning(pair, seed, pair.device):
         source = Replicates(pair, data, num_data, latents, [] if site is None else [site])

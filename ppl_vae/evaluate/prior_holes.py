@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair
 from ppl_vae.evaluate.batches import to_data
@@ -84,6 +85,7 @@ class Holes:
 
 
 @one_thread
+@checked()
 def holes(
     pair: Pair,
     data: Any,

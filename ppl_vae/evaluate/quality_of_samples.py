@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.core.checks import check_count
+from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import Split
@@ -65,6 +65,7 @@ class SampleQuality:
 
 
 @one_thread
+@checked()
 def sample_quality(
     pair: Pair,
     data: Any,
@@ -113,7 +114,6 @@ def sample_quality(
     0.0
     """
     check_pair_type(pair)
-    check_count("neighbour", neighbour)
     if features is not None and not callable(features):
         raise ValueError(f"features must be a module or a function of a batch, got {features!r:.80}")
     with questioning(pair, seed, pair.device):

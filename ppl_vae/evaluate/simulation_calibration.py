@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.core.checks import check_count
+from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair
 from ppl_vae.evaluate.batches import Tensors
@@ -100,6 +100,7 @@ class Calibration:
 
 
 @one_thread
+@checked()
 def calibration(
     pair: Pair,
     num_simulations: int = 1000,
@@ -153,8 +154,6 @@ def calibration(
     ()
     """
     check_pair_type(pair)
-    check_count("num_simulations", num_simulations)
-    check_count("num_draws", num_draws)
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level!r}")
     with questioning(pair, seed, pair.device):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.core.checks import check_count
+from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import PairError
@@ -95,6 +95,7 @@ class ElboSurgery:
 
 
 @one_thread
+@checked()
 def elbo_surgery(
     pair: Pair,
     data: Any,
@@ -144,8 +145,6 @@ def elbo_surgery(
     Sources of Disentanglement, arXiv:1802.04942.
     """
     check_pair_type(pair)
-    if num_draws is not None:
-        check_count("num_draws", num_draws, "or None")
     draws: dict[str, Draws] = {}
     terms: dict[str, list[Tensor]] = {"elbo": [], "reconstruction": []}
     refusals = Refusals()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_vae.core.checks import check_count
+from ppl_vae.core.checks import checked
 from ppl_vae.core.dependence import readings
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair
@@ -60,6 +60,7 @@ class TwoSample:
 
 
 @one_thread
+@checked(num_folds=2)
 def two_sample(
     pair: Pair,
     data: Any,
@@ -110,9 +111,6 @@ def two_sample(
     True
     """
     check_pair_type(pair)
-    if num_folds < 2:
-        raise ValueError(f"num_folds must be 2 or more, got {num_folds}")
-    check_count("num_permutations", num_permutations)
     if bandwidth is not None and not 0 < bandwidth < math.inf:
         raise ValueError(f"bandwidth must be positive, got {bandwidth!r}")
     with questioning(pair, seed, pair.device):

@@ -34,10 +34,10 @@ def as_array(values: Any) -> np.ndarray:
 def number(value: float, scale: float = 1.0) -> str:
     """A tick's label, two digits; what is rounding error beside `scale` is 0.
 
-    >>> number(-6e-08), number(-0.666667), number(2e-9, scale=1e-8)
-    ('0', '-0.67', '2e-09')
+    >>> number(-6e-08), number(-0.666667), number(2e-9, scale=1e-8), number(-0.0, scale=0.0)
+    ('0', '-0.67', '2e-09', '0')
     """
-    return "0" if abs(value) < 1e-5 * scale else f"{value:.2g}"
+    return "0" if abs(value) <= 1e-5 * scale else f"{value:.2g}"
 
 
 def classes_of(groups: np.ndarray) -> tuple[np.ndarray, Any] | None:

@@ -14,8 +14,8 @@ from ppl_vae.core.meeting import meet
 from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import as_split, for_pair
+from ppl_vae.data.array_checks import to_float32
 from ppl_vae.data.batch import to_batch
-from ppl_vae.data.checks import to_float32
 from ppl_vae.data.convert import is_several, is_tuple_of_arrays
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.foreign import to_array
@@ -56,7 +56,8 @@ def converted(pair: Pair, batch: Any) -> tuple[Tensor, ...]:
     rows of one thing that holds several arrays, such as a `Split` or a dictionary."""
     missing = takes_missing(pair.model)
     items = unpacked(pair, batch, missing)
-    return tuple(item.to(pair.device) for item in to_batch(items, pair.batch_dtypes, missing=missing))
+    batch = to_batch(items, pair.batch_dtypes, missing=missing, floats=pair.dtype)
+    return tuple(item.to(pair.device) for item in batch)
 
 
 def unpacked(pair: Pair, batch: Any, missing: bool) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.core import drawing
-from ppl_vae.core.checks import check_count
+from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.one_by_one import runs_one_by_one
 from ppl_vae.core.pair import Pair
@@ -20,6 +20,7 @@ _ELEMENTS = 2**22  # of the data, at all values of the site and at several parti
 
 
 @one_thread
+@checked()
 def class_probabilities(
     pair: Pair, *batch: Tensor, site: str = "y", num_particles: int = 100, seed: int | None = None
 ) -> Tensor:
@@ -59,7 +60,6 @@ def class_probabilities(
     >>> probabilities.shape, bool((probabilities.sum(-1) - 1).abs().max() < 1e-6)
     (torch.Size([4, 3]), True)
     """
-    check_count("num_particles", num_particles)
     with questioning(pair, seed, pair.device):
         tensors = converted(pair, batch)
         sites = latent_sites(run(pair.guide, tensors, Centre()))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ppl_vae.core.checks import checked
 from ppl_vae.core.constraints import in_words
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
@@ -104,6 +105,7 @@ class Attribute:
 
 
 @one_thread
+@checked()
 def attribute(
     pair: Pair, group: Batch, others: Batch, site: str | None = None, *, seed: int | None = 0
 ) -> Attribute:

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet, Split, for_pair
@@ -19,6 +20,7 @@ DataSetOrSplit = TypeVar("DataSetOrSplit", DataSet, Split)
 
 
 @one_thread
+@checked()
 def latent_features(
     pair: Pair,
     data: DataSetOrSplit,

@@ -12,7 +12,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import biject_to
 
-from ppl_vae.core.checks import check_count, check_real
+from ppl_vae.core.checks import check_real, checked
 from ppl_vae.core.constraints import in_words, innermost_name
 from ppl_vae.core.density import require_density
 from ppl_vae.core.isolation import one_thread, questioning
@@ -68,6 +68,7 @@ class Optimised:
 
 
 @one_thread
+@checked()
 def optimise(
     pair: Pair,
     score: Score,
@@ -121,7 +122,6 @@ def optimise(
     (torch.Size([4, 3]), True)
     """
     require_pair(pair)
-    check_count("steps", steps)
     check_real("learning_rate", learning_rate, above=True)
     check_real("prior_weight", prior_weight)
     with questioning(pair, seed, pair.device):

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ppl_vae.core.checks import check_count
+from ppl_vae.core.checks import check_count, checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.core.sites import Site
@@ -21,6 +21,7 @@ from ppl_vae.queries.site_tensors import laid_out
 
 
 @one_thread
+@checked(steps=2)
 def interpolate(
     pair: Pair,
     x0: Batch,
@@ -58,7 +59,6 @@ def interpolate(
     require_pair(pair)
     if method not in ("linear", "spherical"):
         raise ValueError(f"method must be 'linear' or 'spherical', got {method!r}")
-    check_count("steps", steps, least=2)
     with questioning(pair, seed, pair.device):
         first, second = as_tensors(pair, x0), as_tensors(pair, x1)
         shapes = [[tuple(tensor.shape) for tensor in end] for end in (first, second)]
@@ -81,6 +81,7 @@ def interpolate(
 
 
 @one_thread
+@checked()
 def traverse(
     pair: Pair,
     x: Batch,
@@ -128,7 +129,6 @@ def traverse(
         if wrong or not chosen:
             raise ValueError(f"dims must be in 0 ... {size - 1} for site {site!r}, got {wrong or 'none'}")
         if values is None:
-            check_count("steps", steps)
             # linspace's middle is not zero but rounding error
             away = torch.arange(steps, dtype=torch.float64) - (steps - 1) / 2
             positions = (away * (2 * span / max(1, steps - 1))).to(torch.get_default_dtype())

@@ -10,7 +10,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
-from ppl_vae.core.checks import check_count
+from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.core.sites import Site, Uncondition, check_sites_match
@@ -36,6 +36,7 @@ from ppl_vae.queries.sums import given_what_is_chosen, left_to_sums
 
 
 @one_thread
+@checked()
 def sample(
     pair: Pair,
     n: int,
@@ -65,7 +66,6 @@ def sample(
             prior.
     """
     require_pair(pair)
-    check_count("n", n)
     with questioning(pair, seed, pair.device):
         return read(drawn_from_model(pair, n, inputs, like, given)[1], given, inputs)
 
@@ -83,6 +83,7 @@ def drawn_from_model(
 
 
 @one_thread
+@checked()
 def encode(pair: Pair, *batch: Tensor, num_samples: int = 1, seed: int | None = None) -> Draws:
     r"""Draw the latents of a batch from the guide, z ~ q(z | x), and give the guide's mean.
 
@@ -99,7 +100,6 @@ def encode(pair: Pair, *batch: Tensor, num_samples: int = 1, seed: int | None = 
         ValueError: for a batch that is not one, num_samples < 1.
     """
     require_pair(pair)
-    check_count("num_samples", num_samples)
     with questioning(pair, seed, pair.device):
         tensors = as_tensors(pair, batch)
         plate_dim = find_plate_dim(pair, tensors) if num_samples > 1 else None
@@ -119,6 +119,7 @@ def encode(pair: Pair, *batch: Tensor, num_samples: int = 1, seed: int | None = 
 
 
 @one_thread
+@checked()
 def reconstruct(
     pair: Pair,
     *batch: Tensor,
@@ -143,7 +144,6 @@ def reconstruct(
         PairError: when model and guide have different latent sites.
     """
     require_pair(pair)
-    check_count("num_samples", num_samples)
     with questioning(pair, seed, pair.device):
         tensors = as_tensors(pair, batch)
         plate_dim = find_plate_dim(pair, tensors) if num_samples > 1 else None
@@ -171,6 +171,7 @@ def reconstruct(
 
 
 @one_thread
+@checked()
 def decode(
     pair: Pair,
     latents: Tensor | Mapping[str, Tensor],

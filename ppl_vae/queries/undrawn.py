@@ -6,21 +6,16 @@ import math
 
 import torch
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import site_is_factor
 
-from ppl_vae.core.sites import PairError, is_deterministic
+from ppl_vae.core.factor_sites import factor_names
+from ppl_vae.core.sites import PairError
 from ppl_vae.core.terms import ratio
 from ppl_vae.queries.handlers import sample_sites
 
 
 def refuse_factors(trace: Trace) -> None:
     """Raise PairError for a model with `pyro.factor`, which its draws know nothing of."""
-    factors = [
-        name
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample" and site_is_factor(site) and not is_deterministic(site)
-    ]
-    if factors:
+    if factors := factor_names(trace):
         raise PairError(
             f"the model's density has the factors {factors}, and its draws do not follow them, so they are "
             f"no data of the model: write them as pyro.sample statements"

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, get_type_hints
 
+import numpy as np
 from torch import Tensor, nn
 
 from ppl_vae.core.program import ProgramModule
@@ -144,8 +145,8 @@ def _init_args(module: nn.Module, seen: dict[nn.Module, Tree]) -> Tree:
 
 
 def _plain(value: Any, where: str, seen: dict[nn.Module, Tree]) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
+    if value is None or isinstance(value, bool | np.bool_):
+        return value if value is None else bool(value)
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, numbers.Integral):

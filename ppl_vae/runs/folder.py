@@ -286,9 +286,7 @@ def _release(version: object) -> tuple[int, ...] | None:
 def _neighbours(path: Path) -> str:
     runs = sorted(found.parent.name for found in path.parent.glob(f"*/{CONFIG}"))
     return (
-        f": the runs in {path.parent} are {shortened(runs)}"
-        if runs
-        else ": train with pv.fit, or check the path"
+        f": the runs in {path.parent} are {shortened(runs)}" if runs else ": train first, or check the path"
     )
 
 

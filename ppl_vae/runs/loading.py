@@ -56,7 +56,7 @@ def pair_config(pair: Pair, example: Sequence[Tensor] = ()) -> dict[str, Any]:
         if example:
             _check_alike(pair, rebuilt, example)
     except ConfigError as error:
-        trees = {"rebuildable": False, "why": str(error)}
+        trees = {"rebuildable": False, "why": str(error), **_settings(pair)}
     datum = [[list(shape), str(dtype).removeprefix("torch.")] for shape, dtype in pair.datum_spec]
     return {"ppl_vae": written_version(), "pair": trees, "datum": datum}
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
-from pyro.distributions import Categorical, OneHotCategorical
+from pyro.distributions import Categorical
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from ppl_vae.core.elements import OfSeveralFamilies, elements
 from ppl_vae.core.isolation import validation
 from ppl_vae.core.sites import Site
-from ppl_vae.queries.handlers import find_plate_dim, mean_of, sample_sites, several
+from ppl_vae.queries.handlers import find_plate_dim, sample_sites, several
 from ppl_vae.sampling.hidden import Hidden
 
 
@@ -88,14 +89,18 @@ def _whole(value: Tensor, site: Site) -> Tensor:
 
 
 def _centre(site: Site) -> Tensor:
-    """The mean of a site's distribution, its draw where it has none."""
-    mean = mean_of(site)
+    """The mean of a site's distribution, NaN where there is none, as of a Cauchy; its draw where it does not
+    say: the average of these is the mean.
+    """
+    with suppress(NotImplementedError):
+        mean: Tensor = site["fn"].mean
+        return mean
     value: Tensor = site["value"]
-    return value if mean is None else mean
+    return value
 
 
 def _unordered(site: Site) -> Tensor:
-    """Whether a site's elements are classes without an order: one boolean, or one a column."""
+    """Whether a site's elements are numbers of classes without an order: one boolean, or one a column."""
     single = elements(site["fn"], site["name"])
     while hasattr(single, "base_dist"):
         single = single.base_dist
@@ -109,4 +114,4 @@ def _unordered(site: Site) -> Tensor:
 def _is_of_classes(fn: Any) -> bool:
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
-    return isinstance(fn, Categorical | OneHotCategorical) and not getattr(fn, "ordered", False)
+    return isinstance(fn, Categorical) and not getattr(fn, "ordered", False)

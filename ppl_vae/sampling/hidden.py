@@ -44,7 +44,7 @@ class OnlySeen(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] in self.masks and msg["is_observed"]:
-            msg["fn"] = masked(msg["fn"], self.masks[msg["name"]], msg["name"])
+            msg["fn"] = masked(msg["fn"], self.masks[msg["name"]], msg["name"], of_values=True)
 
 
 @dataclass(frozen=True)

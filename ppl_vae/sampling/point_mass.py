@@ -1,10 +1,11 @@
-"""Guides without a density, of which no bound and no importance weight can be asked."""
+"""Guides without a density, or with one that may be none: no bound and no importance weight can be asked."""
 
 from __future__ import annotations
 
 import pyro.distributions as dist
 from torch import Tensor
 
+from ppl_vae.core.factor_sites import factor_names
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError, auxiliary_names, data_frame
 from ppl_vae.distributions.improper import innermost, is_improper
@@ -12,7 +13,8 @@ from ppl_vae.distributions.nearest import has_one_value
 
 
 def refuse_point_mass(particles: Particles, what: str) -> None:
-    """Raise PairError for a pair whose guide puts a datum's latent in one point, or whose prior is none.
+    """Raise PairError for a pair whose guide has factors, or puts a datum's latent in one point, or whose
+    prior is none.
 
     A latent that is a point mass in the model too is a statement of the program and no posterior.
 
@@ -20,6 +22,14 @@ def refuse_point_mass(particles: Particles, what: str) -> None:
         particles: of the pair.
         what: the evaluation, for the message.
     """
+    if factors := factor_names(particles.guide_trace):
+        raise PairError(
+            f"{what}: the guide has the factors {factors}, so its density need not integrate to 1, and what "
+            "comes out need not be a lower bound on log p(x). Penalties of training belong in training alone "
+            "(`if self.training:` in a Module), or are left out here, Pair(model, poutine.block(guide, "
+            f"hide={factors})); a density of what the guide draws belongs to the latent's own site, "
+            "pyro.sample(name, dist.Delta(value, log_density=...))"
+        )
     if auxiliary_names(particles.guide_trace):
         return  # an autoguide's: the points are functions of what it draws from a density
     guide, model = particles.guide_trace.nodes, particles.model_trace.nodes

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+_FARTHEST = 20.0  # of the logarithm: a guide may be as many times too wide or too narrow, e^20
+
 
 @dataclass(frozen=True)
 class StepSize:
@@ -41,7 +43,7 @@ class StepSize:
         seen = acceptance.double().mean(0)
         weight = 1 / (count + 10)
         error = (1 - weight) * self.error + weight * (self.target - seen)
-        log_step = (self.centre - math.sqrt(count) / 0.1 * error).clamp(-12.0, 3.0)
+        log_step = (self.centre - math.sqrt(count) / 0.1 * error).clamp(-_FARTHEST, _FARTHEST)
         forget = count**-0.75
         average = forget * log_step + (1 - forget) * self.average
         return replace(self, log_step=log_step, average=average, error=error, count=count)

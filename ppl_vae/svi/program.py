@@ -205,7 +205,7 @@ class CapturedProgram:
         step.check()
         device = next((each.device for each in (*step.slots.tensors, *call.tensors)), torch.device("cpu"))
         run = functools.partial(step.program, call)
-        held = Held(run, call.tensors, device, step.slots, step.attributes, step.guard)
+        held = Held(run, call.tensors, device, step.slots, step.attributes, step.guard, before=step.slots)
         found, resting, moved = step.found, step.resting(held), Moved()
         moving = step.moves.tensors if step.moves is not None else []
         inside = [*held.tensors, *resting]

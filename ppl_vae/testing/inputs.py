@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ppl_vae.core.dependence import readings
+from ppl_vae.core.factor_sites import factor_names
 from ppl_vae.core.isolation import random_numbers
 from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
@@ -44,6 +46,22 @@ def model_inputs(pair: Pair, batch: Sequence[Tensor]) -> tuple[tuple[str, ...], 
     if pair.one_by_one:
         notes.append(f"particles are drawn one by one, in K times the time: {pair.one_by_one}")
     return tuple(inputs), tuple(notes)
+
+
+def factor_notes(model_trace: Trace, guide_trace: Trace) -> tuple[str, ...]:
+    """Notes on what a program's density has besides its sample statements."""
+    notes = []
+    if factors := factor_names(model_trace):
+        notes.append(
+            f"the model's density has the factors {factors}, of which pv.sample, that draws by the sample "
+            "statements alone, knows nothing"
+        )
+    if factors := factor_names(guide_trace):
+        notes.append(
+            f"the guide has the factors {factors}, which training takes for densities of what it draws: "
+            "evaluations refuse them, since a penalty makes no bound"
+        )
+    return tuple(notes)
 
 
 def batch_of(pair: Pair, batch: Sequence[Any]) -> tuple[Tensor, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from pyro import poutine
 from pyro.infer import ELBO as PyroELBO
 from pyro.poutine.trace_struct import Trace
@@ -39,8 +40,9 @@ from ppl_vae.core.summing import sums_over
 from ppl_vae.estimators import ELBO, MeanFieldELBO
 from ppl_vae.testing.gradients import baseline_parameters, check_owned
 from ppl_vae.testing.hints import starting_hints
-from ppl_vae.testing.inputs import batch_of, model_inputs
+from ppl_vae.testing.inputs import batch_of, factor_notes, model_inputs
 from ppl_vae.testing.linter import check_estimator_for
+from ppl_vae.testing.on_a_gpu import gpu_notes
 from ppl_vae.testing.runs_alike import attempt, check_independence, check_leading_dims, check_repeats
 from ppl_vae.testing.values import check_latents_alike, check_values
 
@@ -128,6 +130,7 @@ def check_pair(
             check_estimator_for(pair, batch, estimator)
         inputs, notes = model_inputs(pair, batch)
         hints = starting_hints(pair, batch, particles)
+        notes += gpu_notes(pair, batch)
     return _report(pair, particles, inputs, notes, hints)
 
 
@@ -256,11 +259,12 @@ def _check_gradients(pair: Pair, batch: Sequence[Tensor]) -> None:
             site = particles.model_trace.nodes[name]
             loss = loss + site["fn"].log_prob(site["value"]).sum()
     check_owned(pair, batch, loss)
-    attempt(
-        "the gradient of the ELBO cannot be computed",
-        loss.backward,
-        "Every operation between the parameters and the distributions must be differentiable",
-    )
+    if not any(parameter.requires_grad for parameter in pair.parameters()):
+        return  # nothing is to be trained, and the report says so
+    fix = "Every operation between the parameters and the distributions must be differentiable"
+    if not torch.is_grad_enabled():
+        fix = "Gradients are switched off around this call, by torch.no_grad() or its like: leave its block"
+    attempt("the gradient of the ELBO cannot be computed", loss.backward, fix)
     baselines = baseline_parameters(particles.guide_trace)
     trained = [(name, p) for name, p in pair.named_parameters() if p.requires_grad]
     missing = [name for name, p in trained if p.grad is None and id(p) not in baselines]
@@ -274,23 +278,20 @@ def _check_gradients(pair: Pair, batch: Sequence[Tensor]) -> None:
 
 
 def _report(
-    pair: Pair,
-    particles: Particles,
-    inputs: tuple[str, ...],
-    notes: tuple[str, ...],
-    hints: tuple[str, ...],
+    pair: Pair, particles: Particles, inputs: tuple[str, ...], notes: tuple[str, ...], hints: tuple[str, ...]
 ) -> PairReport:
     def event_shapes(trace: Trace, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
         return {name: tuple(trace.nodes[name]["fn"].event_shape) for name in names}
 
+    model = particles.model_trace
     return PairReport(
         event_shapes(particles.guide_trace, latent_names(particles.guide_trace)),
-        event_shapes(particles.model_trace, list(particles.log_likelihood)),
+        event_shapes(model, [name for name in observed_names(model) if name in particles.log_likelihood]),
         particles.global_sites,
         tuple(sorted(particles.non_reparameterised)),
         sum(parameter.numel() for parameter in pair.parameters()),
         inputs,
-        num_values(particles.model_trace),
-        notes,
+        num_values(model),
+        notes + factor_notes(model, particles.guide_trace),
         hints,
     )

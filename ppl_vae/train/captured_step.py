@@ -21,6 +21,7 @@ from ppl_vae.capture.held import Held, run_first
 from ppl_vae.capture.moves import Moved
 from ppl_vae.capture.optimizer_state import counts_in_python
 from ppl_vae.capture.rewrites.rounding import MatmulPrecision
+from ppl_vae.capture.slots import Slots
 from ppl_vae.capture.updates import clip, norm_of
 from ppl_vae.capture.worth import worth_capturing
 from ppl_vae.core.isolation import questioning
@@ -197,12 +198,12 @@ class CapturedStep:
 
     def _capture(self, batch: _Batch, inputs: Inputs) -> _Graph:
         started = time.perf_counter()
-        self._warm_up(batch, inputs)
+        before = self._warm_up(batch, inputs)
         inputs.look()  # a first run may have made tensors
         self._note_layout()
         self._check_changing(batch, inputs)
         run = functools.partial(self._program, batch)
-        held = Held(run, batch.tensors, inputs.device, inputs.slots, inputs.attributes, inputs.guard)
+        held = Held(run, batch.tensors, inputs.device, inputs.slots, inputs.attributes, inputs.guard, before)
         names, places = self._found
         names += ("skipped", "gradient_norm") if self.skip_norm is not None else ()
         if self.names and self.names != names:
@@ -231,8 +232,8 @@ class CapturedStep:
         self.seconds += time.perf_counter() - started
         return made
 
-    def _warm_up(self, batch: _Batch, inputs: Inputs) -> None:
-        """One run before all others, for what programs and estimators find out at their first."""
+    def _warm_up(self, batch: _Batch, inputs: Inputs) -> Slots:
+        """One run before all others, for what programs find out at their first; the slots before that."""
         pair = self.objective.pair
         with questioning(pair, 0, pair.device), torch.enable_grad(), self._estimator_put():
             # Pyro's TraceEnum_ELBO refuses a loss without a gradient
@@ -241,7 +242,7 @@ class CapturedStep:
             if (own := ours(self.estimator)) is not None:
                 own.prepare(pair.model, pair.guide, *data)
                 inputs.look()
-        run_first(functools.partial(self._program, batch), batch.tensors, inputs.device, inputs.slots)
+        return run_first(functools.partial(self._program, batch), batch.tensors, inputs.device, inputs.slots)
 
     def _check_changing(self, batch: _Batch, inputs: Inputs) -> None:
         """Raise CaptureError where graph after graph would be made for numbers that keep changing."""

@@ -109,8 +109,9 @@ def test_a_damaged_file_is_refused_or_read_right(tmp_path, finished):
                 found.append(f"{trial}: {what}, resume: {bad}")
             if run is not None and state(run.pair) != weights:
                 found.append(f"{trial}: {what}: resumed to other weights without a word")
-    assert_none(found, "damaged files were not met well")
-    record("damaged files", **counts, wrong_without_a_word=0, raw_errors=0)
+        if trial % 100 == 99 or trial == trials - 1:
+            assert_none(found, "damaged files were not met well")
+            record("damaged files", **counts, wrong_without_a_word=0, raw_errors=0)
 
 
 def test_the_command_line_meets_damaged_files(tmp_path, finished):
@@ -132,8 +133,8 @@ def test_the_command_line_meets_damaged_files(tmp_path, finished):
             found.append(f"{trial}: {what}: exit code {code}: {errors[-500:]}")
         if code == 0 and said != right[1]:
             found.append(f"{trial}: {what}: other numbers without a word: {said}")
-    assert_none(found, "damaged files were not met well")
-    record("damaged files on the command line", **counts)
+        assert_none(found, "damaged files were not met well")
+        record("damaged files on the command line", **counts)
 
 
 def command(words: list[str], folder: Path) -> tuple[int, str, str]:

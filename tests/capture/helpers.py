@@ -64,27 +64,38 @@ def difference(first, second):
     )
 
 
-def assert_same_steps(pair, estimator, batches, make=adam, backend="graph", steps=STEPS, **options):
-    """`steps` captured steps against as many eager ones, from the same weights and the same noise."""
+def assert_same_steps(
+    pair, estimator, batches, make=adam, backend="graph", steps=STEPS, before=lambda *_: None, **options
+):
+    """`steps` captured steps against as many eager ones, from the same weights and the same noise.
+
+    `before(number, optimizer, pair)` is called before each. Returns the pair that was captured.
+    """
     other, other_estimator = copy.deepcopy(pair), copy.deepcopy(estimator)
-    eager = Step(pair, estimator, make(pair), **options)
-    captured = captured_step(other, other_estimator, make(other), backend=backend, **options)
-    losses = []
-    for run in (eager, captured):
+    optimizers = make(pair), make(other)
+    eager = Step(pair, estimator, optimizers[0], **options)
+    captured = captured_step(other, other_estimator, optimizers[1], backend=backend, **options)
+    losses, in_turn = [], [batches[number % len(batches)] for number in range(steps)]
+    for run, optimizer, each in zip((eager, captured), optimizers, (pair, other)):
         torch.manual_seed(5)
+        found = []
         with pyro.validation_enabled(False):
-            losses.append(torch.stack([run(*batches[i % len(batches)]) for i in range(steps)]))
+            for number, batch in enumerate(in_turn):
+                before(number, optimizer, each)
+                found.append(run(*batch))
+        losses.append(torch.stack(found))
     tolerance = TOLERANCE[pair.dtype]
     assert losses[0].std() > 0
     # Pyro's RenyiELBO gives a Python float, of which the eager step makes a float32
     rounding = max(tolerance, 4 * torch.finfo(losses[0].dtype).eps)
     torch.testing.assert_close(losses[1].to(losses[0].dtype), losses[0], rtol=rounding, atol=rounding)
     assert difference(pair, other) < tolerance
-    count = steps * len(batches[0][0])
+    count = sum(len(batch[0]) for batch in in_turn)
     means = eager.pop_means()
     sums = {name: total.item() / count for name, total in captured.pop().items()}
     assert sums.keys() == means.keys()
     assert sums == pytest.approx(means, rel=2 * rounding, abs=rounding)
+    return other
 
 
 PAIRS = {

@@ -118,3 +118,5 @@ def test_advice_is_in_the_words_of_the_command_line(folder, capsys):
     assert {"--resume", "--run_dir"} <= {
         name for action in command_train.parser()._actions for name in action.option_strings
     }
+    assert main(["evaluate", "nowhere"]) == 1
+    assert "pv." not in capsys.readouterr().err

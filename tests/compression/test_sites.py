@@ -13,7 +13,7 @@ import ppl_vae as pv
 from ppl_vae import guides, likelihoods, models, nets
 from ppl_vae.compression.alphabet import Alphabet, alphabet_of
 from ppl_vae.compression.buckets import Reference
-from ppl_vae.compression.layout import Layout
+from ppl_vae.compression.element_rows import Layout
 from ppl_vae.compression.plan import DataSite, LatentSite
 from ppl_vae.compression.planning import _batch_size
 

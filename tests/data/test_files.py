@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ppl_vae.data import DataError, MissingDataError, load
-from ppl_vae.data.layout import as_events
+from ppl_vae.data.array_shapes import as_events
 from ppl_vae.data.memory_map import MemoryMap
 
 GREY = np.random.default_rng(0).integers(0, 256, (40, 4, 5), dtype=np.uint8)

@@ -14,7 +14,7 @@ import torchvision.datasets
 from PIL import Image
 
 from ppl_vae.data import NAMES, DataError, MissingDataError, data_root, load
-from ppl_vae.data.layout import resize
+from ppl_vae.data.array_shapes import resize
 
 REAL = Path(os.environ.get("PPL_VAE_DATA", "no such folder"))
 needs_mnist = pytest.mark.skipif(not (REAL / "MNIST" / "raw").is_dir(), reason="PPL_VAE_DATA holds no MNIST")

@@ -116,7 +116,7 @@ def test_a_bad_batch_size_is_named_at_the_call(options, message):
 
 def test_the_mean_datum(kind, monkeypatch):
     expected = torch.arange(60.0, dtype=torch.float64).reshape(10, 1, 2, 3).mean(0) / 255
-    monkeypatch.setattr("ppl_vae.data.checks.CHUNK", 6 * 4)  # three chunks
+    monkeypatch.setattr("ppl_vae.data.array_checks.CHUNK", 6 * 4)  # three chunks
     mean = make(kind).mean()
     assert mean.dtype == torch.float32
     torch.testing.assert_close(mean, expected.float(), rtol=1e-7, atol=0)
@@ -130,7 +130,7 @@ def test_the_mean_is_summed_in_float64():
 
 
 def test_tensors_and_take(kind, monkeypatch):
-    monkeypatch.setattr("ppl_vae.data.checks.CHUNK", 6 * 4)
+    monkeypatch.setattr("ppl_vae.data.array_checks.CHUNK", 6 * 4)
     split = make(kind, labels=True)
     x, y = split.tensors()
     assert (x.shape, y.tolist()) == ((10, 1, 2, 3), split.labels.tolist())
@@ -245,7 +245,7 @@ def test_moving_to_the_same_device_copies_nothing():
 
 
 def test_streamed_rows_can_be_read_into_memory(monkeypatch):
-    monkeypatch.setattr("ppl_vae.data.checks.CHUNK", 6 * 4)
+    monkeypatch.setattr("ppl_vae.data.array_checks.CHUNK", 6 * 4)
     split = make("streamed", labels=True)
     kept = split[1:9].in_memory()
     assert kept.resident

@@ -119,5 +119,5 @@ def test_refusals():
     pair = Pair(BernoulliModel(), BernoulliGuide())
     with pytest.raises(PairError, match=r"site 'z'.*pathwise gradient"):
         gap_of(pair, torch.randn(4))
-    with pytest.raises(ValueError, match="step_particles positive, got 0 and 0"):
+    with pytest.raises(ValueError, match="step_particles must be a positive whole number, got 0"):
         gap_of(make_pair(), torch.randn(4, 5), num_steps=0, step_particles=0)

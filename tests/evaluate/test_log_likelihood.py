@@ -257,7 +257,7 @@ def test_nan_names_the_datum_and_the_site(double):
 @pytest.mark.parametrize("name", ["num_particles", "batch_size", "chunk"])
 @pytest.mark.parametrize("value", [0, -1, 2.5, True])
 def test_numbers_must_be_positive_and_whole(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be a positive whole number, got {value}"):
+    with pytest.raises(ValueError, match=f"{name} must be a positive whole number or None, got {value}"):
         log_likelihood(make_pair(), torch.randn(3, 5), **{name: value})
 
 

@@ -35,6 +35,13 @@ def test_the_sampler_draws_the_exact_posterior(scale, shift):
     assert 0.6 < float(stats["acceptance_rate"].mean()) < 0.97
 
 
+def test_the_sampler_does_without_the_scale_of_the_guide():
+    oracle, x = linear_gaussian(1e-5, 0.2)
+    z, stats = drawn(oracle.pair, x, num_samples=100, num_chains=8, warmup=120, num_leapfrogs=4)
+    assert float(stats["r_hat"].max()) < 1.1
+    assert_matches(z, *exact_posterior(oracle.pair.model, x), size=float(stats["ess"].min()))
+
+
 @pytest.mark.parametrize("method", ["importance", "resample", "anneal"])
 def test_weighted_draws_have_the_exact_moments(method):
     oracle, x = linear_gaussian(1.3, 0.2)

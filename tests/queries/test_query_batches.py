@@ -50,6 +50,8 @@ def test_bytes_bits_and_arrays_are_converted(question, seen):
     grey = ask(pair, GREY.float() / 255)
     for x in (GREY, GREY.numpy()):
         torch.testing.assert_close(ask(pair, x), grey)
+    for x in (BITS.half(), BITS.bfloat16(), BITS.to(torch.int8), BITS.short().numpy()):
+        torch.testing.assert_close(ask(pair, x), expected)
     if seen:  # then the type is known
         for x in (BITS.long(), BITS.double(), BITS.double().numpy()):
             torch.testing.assert_close(ask(pair, x), expected)
@@ -131,3 +133,9 @@ def test_classes_of_bytes():
     bad[1, 1] = float("nan")
     with pytest.raises(ValueError, match="row 1 holds NaN"):
         class_probabilities(pair, bad)
+
+
+@pytest.mark.parametrize("ask", [queries.encode, evaluate.bounds, evaluate.log_likelihood])
+def test_a_pair_without_values_is_refused(ask):
+    with pytest.raises(ValueError, match="the pair is on the device 'meta', where parameters have shapes"):
+        ask(make(seen=False).to("meta"), BITS)

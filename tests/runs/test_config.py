@@ -3,6 +3,7 @@ from __future__ import annotations
 import textwrap
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -94,6 +95,16 @@ def test_arguments_survive_yaml_with_their_types():
         assert getattr(again, name) == getattr(net, name)
         assert type(getattr(again, name)) is type(getattr(net, name))
     assert again.inner.hidden == ()
+
+
+def test_numbers_of_numpy_are_written_as_pythons():
+    net = Net((np.int64(7), 2), scale=np.float64(0.25), bias=np.bool_(False), width=np.int32(3))
+    written, plain = (
+        describe(net)["init_args"],
+        describe(Net((7, 2), scale=0.25, bias=False, width=3))["init_args"],
+    )
+    assert written == plain
+    assert [type(value) for value in written.values()] == [type(value) for value in plain.values()]
 
 
 def test_defaults_are_written_so_that_a_new_default_does_not_change_an_old_run():

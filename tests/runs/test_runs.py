@@ -304,7 +304,7 @@ def test_an_older_patch_of_the_same_minor_version_is_read(tmp_path):
 
 
 def test_a_folder_that_is_not_there_names_the_runs_that_are(tmp_path):
-    with pytest.raises(RunError, match=r"there is no folder .*absent: train with"):
+    with pytest.raises(RunError, match=r"there is no folder .*absent: train first"):
         load(tmp_path / "absent")
     save(make_pair(), tmp_path / "digits")
     with pytest.raises(RunError, match=r"there is no folder .*digit: the runs in .* are digits"):

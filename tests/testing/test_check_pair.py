@@ -236,3 +236,9 @@ def test_a_program_that_counts_its_runs_is_told_so():
 
     with pytest.raises(PairError, match=r"another one in the next run.*a counter.*fit\(kl=LinearWarmup"):
         check_pair(Pair(Counting(), Guide()), torch.randn(6, 4))
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_gradients_that_the_caller_has_switched_off_are_named(off):
+    with off(), pytest.raises(PairError, match="Gradients are switched off around this call"):
+        check_pair(make_pair(), torch.zeros(4, 5))

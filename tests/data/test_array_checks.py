@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ppl_vae.data import DataError, DataSet, Split, as_split, from_tensors
-from ppl_vae.data.checks import CHUNK, check_finite, check_unit_interval, divisor_of
+from ppl_vae.data.array_checks import CHUNK, check_finite, check_unit_interval, divisor_of
 
 NAN_ROW_3 = np.ones((5, 2), np.float32)
 NAN_ROW_3[3, 1] = np.nan

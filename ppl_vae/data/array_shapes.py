@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ppl_vae.data.checks import check_shape, rows_per_chunk
+from ppl_vae.data.array_checks import check_shape, rows_per_chunk
 from ppl_vae.data.data_error import DataError
 
 CHANNELS = (1, 3)
