@@ -42,12 +42,14 @@ class Attributes:
             for key, value in owner.items()
             if isinstance(value, NUMBERS)
         ]
+        self._holders = [owner for _, owner, _ in self._places]
+        self._keys = [key for _, _, key in self._places]
         self._found: list[Any] = [self] * (len(self._places) + len(self._hooks))
         self._values: tuple[tuple[type, Hashable], ...] = ()
 
     def values(self) -> tuple[tuple[type, Hashable], ...]:
         """What they are now, with their types, and how many hooks there are."""
-        found = [owner.get(key) for _, owner, key in self._places] + [len(each) for each in self._hooks]
+        found = [*map(dict.get, self._holders, self._keys), *map(len, self._hooks)]
         if not all(map(operator.is_, found, self._found)):  # all of a step's cost, nearly always
             self._found = found
             self._values = tuple([(type(each), _plain(each)) for each in found])

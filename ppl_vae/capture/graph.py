@@ -14,8 +14,8 @@ from ppl_vae.capture import inductor
 from ppl_vae.capture.capture_error import CaptureError, explain
 from ppl_vae.capture.denormals import without_denormals_anywhere
 from ppl_vae.capture.memory import keep_memory
-from ppl_vae.capture.rewrites import Setting, operators, rewrite
-from ppl_vae.capture.rewrites.rounding import MatmulPrecision, has_products, in_bfloat16
+from ppl_vae.capture.rewrites import Setting, operators, rewrite, rounding
+from ppl_vae.capture.rewrites.rounding import MatmulPrecision, in_bfloat16
 
 Backend = Literal["inductor", "graph"]
 Function = Callable[[list[Tensor]], list[Tensor]]
@@ -92,7 +92,7 @@ def compile_graph(
         inductor.require_compiler()
         keep_memory()
     compiled: Any = inductor.compile(graph, inputs, torchs_noise=same_noise or device.type == "cpu")
-    if matmul_precision == "bf16" and has_products():
+    if matmul_precision == "bf16" and rounding.has_products():
         compiled = in_bfloat16(compiled)
     compiled = _followed(compiled, after)
     return without_denormals_anywhere(compiled) if device.type == "cpu" else cast(Compiled, compiled)

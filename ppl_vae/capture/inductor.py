@@ -31,9 +31,10 @@ def compile(graph: fx.GraphModule, inputs: Sequence[Tensor], *, torchs_noise: bo
     on_cpu = all(tensor.device.type == "cpu" for tensor in plain)
     if on_cpu:
         # no search for patterns, of which a recording below autograd has none: with torch's noise that would
-        # trace some fifty forms of attention; no third form of each loop for what vectors leave over; and no
-        # parts for CUDA's graphs
-        settings |= {"pattern_matcher": False, "cpp.enable_loop_tail_vec": False, "graph_partition": False}
+        # trace some fifty forms of attention; no third form of each loop for what vectors leave over; no
+        # parts for CUDA's graphs; and at each call no look at shapes, for each of which there is a graph
+        off = ("pattern_matcher", "cpp.enable_loop_tail_vec", "graph_partition")
+        settings |= dict.fromkeys((*off, "size_asserts", "alignment_asserts"), False)
         settings |= {"cpp.vec_isa_ok": True} if knows_instructions() else {}
     # the fastest first; the last without all that is private to torch, but for one fusion that may fail
     attempts = [(one_unit, quick_ranges), (one_unit, quick_ranges, without_fused_outer_loops)]

@@ -15,7 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 PRIVATE = {
-    "torch._fused_adam_": "Adam's update of all parameters at once, capture.kernels; no other way to it",
+    "torch._fused_adam_": "Adam on a GPU, in float64 and with amsgrad, capture.kernels; no other way to it",
     "torch._fused_adamw_": "the same with decoupled decay, capture.kernels",
     "torch._fused_sgd_": "that of stochastic gradient descent, capture.kernels",
     "torch._inductor.async_compile.AsyncCompile.cpp_pybinding": "what gives out kernels to compile, one_unit",

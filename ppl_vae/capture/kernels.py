@@ -1,11 +1,13 @@
-"""Kernels: torch's own fused updates of optimizers, run on the gradients that a graph gives out.
+"""Kernels: fused updates of optimizers, torch's own but for Adam in float32 on a CPU, run on the gradients
+that a graph gives out.
 
 They are no part of the graph: Inductor would take as long for a loop over each parameter as for the rest of
-a step, and torch has these loops compiled, for all parameters at once.
+a step, and these loops are compiled already, for all parameters at once.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +16,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from ppl_vae.capture.rewrites import native
 
 
 class Together(NamedTuple):
@@ -32,6 +36,9 @@ where all is to stay as it is. Steps are counted before that.
 
 def adam(moving: Together, rate: float, options: Mapping[str, Any], unfit: Tensor | None) -> None:
     """Adam, or AdamW where the decay of weights is decoupled."""
+    if _plain(moving, options) and (compiled := native.library()) is not None:
+        _own_adam(compiled, moving, rate, options, unfit)
+        return
     run = torch._fused_adamw_ if options.get("decoupled_weight_decay") else torch._fused_adam_
     beta1, beta2 = options["betas"]
     state = moving.state
@@ -41,6 +48,39 @@ def adam(moving: Together, rate: float, options: Mapping[str, Any], unfit: Tenso
         weight_decay=options["weight_decay"], eps=options["eps"], amsgrad=options["amsgrad"],
         maximize=options["maximize"], grad_scale=None, found_inf=unfit,
     )  # fmt: skip
+
+
+def _plain(moving: Together, options: Mapping[str, Any]) -> bool:
+    """Whether all that is to move is float32 on the CPU, without `amsgrad`."""
+    numbers = itertools.chain(moving.parameters, moving.gradients, *moving.state.values())
+    return (
+        not options["amsgrad"]
+        and moving.parameters[0].device.type == "cpu"
+        and all([each.dtype is torch.float32 for each in numbers])
+    )
+
+
+class _Adam(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_double) for name in ("rate", "beta1", "beta2", "eps", "decay")),
+        *((name, ctypes.c_int32) for name in ("decoupled", "maximize")),
+    )
+
+
+def _own_adam(
+    compiled: Any, moving: Together, rate: float, options: Mapping[str, Any], unfit: Tensor | None
+) -> None:
+    """The same in a loop of ours, which takes half the time of torch's on one thread."""
+    state, count = moving.state, len(moving.parameters)
+    numbers = [*moving.parameters, *moving.gradients, *state["exp_avg"], *state["exp_avg_sq"], *state["step"]]
+    pointers = (ctypes.c_void_p * len(numbers))(*map(Tensor.data_ptr, numbers))
+    ends = (ctypes.c_int64 * count)(*itertools.accumulate(map(Tensor.numel, moving.parameters)))
+    chosen = _Adam(
+        rate, *map(float, (*options["betas"], options["eps"], options["weight_decay"])),
+        bool(options.get("decoupled_weight_decay")), bool(options["maximize"]),
+    )  # fmt: skip
+    compiled.adam(ctypes.byref(chosen), count, pointers, ends, None if unfit is None else unfit.data_ptr())
+    torch.autograd.graph.increment_version(moving.parameters)
 
 
 def sgd(moving: Together, rate: float, options: Mapping[str, Any], unfit: Tensor | None) -> None:
@@ -75,9 +115,9 @@ class Call:
     def __call__(self, gradients: Sequence[Tensor], unfit: Tensor | None) -> None:
         """Move the parameters."""
         parameters, state = self._packed() if self.scattered else (self.parameters, self.state)
-        given = [
-            laid_out(gradients[place], each) for place, each in zip(self.places, parameters, strict=True)
-        ]
+        given = [gradients[place] for place in self.places]
+        if [each.stride() for each in given] != [each.stride() for each in parameters]:
+            given = [laid_out(*both) for both in zip(given, parameters, strict=True)]
         rate = float(self.options[self.rate])
         self.kernel(Together(parameters, given, state), rate, self.options, unfit)
         if state is not self.state:

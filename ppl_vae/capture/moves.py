@@ -21,6 +21,7 @@ from ppl_vae.capture.optimizer_state import (
     state_of,
 )
 from ppl_vae.capture.python_numbers import Changed, PythonNumbers
+from ppl_vae.capture.slots import columns, stand
 from ppl_vae.capture.updates import KINDS, Moving, New
 
 
@@ -102,13 +103,14 @@ class Moves:
         where = tuple([(place[parameter], name) for parameter, name, _ in self._where])
         groups = tuple([tuple([place[id(each)] for each in group.parameters]) for group in self._groups])
         self.layout = (groups, where, tuple(self._steps.values()))
+        self._columns = columns(
+            [(owner, name, there) for (_, name, owner), there in zip(self._where, state, strict=True)]
+        )
         self._standing = [Standing(each) for each in optimizers]
 
     def moved(self) -> bool:
         """Whether an optimizer is no longer what it was, as after `load_state_dict`; see `Standing`."""
-        return not all(each.holds() for each in self._standing) or any(
-            owner.get(name) is not there for (_, name, owner), there in zip(self._where, self.tensors)
-        )
+        return not (all([each.holds() for each in self._standing]) and stand(*self._columns))
 
     def follow(self) -> None:
         """Take over the learning rates and counts of steps that have changed."""

@@ -81,9 +81,8 @@ class Standing:
         self._optimizer, self._state, self._groups = optimizer, optimizer.state, optimizer.param_groups
         self._parameters = [(each, each["params"], list(each["params"])) for each in optimizer.param_groups]
         self._step = vars(optimizer).get("step")
-        self._owners = [
-            (each, optimizer.state.get(each)) for _, _, params in self._parameters for each in params
-        ]
+        self._all = [each for _, _, params in self._parameters for each in params]
+        self._owners = [optimizer.state.get(each) for each in self._all]
 
     def holds(self) -> bool:
         """Whether all is where it was, and nothing else is to happen at a step.
@@ -102,7 +101,7 @@ class Standing:
                 and all(map(is_, there, were))
                 for now, (group, there, were) in zip(self._groups, self._parameters)
             )
-            and all(state.get(each) is owner for each, owner in self._owners)
+            and all(map(is_, map(state.get, self._all), self._owners))
             and vars(optimizer).get("step") is self._step
             and not hooked(optimizer)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import is_
 from typing import Any
 
 import torch
@@ -55,13 +56,14 @@ class Slots:
             self._flat.append((owner, key, value))
             pattern.append((*name, self.number[id(value)]))
         self.pattern = tuple(pattern)
+        self._columns = columns(self._flat)
         memory = [storage_of(tensor) for tensor in self.tensors]
         several = {each for each, count in Counter(memory).items() if count > 1}
         self._shared = {id(tensor) for tensor, each in zip(self.tensors, memory) if each in several}
 
     def current(self) -> bool:
         """Whether every tensor still stands where it did."""
-        return all([owner.get(key) is tensor for owner, key, tensor in self._flat])
+        return stand(*self._columns)
 
     def take_over(self, run: Run) -> list[Tensor]:
         """What a program gives. A tensor that it assigned in place of one of these is copied into that one.
@@ -94,6 +96,16 @@ class Slots:
     def looks(self) -> tuple[Any, ...]:
         """Shape, strides, type and device of each tensor."""
         return tuple([look_of(tensor) for tensor in self.tensors])
+
+
+def columns(places: Sequence[Place]) -> tuple[Sequence[Any], ...]:
+    """The owners, the keys and the tensors of some places."""
+    return tuple(zip(*places)) or ((), (), ())
+
+
+def stand(owners: Sequence[Any], keys: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
+    """Whether every tensor stands in its place; asked at each step, and so without a loop in Python."""
+    return all(map(is_, map(dict.get, owners, keys), tensors))
 
 
 def look_of(tensor: Tensor) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""What a CPU does fastest in C++ of one's own: a cipher's words, and a mode of all of torch's threads."""
+"""What a CPU does fastest in C++ of one's own: a cipher's words, Adam, a mode of all of torch's threads."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 _PARITY = 0x1BD11BDA
 
 _SOURCE = r"""
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <omp.h>
 #if defined(__x86_64__)
@@ -74,11 +76,57 @@ static void fill(uint32_t a, uint32_t b, uint32_t stream, int64_t count, uint32_
 }
 
 extern "C" void threefry(
-    uint32_t a, uint32_t b, uint32_t stream, int64_t count, uint32_t* first, uint32_t* second) {
-  if (second != nullptr) fill<true>(a, b, stream, count, first, second);
-  else fill<false>(a, b, stream, count, first, second);
+    const uint32_t* key, uint32_t stream, int64_t count, uint32_t* first, uint32_t* second) {
+  if (second != nullptr) fill<true>(key[0], key[1], stream, count, first, second);
+  else fill<false>(key[0], key[1], stream, count, first, second);
+}
+
+struct Adam {
+  double rate, beta1, beta2, eps, decay;  // the options of torch.optim
+  int32_t decoupled, maximize;
+};
+
+template <bool coupled>
+static void update(const Adam& o, double step, int64_t count, float* __restrict weight,
+                   const float* __restrict gradient, float* __restrict mean, float* __restrict square) {
+  const float size = o.rate / (1 - std::pow(o.beta1, step)), eps = o.eps;
+  const float narrow = 1 / std::sqrt(1 - std::pow(o.beta2, step));
+  const float keep = o.decoupled ? 1 - o.rate * o.decay : 1, sign = o.maximize ? -1 : 1, decay = o.decay;
+  const float new1 = 1 - o.beta1, old2 = o.beta2, new2 = 1 - o.beta2;
+#pragma omp simd
+  for (int64_t i = 0; i < count; ++i) {
+    const float w = weight[i], g = coupled ? sign * gradient[i] + decay * w : sign * gradient[i];
+    mean[i] += new1 * (g - mean[i]);
+    square[i] = old2 * square[i] + new2 * g * g;
+    weight[i] = keep * w - size * mean[i] / (narrow * std::sqrt(square[i]) + eps);
+  }
+}
+
+// Each thread has an equal share of all numbers, whatever parameter they are of. `each`: weights, gradients,
+// means, squares and steps, one after another; `ends` of the parameters; nothing happens where `unfit` is 1
+extern "C" void adam(const Adam* options, int64_t parameters, float** each, const int64_t* ends,
+                     const float* unfit) {
+  if (unfit != nullptr && *unfit == 1) return;
+  const int64_t total = ends[parameters - 1];
+#pragma omp parallel if (total > 16384)
+  {
+    const int64_t threads = omp_get_num_threads(), share = (total + threads - 1) / threads;
+    const int64_t from = share * omp_get_thread_num(), to = std::min(total, from + share);
+    for (int64_t i = 0; i < parameters; ++i) {
+      const int64_t start = i ? ends[i - 1] : 0, first = std::max(from, start) - start;
+      const int64_t count = std::min(to, ends[i]) - start - first;
+      float** at = each + i;
+      if (count > 0)
+        (options->decay && !options->decoupled ? update<true> : update<false>)(
+            *options, *at[4 * parameters], count, at[0] + first, at[parameters] + first,
+            at[2 * parameters] + first, at[3 * parameters] + first);
+    }
+  }
 }
 """
+
+# torch leaves loops to its own vectors; here a compiler makes them
+_FLAGS = ("-ftree-loop-vectorize", "-fno-math-errno", "-ffp-contract=fast")
 
 
 @functools.cache
@@ -90,10 +138,11 @@ def library() -> Any:
             from torch._inductor.codecache import CppCodeCache
 
         with config.patch("cpp.vec_isa_ok", True if knows_instructions() else config.cpp.vec_isa_ok):
-            found: Any = CppCodeCache.load(_SOURCE)
+            found: Any = CppCodeCache.load(_SOURCE, extra_flags=_FLAGS)
         word, pointer = ctypes.c_uint32, ctypes.c_void_p
-        found.threefry.argtypes = [word, word, word, ctypes.c_int64, pointer, pointer]
-        found.threefry.restype = None
+        found.threefry.argtypes = [pointer, word, ctypes.c_int64, pointer, pointer]
+        found.adam.argtypes = [pointer, ctypes.c_int64, pointer, pointer, pointer]
+        found.threefry.restype = found.adam.restype = None
     except Exception:  # a private part of torch: without it some steps are slower, and right
         return None
     return found
@@ -128,9 +177,8 @@ def _threefry(key: Tensor, stream: int, count: int, both: bool) -> Tensor:
     if (compiled := library()) is None:
         found = cipher((key[0], key[1]), (torch.arange(count, dtype=torch.int32), torch.tensor(stream).int()))
         return words.copy_(torch.stack(found[: 1 + both]))
-    one, two = (each & 0xFFFFFFFF for each in key.tolist())
     first = words.data_ptr()
-    compiled.threefry(one, two, stream, count, first, first + 4 * count if both else None)
+    compiled.threefry(key.data_ptr(), stream, count, first, first + 4 * count if both else None)
     return words
 
 

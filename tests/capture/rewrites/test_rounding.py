@@ -9,8 +9,8 @@ from torch import nn
 import ppl_vae as pv
 from ppl_vae import estimators
 from ppl_vae.capture import CaptureError
-from ppl_vae.capture import graph as graph_module
-from ppl_vae.capture.graph import lower
+from ppl_vae.capture.graph import compile_graph, lower
+from ppl_vae.capture.rewrites import rounding
 from ppl_vae.capture.rewrites.rounding import in_bfloat16, round_factors, to_bfloat16
 from ppl_vae.runs import RunError
 from ppl_vae.train.captured_step import CapturedStep
@@ -77,7 +77,7 @@ def gradients(pair, x, **options):
     ids=["mlp", "convolutional", "compiled"],
 )
 def test_gradients_agree_with_float32s_to_the_rounding_of_bfloat16(make, backend, monkeypatch):
-    monkeypatch.setattr(graph_module, "has_products", lambda: False)
+    monkeypatch.setattr(rounding, "has_products", lambda: False)
     pair = make()
     x = images(side=8 if make is not vae else 4)
     loss, exact = gradients(pair, x, backend="graph")
@@ -93,7 +93,7 @@ def test_gradients_agree_with_float32s_to_the_rounding_of_bfloat16(make, backend
 @needs_compiler
 @pytest.mark.slow
 def test_a_processor_with_such_products_rounds_by_itself(monkeypatch):
-    monkeypatch.setattr(graph_module, "has_products", lambda: True)
+    monkeypatch.setattr(rounding, "has_products", lambda: True)
     pair, x = vae(), images()
     loss, exact = gradients(pair, x, backend="graph")
     near, found = gradients(pair, x, backend="inductor", matmul_precision="bf16")
@@ -142,5 +142,5 @@ def test_it_is_for_a_cpu():
     step = CapturedStep(Objective(vae(), estimators.ELBO()), adam(vae()), matmul_precision="bf16")
     graph = lower(lambda tensors: tensors, [torch.zeros(1)], torch.device("cpu"))
     with pytest.raises(CaptureError, match="is for a CPU"):
-        graph_module.compile_graph(graph, [torch.zeros(1, device="meta")], "graph", True, "bf16")
+        compile_graph(graph, [torch.zeros(1, device="meta")], "graph", True, "bf16")
     assert step.matmul_precision == "bf16"
