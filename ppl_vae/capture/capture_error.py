@@ -8,6 +8,7 @@ import sysconfig
 import traceback
 from functools import cache
 from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any
 
 import pyro
@@ -65,6 +66,24 @@ def is_machinery(filename: str) -> bool:
 def is_library(filename: str) -> bool:
     """Whether a file is torch's, Pyro's, Python's or ours."""
     return filename.startswith(_LIBRARIES)
+
+
+def line_of(frame: FrameType | None, until: CodeType) -> Line:
+    """The innermost line that is the user's; else the innermost one outside of what runs the programs.
+
+    Args:
+        frame: to look from outwards.
+        until: what runs the programs; lines outside of it are none of theirs.
+    """
+    ours: Line = None
+    while frame is not None and frame.f_code is not until:
+        name = frame.f_code.co_filename
+        if not is_library(name):
+            return name, frame.f_lineno
+        if ours is None and not is_machinery(name):
+            ours = name, frame.f_lineno
+        frame = frame.f_back
+    return ours
 
 
 def named(line: Line) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from types import FrameType
 from typing import Any
 
 import torch
@@ -14,15 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ppl_vae.capture.capture_error import (
-    CaptureError,
-    Line,
-    SiteWatch,
-    explain,
-    is_library,
-    is_machinery,
-    named,
-)
+from ppl_vae.capture.capture_error import CaptureError, SiteWatch, explain, line_of, named
 from ppl_vae.capture.operators import random_state, reason_against, storage_of, written
 from ppl_vae.capture.recording import Entry, Recording, Ref, refs
 from ppl_vae.capture.slots import Run
@@ -109,7 +100,7 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        line = _line(sys._getframe(1))
+        line = line_of(sys._getframe(1), record.__code__)
         noted = self._spec(args, op), tuple((key, self._spec(each, op)) for key, each in kwargs.items())
         fixed = self._is_fixed(op, noted)
         draws = torch.Tag.nondeterministic_seeded in op.tags
@@ -195,16 +186,3 @@ class _Recorder(TorchDispatchMode):
             storage = tensor.untyped_storage()
             if storage._cdata in self._outside and storage._cdata not in self._changed:
                 self._changed[storage._cdata] = storage, storage.clone()
-
-
-def _line(frame: FrameType | None) -> Line:
-    """The innermost line that is the user's; else the innermost one outside of what runs the programs."""
-    ours: Line = None
-    while frame is not None and frame.f_code is not record.__code__:
-        name = frame.f_code.co_filename
-        if not is_library(name):
-            return name, frame.f_lineno
-        if ours is None and not is_machinery(name):
-            ours = name, frame.f_lineno
-        frame = frame.f_back
-    return ours
