@@ -16,6 +16,8 @@ from ppl_vae.capture.recording import Recording
 # and for each number that they write. Estimates, of two cores at 2.5 GHz: not fitted to any measurement.
 COMPILATION, COMPILATION_OF_ONE = 3.0, 0.006
 SAVED_BY_OPERATION, SAVED_BY_NUMBER = 5e-6, 0.5e-9
+# Of a run of the programs that is no training's step, such as a sampler's: what Pyro takes of it at least.
+SAVED_BY_RUN = 1e-3
 FEWEST_STEPS = 2000
 """Fewer are never worth it, and not worth a recording to find out."""
 
@@ -51,11 +53,19 @@ def worth_trying(steps: int, device: torch.device) -> bool:
 
 def worth_capturing(recording: Recording, steps: int, device: torch.device) -> bool:
     """Whether so many steps of what was recorded repay the compilation: twice, since both are estimates."""
-    operations = len(recording.entries)
-    saved = SAVED_BY_OPERATION * operations
+    return _repaid(0.0, len(recording.entries), recording.numbers, steps, device)
+
+
+def worth_runs(operations: int, numbers: int, runs: int, device: torch.device) -> bool:
+    """Whether so many runs of programs, of so many operations and numbers each, repay it, likewise."""
+    return _repaid(SAVED_BY_RUN, operations, numbers, runs, device) and can_compile(device)
+
+
+def _repaid(by_run: float, operations: int, numbers: int, runs: int, device: torch.device) -> bool:
+    saved = by_run + SAVED_BY_OPERATION * operations
     if device.type == "cpu":
-        saved += SAVED_BY_NUMBER * recording.numbers
-    return steps * saved >= 2 * (COMPILATION + COMPILATION_OF_ONE * operations)
+        saved += SAVED_BY_NUMBER * numbers
+    return runs * saved >= 2 * (COMPILATION + COMPILATION_OF_ONE * operations)
 
 
 def worth_numbers(numbers: float, device: torch.device) -> bool:

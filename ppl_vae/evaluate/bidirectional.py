@@ -9,6 +9,7 @@ import torch
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
+from ppl_vae.capture.function import Capture
 from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
@@ -21,8 +22,9 @@ from ppl_vae.queries.arguments import Batch
 from ppl_vae.queries.handlers import sample_sites
 from ppl_vae.queries.inputs import Inputs
 from ppl_vae.queries.simulated import simulate
-from ppl_vae.sampling.annealing import Annealing, pilot_steps
+from ppl_vae.sampling.annealing import Annealing, gradient_runs, pilot_steps
 from ppl_vae.sampling.bases import Start, base_of
+from ppl_vae.sampling.gradients import Gradients
 from ppl_vae.sampling.joint import Joint
 
 
@@ -85,6 +87,7 @@ def sandwich(
     batch_size: int | None = None,
     seed: int | None = 0,
     progress: bool = True,
+    capture: Capture = "auto",
 ) -> Sandwich:
     r"""How far annealed estimates of log p(x) are off: bidirectional Monte Carlo on data from the model.
 
@@ -106,8 +109,10 @@ def sandwich(
         batch_size: data at a time; chosen so that all chains fit where None.
         seed: of everything that is drawn; the caller's random numbers stay as they were.
         progress: show a progress bar.
+        capture: compute the densities and their gradients with a compiled graph, as in `posterior`.
 
     Raises:
+        CaptureError: with `capture=True`, for a pair that cannot be captured.
         PairError: for latents that `posterior(method="hmc")` cannot take; for a model that reads its data
             outside `obs=`.
         ValueError: for a number that is not positive, for `inputs` as `pv.sample`.
@@ -130,12 +135,15 @@ def sandwich(
         largest = max(tensor[0].numel() for tensor in batch)
         size = batch_size or rows_at_once(num_data, largest, num_chains)
         steps = (2 * num_temperatures + pilot_steps(num_temperatures) + 1) * -(-num_data // size)
-        name = ""
+        runs = 2 * gradient_runs(num_temperatures, num_leapfrogs) * (num_data // size)
+        gradients, name = Gradients(pair, capture, runs), ""
         with progress_bar(steps, "sandwich", "temperatures", progress) as bar:
             for part in slices(num_data, size):
                 joint = Joint(pair, tuple(tensor[part] for tensor in batch), "sandwich")
                 base = base_of(joint, start)
-                run = Annealing(joint, base, num_temperatures, num_chains, num_leapfrogs, bar.update)
+                run = Annealing(
+                    joint, base, gradients, num_temperatures, num_chains, num_leapfrogs, bar.update
+                )
                 exact = joint.from_values(_rows(drawn, part), 1)
                 lower[part] = log_mean(run.forward().log_weight)
                 upper[part] = -log_mean(-run.backward(exact).log_weight)

@@ -164,8 +164,9 @@ def log_likelihood(
         chunk: particles at a time, at most; lower it where memory is short.
         seed: of the draws; the caller's random numbers stay as they were. None draws from those.
         progress: show a progress bar.
-        capture: compute the log-weights with a compiled graph (`ppl_vae.capture`), on the same draws: the
-            result is that of False to rounding. "auto" does so where there are enough of them to repay
+        capture: compute the log-weights, or the gradients of "ais", with a compiled graph
+            (`ppl_vae.capture`), on the same draws: the result is that of False to rounding, which long
+            chains make visible. "auto" does so where there are enough of them to repay
             the compilation, which takes 5 to 20 s, and says in a warning when it cannot; True always.
 
     Raises:
@@ -193,7 +194,7 @@ def log_likelihood(
         with questioning(pair, seed, pair.device):
             source = to_data(data, pair)
             log_weight = annealed(
-                pair, source, num_temperatures, chains, num_leapfrogs, start, batch_size, progress
+                pair, source, num_temperatures, chains, num_leapfrogs, start, batch_size, progress, capture
             )
         return _annealed(log_weight, num_temperatures, num_leapfrogs, time.perf_counter() - started)
     num_particles = 1000 if num_particles is None else num_particles

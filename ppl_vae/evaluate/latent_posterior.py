@@ -12,6 +12,7 @@ import torch
 import xarray
 from torch import Tensor
 
+from ppl_vae.capture.function import Capture, check_capture
 from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
@@ -47,6 +48,7 @@ def posterior(
     start: Start = "guide",
     seed: int | None = 0,
     progress: bool = True,
+    capture: Capture = "auto",
 ) -> Any:
     r"""Draws of each datum's latents from p(z | what is observed), as ArviZ reads them, and how far to trust
     them.
@@ -87,6 +89,10 @@ def posterior(
             covariance, also for a guide whose density is only known at its own draws; or "prior".
         seed: of the draws; the caller's random numbers stay as they were. None draws from those.
         progress: show a progress bar.
+        capture: compute the log-density and its gradient, for "hmc" and "anneal", with a compiled graph
+            (`ppl_vae.capture`). "auto" does so where there are enough of them to repay the compilation;
+            True always. Captured or not, they are the same to rounding, which long chains make visible:
+            other draws of the same posterior.
 
     Returns:
         An `arviz.InferenceData`, or an `xarray.DataTree` with ArviZ 1.x. `posterior`: (chain, draw, datum,
@@ -95,6 +101,7 @@ def posterior(
         `ess` (the smallest effective sample size), `step_size`, or `k_hat` and `ess` of the weights.
 
     Raises:
+        CaptureError: with `capture=True`, for a pair that cannot be captured.
         PairError: a pair that the method cannot take, or an entry that cannot be hidden: the site, and what
             can be asked for instead.
         ValueError: for a batch, a mask or a number that is none.
@@ -113,9 +120,10 @@ def posterior(
     (1, 50, 8, 2)
     """
     require_pair(pair)
+    check_capture(capture)
     settings = _settings(
         method, num_samples, num_chains, warmup, num_leapfrogs, target_acceptance, num_temperatures,
-        num_proposals, start,
+        num_proposals, start, capture,
     )  # fmt: skip
     with questioning(pair, seed, pair.device):
         hidden = hide(pair, batch, observed, "posterior")
@@ -138,6 +146,7 @@ def _settings(
     num_temperatures: int,
     num_proposals: int | None,
     start: Start,
+    capture: Capture,
 ) -> Settings:
     if method not in METHODS:
         raise ValueError(f"method must be one of {list(METHODS)}, got {method!r}")
@@ -148,7 +157,7 @@ def _settings(
     proposals = max(1000, 10 * num_samples) if num_proposals is None else num_proposals
     settings = Settings(
         method, num_samples, num_chains, warmup, num_leapfrogs, target_acceptance, num_temperatures,
-        proposals, start,
+        proposals, start, capture,
     )  # fmt: skip
     return settings
 

@@ -6,14 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from ppl_vae.capture.function import Capture, CapturedFunction, check_capture
+from ppl_vae.capture.work import Work
 from ppl_vae.capture.worth import worth_numbers
 from ppl_vae.core.isolation import random_numbers
 from ppl_vae.core.pair import Pair
@@ -104,20 +102,6 @@ class LogWeights:
         particles = replace(self._example, tensors=tuple(tensors)).draw(size)
         refuse_global_latents(particles, "evaluate.log_likelihood")
         return [particles.log_weight]
-
-
-class Work(TorchDispatchMode):
-    """Counts the numbers that torch computes: the elements of all operations' results but views."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if not func.is_view:
-            self.numbers += sum(each.numel() for each in tree_leaves(result) if isinstance(each, Tensor))
-        return result
 
 
 def work_per_draw(batch: Batch) -> float:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from pyro import poutine
 from torch import Tensor
 from torch.distributions import biject_to
 
-from ppl_vae.core.checks import check_real, checked
+from ppl_vae.core.checks import check_choice, check_real, checked
 from ppl_vae.core.constraints import in_words, innermost_name
 from ppl_vae.core.density import require_density
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.core.sites import Site, data_frame
 from ppl_vae.queries.arguments import Batch, as_tensors, check_site
+from ppl_vae.queries.code_search import Path, Scored, searched
 from ppl_vae.queries.draws import Draws
 from ppl_vae.queries.handlers import centre, is_discrete, latent_sites, mean_of, run, sample_sites
 from ppl_vae.queries.inputs import Inputs, held, put
@@ -27,20 +28,21 @@ from ppl_vae.queries.shell import Codes, Shell
 from ppl_vae.queries.site_tensors import laid_out
 
 Score = Callable[[Any], Tensor]
+Method = Literal["ascent", "bayesian"]
 
 _CODES = 1000  # that the shell is read off, at least
 
 
 @dataclass(frozen=True, eq=False)
 class Optimised:
-    """Codes after an ascent, and what they decode to.
+    """Codes after an ascent or a search, and what they decode to.
 
     Attributes:
         draws: the codes and the data decoded from them, as of `decode`.
         score: (n,) of the data's means at the end.
         score_at_start: (n,).
         log_prior: (n,) of the codes that moved, in nats.
-        objective: (steps + 1, n), score plus the weighted log-prior.
+        objective: (steps + 1, n), score plus the weighted log-prior; of a search the best so far.
         length: (n,) of the codes that moved, in standard deviations of the data's codes from their mean.
         shell: the lengths between which 98 % of the data's codes lie.
     """
@@ -76,6 +78,7 @@ def optimise(
     *,
     like: Batch | None = None,
     site: str | None = None,
+    method: Method = "ascent",
     steps: int = 200,
     learning_rate: float = 0.05,
     prior_weight: float = 1.0,
@@ -94,15 +97,20 @@ def optimise(
     standard deviations within that of 98 % of the codes of `like`. Whether they stand in a hole of the
     aggregate posterior there, `evaluate.holes(pair, data).in_hole_at(result.draws.latents[site])` says.
 
+    Bayesian optimisation, `method="bayesian"`, is for a score that is costly or has no gradient: a Gaussian
+    process of all codes scored so far says which are next, one for each datum a step, by Thompson sampling
+    among codes near the best and fresh ones. Each datum ends with the best code of its own.
+
     Args:
         pair: the pair.
         score: from the mean of the observed data, (n, \*event), or a dictionary of them by site where there
-            are several, to (n,) numbers; differentiable.
+            are several, to (n,) numbers; differentiable, but for "bayesian".
         start: a batch of n data, whose codes it begins at.
         like: data whose codes say where the shell is; `start` by default.
         site: the latent site that moves; all continuous ones by default. The others stay.
-        steps: of Adam.
-        learning_rate: at first.
+        method: "ascent", or "bayesian", which needs the extra of that name (`botorch`).
+        steps: of Adam, or rounds of n scores.
+        learning_rate: of Adam, at first.
         prior_weight: beta.
         shell: whether the codes are kept on the shell; `left` says where they are not.
         inputs: the model's arguments by name, as in `sample`; those of start by default.
@@ -110,10 +118,12 @@ def optimise(
         seed: of the codes that say where the shell is, and of the data drawn in the end.
 
     Raises:
+        ImportError: for "bayesian" without botorch.
         ValueError: for a score that is not (n,) or does not depend on the codes, and where no site can move.
 
     Gomez-Bombarelli et al., Automatic Chemical Design Using a Data-Driven Continuous Representation of
-    Molecules, arXiv:1610.02415.
+    Molecules, arXiv:1610.02415; Eriksson et al., Scalable Global Optimization via Local Bayesian
+    Optimization, arXiv:1910.01739.
 
     >>> from ppl_vae import guides, models, nets
     >>> pair = Pair(models.LinearGaussian(2, 3), guides.MeanField(nets.MLPEncoder((3,), 2)))
@@ -122,37 +132,50 @@ def optimise(
     (torch.Size([4, 3]), True)
     """
     require_pair(pair)
+    check_choice("method", method, get_args(Method))
     check_real("learning_rate", learning_rate, above=True)
     check_real("prior_weight", prior_weight)
     with questioning(pair, seed, pair.device):
         tensors = as_tensors(pair, start)
-        ascent = _Ascent(pair, score, tensors, site, inputs, given)
+        ascent = _Ascent(pair, score, tensors, site, inputs, given, slopes=method == "ascent")
         around = ascent.shell(tensors if like is None else as_tensors(pair, like))
         free = {name: ascent.unconstrained(name, each) for name, each in ascent.codes.items()}
-        optimizer = torch.optim.Adam([each.requires_grad_() for each in free.values()])
-        objectives, scores = [], []
-        for step in range(steps + 1):
-            with torch.enable_grad():
-                value, log_prior = ascent.at(free)
-                objective = value + prior_weight * log_prior
-                gradients = torch.autograd.grad(objective.sum(), list(free.values()))
-            objectives.append(objective.detach())
-            scores.append(value.detach())
-            if step == steps:
-                break
-            uphill = dict(zip(free, gradients, strict=True))
-            for name, gradient in (around.along(free, uphill) if shell else uphill).items():
-                free[name].grad = -gradient
-            optimizer.param_groups[0]["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-            optimizer.step()
-            if shell:
-                around.keep(free)
-        latents = {**ascent.held, **ascent.constrained({name: each.detach() for name, each in free.items()})}
+        if method == "bayesian":
+            path = searched(ascent.at, free, around, steps, prior_weight, shell)
+        else:
+            path = _climbed(ascent.at, free, around, steps, prior_weight, shell, learning_rate)
+        latents = {**ascent.held, **ascent.constrained(path.codes)}
         draws = decode(pair, latents, inputs=inputs, like=tensors, given=given)
-        length = around.length({name: each.detach() for name, each in free.items()})
+        length = around.length(path.codes)
     return Optimised(
-        draws, scores[-1], scores[0], log_prior.detach(), torch.stack(objectives), length, around.ends
+        draws, path.score, path.score_at_start, path.log_prior, path.objective, length, around.ends
     )
+
+
+def _climbed(
+    at: Scored, free: Codes, around: Shell, steps: int, prior_weight: float, shell: bool, rate: float
+) -> Path:
+    """The codes, moved in place."""
+    optimizer = torch.optim.Adam([each.requires_grad_() for each in free.values()])
+    objectives, scores = [], []
+    for step in range(steps + 1):
+        with torch.enable_grad():
+            value, log_prior = at(free)
+            objective = value + prior_weight * log_prior
+            gradients = torch.autograd.grad(objective.sum(), list(free.values()))
+        objectives.append(objective.detach())
+        scores.append(value.detach())
+        if step == steps:
+            break
+        uphill = dict(zip(free, gradients, strict=True))
+        for name, gradient in (around.along(free, uphill) if shell else uphill).items():
+            free[name].grad = -gradient
+        optimizer.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimizer.step()
+        if shell:
+            around.keep(free)
+    codes = {name: each.detach() for name, each in free.items()}
+    return Path(codes, scores[-1], scores[0], log_prior.detach(), torch.stack(objectives))
 
 
 class _Ascent:
@@ -166,8 +189,9 @@ class _Ascent:
         site: str | None,
         inputs: Inputs | None,
         given: Sequence[str],
+        slopes: bool,
     ) -> None:
-        self.pair, self.score, self.given = pair, score, held(given, inputs)
+        self.pair, self.score, self.given, self.slopes = pair, score, held(given, inputs), slopes
         self.batch = put(pair, batch, inputs)
         sites = centre(pair, batch)
         if site is not None:
@@ -229,10 +253,10 @@ class _Ascent:
         if not isinstance(value, Tensor) or value.shape != (count,):
             what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"score must give ({count},) numbers, one for each datum, and gave {what}")
-        if not value.requires_grad:
+        if self.slopes and not value.requires_grad:
             raise ValueError(
                 "score does not depend on the codes in a way that has a gradient: it takes the data's means "
-                "as tensors, without .detach(), argmax or NumPy"
+                "as tensors, without .detach(), argmax or NumPy. method='bayesian' needs no gradient"
             )
         log_prior = torch.zeros((), dtype=value.dtype, device=value.device)
         for name in free:

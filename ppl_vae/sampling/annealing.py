@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ppl_vae.sampling.bases import Base, moments
+from ppl_vae.sampling.gradients import Gradients
 from ppl_vae.sampling.hamiltonian import Move, State, move
-from ppl_vae.sampling.joint import Joint, gradient_of
+from ppl_vae.sampling.joint import Joint
 from ppl_vae.sampling.metric import Metric
 from ppl_vae.sampling.step_size import first_step_size
 
@@ -64,6 +65,7 @@ class Annealing:
     Args:
         joint: the end.
         base: the beginning.
+        gradients: of the densities between.
         num_temperatures: T.
         num_chains: K, of the pilot run too.
         num_leapfrogs: of each trajectory.
@@ -74,12 +76,14 @@ class Annealing:
         self,
         joint: Joint,
         base: Base,
+        gradients: Gradients,
         num_temperatures: int,
         num_chains: int,
         num_leapfrogs: int,
         counted: Counted = lambda _: None,
     ) -> None:
         self.joint, self.base, self.num_chains, self.num_leapfrogs = joint, base, num_chains, num_leapfrogs
+        self._density = gradients.of(joint, base)
         self.betas = temperatures(num_temperatures)
         self.metric: Metric = moments(joint)[1]
         self.counted = counted
@@ -113,21 +117,12 @@ class Annealing:
 
     def _state(self, points: Tensor, beta: Tensor) -> tuple[State, Tensor]:
         """The chains' state at a temperature, and the log-ratio of the joint density to the base."""
-        ratio = points
-
-        def density(at: Tensor) -> Tensor:
-            nonlocal ratio
-            base, ratio = self.base.parts(at)
-            # no likelihood at all is -inf, of which 0 times are none
-            return base + float(beta) * ratio if beta > 0 else base
-
-        state = State(points, *gradient_of(density, points))
-        return state, ratio.detach().masked_fill(ratio.isnan(), -torch.inf)
+        log_density, gradient, ratio = self._density(points, beta)
+        return State(points, log_density, gradient), ratio
 
     def _move(self, state: State, beta: Tensor, step_size: Tensor) -> Move:
         def density(points: Tensor) -> tuple[Tensor, Tensor]:
-            at, _ = self._state(points, beta)
-            return at.log_density, at.gradient
+            return self._density(points, beta)[:2]
 
         return move(density, state, self.metric, step_size, self.num_leapfrogs)
 
@@ -152,6 +147,12 @@ class Annealing:
 def pilot_steps(num_temperatures: int) -> int:
     """The temperatures of the pilot run, without the last."""
     return min(max(num_temperatures // _PILOT_SHARE, _LEAST_PILOT), _MOST_PILOT)
+
+
+def gradient_runs(num_temperatures: int, num_leapfrogs: int) -> int:
+    """About how many gradients a run and its pilot ask for: those of a move, whose mean length is half."""
+    of_a_move = 1 + (num_leapfrogs + 1) // 2
+    return (num_temperatures + _PILOT_MOVES * (pilot_steps(num_temperatures) + 1)) * of_a_move
 
 
 def interpolated(values: Tensor, known: Tensor, wanted: Tensor) -> Tensor:

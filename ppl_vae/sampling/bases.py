@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -26,6 +27,15 @@ class Base(Protocol):
         """Which of the three it is."""
         ...
 
+    @property
+    def state(self) -> tuple[Tensor, ...]:
+        """The tensors that it keeps for its batch."""
+        ...
+
+    def on(self, joint: Joint, state: Sequence[Tensor]) -> Base:
+        """The same of another batch of the same shapes."""
+        ...
+
     def draw(self, count: int) -> Tensor:
         """(count, B, D)."""
         ...
@@ -41,13 +51,17 @@ class GuideBase:
 
     joint: Joint
     name: str = "guide"
+    state: tuple[Tensor, ...] = ()
+
+    def on(self, joint: Joint, state: Sequence[Tensor]) -> GuideBase:
+        return GuideBase(joint)
 
     def draw(self, count: int) -> Tensor:
         return self.joint.guide_draws(count)
 
     def parts(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        base = self.joint.log_guide(points)
-        return base, self.joint.log_density(points) - base
+        base, density = self.joint.log_guide_and_density(points)
+        return base, density - base
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,14 @@ class NormalBase:
     mean: Tensor
     metric: Metric
     name: str = "moments"
+
+    @property
+    def state(self) -> tuple[Tensor, ...]:
+        return self.mean, self.metric.scale
+
+    def on(self, joint: Joint, state: Sequence[Tensor]) -> NormalBase:
+        mean, scale = state
+        return NormalBase(joint, mean, Metric(scale))
 
     def draw(self, count: int) -> Tensor:
         white = torch.randn(count, *self.mean.shape).to(self.mean)
@@ -81,6 +103,10 @@ class PriorBase:
 
     joint: Joint
     name: str = "prior"
+    state: tuple[Tensor, ...] = ()
+
+    def on(self, joint: Joint, state: Sequence[Tensor]) -> PriorBase:
+        return PriorBase(joint)
 
     def draw(self, count: int) -> Tensor:
         return self.joint.prior_draws(count)
@@ -123,7 +149,7 @@ def _has_density(joint: Joint) -> bool:
         with torch.enable_grad():
             points = joint.guide_draws(2).detach() + 0.0
             points = (points + 1e-2).requires_grad_()
-            value = joint.log_guide(points)
+            value, _ = joint.log_guide_and_density(points)
             (gradient,) = torch.autograd.grad(value.sum(), points)
     except Exception:
         # a flow without an inverse, a point mass, an autoguide: each has its own words

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ppl_vae.sampling.annealing import Annealing
+from ppl_vae.sampling.annealing import Annealing, gradient_runs
 from ppl_vae.sampling.bases import base_of, moments
+from ppl_vae.sampling.gradients import Gradients
 from ppl_vae.sampling.hamiltonian import move, start
-from ppl_vae.sampling.joint import Joint, gradient_of
+from ppl_vae.sampling.joint import Joint
 from ppl_vae.sampling.question import Kept, PosteriorDraws, Question, gathered
 from ppl_vae.sampling.settings import Settings
 from ppl_vae.sampling.step_size import StepSize, first_step_size
@@ -32,8 +33,12 @@ def _hmc(question: Question, settings: Settings) -> PosteriorDraws:
     joint = _joint(question)
     metric = moments(joint)[1]
 
+    runs = (settings.warmup + settings.num_samples) * (settings.num_leapfrogs + 1) // 2
+    joint_density = Gradients(joint.pair, settings.capture, runs).of(joint)
+    one = torch.ones((), dtype=torch.float64)
+
     def density(points: Tensor) -> tuple[Tensor, Tensor]:
-        return gradient_of(joint.log_density, points)
+        return joint_density(points, one)[:2]
 
     state = start(density, joint.guide_draws(settings.num_chains))
     search = StepSize.begin(
@@ -65,8 +70,10 @@ def _hmc(question: Question, settings: Settings) -> PosteriorDraws:
 
 def _annealed(question: Question, settings: Settings) -> PosteriorDraws:
     joint = _joint(question)
+    runs = gradient_runs(settings.num_temperatures, settings.num_leapfrogs)
+    gradients = Gradients(joint.pair, settings.capture, runs)
     run = Annealing(
-        joint, base_of(joint, settings.start), settings.num_temperatures, settings.num_samples,
+        joint, base_of(joint, settings.start), gradients, settings.num_temperatures, settings.num_samples,
         settings.num_leapfrogs, question.advance,
     )  # fmt: skip
     end = run.forward()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -132,6 +133,12 @@ class Joint:
                 "method='importance'"
             )
 
+    def on(self, batch: Sequence[Tensor]) -> Joint:
+        """The same of another batch of the same shapes."""
+        other = copy.copy(self)
+        other.batch = tuple(batch)
+        return other
+
     def log_density(self, points: Tensor) -> Tensor:
         """(K, B) at (K, B, D)."""
         prior, rest = self.log_parts(points)
@@ -142,35 +149,36 @@ class Joint:
 
         With finite sites that are summed over only the sum of the two has a meaning.
         """
-        if self._one_by_one and len(points) > 1:
-            each = [self.log_parts(point.unsqueeze(0)) for point in points]
-            return torch.cat([one for one, _ in each]), torch.cat([two for _, two in each])
-        particles, handler = self._at(points)
-        prior, rest = self._volume(handler, len(points)), torch.zeros_like(particles.log_weight)
+        return self._each(self._log_parts, points)
+
+    def log_guide_and_density(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """(K, B) each: the log-density of the guide's own draws, as one of u, and `log_density`.
+
+        Raises:
+            PairError: for a guide that draws more than the continuous latents.
+            Exception: whatever a flow without an inverse raises.
+        """
+        return self._each(self._log_guide_and_density, points)
+
+    def _each(
+        self, both: Callable[[Particles, AtPoints, int], tuple[Tensor, Tensor]], points: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Two densities of the model run at the points, in as many runs as the programs need."""
+        parts = points.split(1) if self._one_by_one and len(points) > 1 else [points]
+        found = [both(*self._at(part), len(part)) for part in parts]
+        return torch.cat([one for one, _ in found]), torch.cat([two for _, two in found])
+
+    def _log_parts(self, particles: Particles, handler: AtPoints, count: int) -> tuple[Tensor, Tensor]:
+        prior, rest = self._volume(handler, count), torch.zeros_like(particles.log_weight)
         for name, term in particles.log_likelihood.items():
             prior, rest = (prior + term, rest) if name in handler.values else (prior, rest + term)
         for name in particles.latent_sites:
             rest = rest - particles.kl_sample(name)
         return prior, rest
 
-    def _volume(self, handler: AtPoints, count: int) -> Tensor:
-        total: Any = 0.0
-        for slot in self.slots:
-            volume = handler.log_volume[slot.name].expand(*slot.lead(count), *slot.plates)
-            total = total + over_inner_plates(volume, count)
-        return torch.as_tensor(total)
-
-    def log_guide(self, points: Tensor) -> Tensor:
-        """(K, B): the log-density of the guide's own draws, as one of u.
-
-        Raises:
-            PairError: for a guide that draws more than the continuous latents.
-            Exception: whatever a flow without an inverse raises.
-        """
-        if self._one_by_one and len(points) > 1:
-            return torch.cat([self.log_guide(point.unsqueeze(0)) for point in points])
-        count = len(points)
-        _, handler = self._at(points)
+    def _log_guide_and_density(
+        self, particles: Particles, handler: AtPoints, count: int
+    ) -> tuple[Tensor, Tensor]:
         guide = poutine.condition(self.pair.guide, data=handler.values)
         with whole_plate(len(self.batch[0])), validation(False):
             trace = prune_subsample_sites(self._plated(guide, count))
@@ -182,7 +190,15 @@ class Joint:
         if extra:
             raise PairError(f"the guide draws {extra} besides its continuous latents")
         density = sum(draw_term(trace.nodes[slot.name], count) for slot in self.slots)
-        return density + self._volume(handler, count)
+        prior, rest = self._log_parts(particles, handler, count)
+        return density + self._volume(handler, count), prior + rest
+
+    def _volume(self, handler: AtPoints, count: int) -> Tensor:
+        total: Any = 0.0
+        for slot in self.slots:
+            volume = handler.log_volume[slot.name].expand(*slot.lead(count), *slot.plates)
+            total = total + over_inner_plates(volume, count)
+        return torch.as_tensor(total)
 
     def guide_draws(self, count: int) -> Tensor:
         """(count, B, D) draws of the guide."""

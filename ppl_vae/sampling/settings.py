@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ppl_vae.capture.function import Capture
 from ppl_vae.sampling.annealing import pilot_steps
 from ppl_vae.sampling.bases import Start
 
@@ -25,6 +26,7 @@ class Settings:
     num_temperatures: int
     num_proposals: int
     start: Start
+    capture: Capture = "auto"
 
     @property
     def total(self) -> int:

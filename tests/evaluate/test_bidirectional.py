@@ -13,6 +13,7 @@ from ppl_vae.core.sites import PairError
 from ppl_vae.evaluate.bidirectional import log_mean
 from ppl_vae.sampling.annealing import Annealing, interpolated, temperatures
 from ppl_vae.sampling.bases import base_of
+from ppl_vae.sampling.gradients import Gradients
 from ppl_vae.sampling.joint import Joint
 from tests.sampling.helpers import linear_gaussian
 from tests.zoo import CASES
@@ -25,7 +26,7 @@ def test_the_evidence_lies_between_and_the_weights_are_unbiased(start):
     evidence = oracle.pair.model.log_evidence(x).detach()
     with questioning(oracle.pair, 0, oracle.pair.device):
         joint = Joint(oracle.pair, (x,), "a test")
-        run = Annealing(joint, base_of(joint, start), 20, 16, 3)
+        run = Annealing(joint, base_of(joint, start), Gradients(oracle.pair, False, 1), 20, 16, 3)
         log_weight = run.forward().log_weight
     ratio = (log_weight - evidence).exp()
     error = (ratio.mean() - 1) / (ratio.mean(0).std() / math.sqrt(len(x)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -121,3 +123,34 @@ def test_options_that_are_none():
     for option in ({"steps": 0}, {"learning_rate": 0.0}, {"prior_weight": -1.0}):
         with pytest.raises(ValueError, match=next(iter(option))):
             pv.optimise(pair, lambda x: x.sum(-1), start(), **option)
+
+
+def test_a_search_reaches_the_argmax_of_a_score_without_a_gradient():
+    """The quadratic of above, of which no gradient is given: within its last hundredths after 12 rounds."""
+    pytest.importorskip("botorch", reason="the extra `bayesian`")
+    pair = make_pair().double()
+    weight, bias = pair.model.weight.detach(), pair.model.bias.detach()
+    target = torch.tensor([1.0, -1.0, 0.5, 0.0, 2.0])
+    best = torch.linalg.solve(torch.eye(3) + 0.3 * weight.T @ weight, 0.3 * weight.T @ (target - bias))
+
+    def score(x):
+        return -0.15 * (x - target).square().sum(-1).detach()
+
+    found = pv.optimise(pair, score, start(), method="bayesian", steps=12)
+    log_prior = dist.Normal(torch.zeros(3), 1.0).log_prob(best).sum()
+    top = float(score(weight @ best + bias) + log_prior)
+    assert bool((found.objective[-1] > top - 0.03).all())
+    assert bool((found.objective[-1] <= top + 1e-9).all())
+    assert bool((found.objective.diff(dim=0) >= 0).all())
+    assert not bool(found.left.any())
+    torch.testing.assert_close(found.objective[-1], found.score + found.log_prior)
+    with pytest.raises(ValueError, match="no score is a finite number"):
+        pv.optimise(pair, lambda x: x.sum(-1) + torch.nan, start(), method="bayesian", steps=1)
+
+
+def test_without_botorch_a_search_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "botorch.fit", None)
+    with pytest.raises(ImportError, match=r"pip install 'ppl_vae\[bayesian\]'"):
+        pv.optimise(make_pair().double(), lambda x: x.sum(-1), start(), method="bayesian")
+    with pytest.raises(ValueError, match="method must be one of 'ascent', 'bayesian'"):
+        pv.optimise(make_pair().double(), lambda x: x.sum(-1), start(), method="botorch")
