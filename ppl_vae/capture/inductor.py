@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, fx
 
 from ppl_vae.capture.capture_error import CaptureError
-from ppl_vae.capture.inductor_private import one_unit, quick_ranges, without_fused_outer_loops
-from ppl_vae.capture.rewrites.processor import compiler, knows_instructions, quiet_import
+from ppl_vae.capture.inductor_private import one_unit, quick_ranges, unprobed, without_fused_outer_loops
+from ppl_vae.capture.rewrites.processor import compiler, quiet_import
 
 
 def compile(graph: fx.GraphModule, inputs: Sequence[Tensor], *, torchs_noise: bool) -> Any:
@@ -35,9 +35,9 @@ def compile(graph: fx.GraphModule, inputs: Sequence[Tensor], *, torchs_noise: bo
         # parts for CUDA's graphs; and at each call no look at shapes, for each of which there is a graph
         off = ("pattern_matcher", "cpp.enable_loop_tail_vec", "graph_partition")
         settings |= dict.fromkeys((*off, "size_asserts", "alignment_asserts"), False)
-        settings |= {"cpp.vec_isa_ok": True} if knows_instructions() else {}
     # the fastest first; the last without all that is private to torch, but for one fusion that may fail
-    attempts = [(one_unit, quick_ranges), (one_unit, quick_ranges, without_fused_outer_loops)]
+    quickly = (one_unit, quick_ranges, unprobed)
+    attempts = [quickly, (*quickly, without_fused_outer_loops)]
     for attempt in [*attempts, (without_fused_outer_loops,)] if on_cpu else [()]:
         try:
             return _compile(graph, plain, settings, attempt)

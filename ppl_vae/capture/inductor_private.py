@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from ppl_vae.capture.rewrites.processor import knows_instructions
+
 PRIVATE = {
     "torch._fused_adam_": "Adam on a GPU, in float64 and with amsgrad, capture.kernels; no other way to it",
     "torch._fused_adamw_": "the same with decoupled decay, capture.kernels",
@@ -26,6 +28,7 @@ PRIVATE = {
     "torch._inductor.codecache.CppPythonBindingsCodeCache.load_async": "compiles them, one_unit",
     "torch._inductor.codecache.CppCodeCache.load": "compiles the few lines of rewrites.native",
     "torch._inductor.codegen.cpp.CppScheduling.can_fuse_vertical_outer_loop": "fails on some graphs of 2.15",
+    "torch._inductor.cpu_vec_isa.VecISA.check_build": "compiles and loads a program by instruction, unprobed",
     "torch._inductor.runtime.cache_dir_utils.cache_dir": "beside which rewrites.routes keeps its choices",
     "torch.optim.optimizer._global_optimizer_pre_hooks": "called at every step, optimizer_state.hooked",
     "torch.optim.optimizer._global_optimizer_post_hooks": "the same",
@@ -102,6 +105,22 @@ def one_unit() -> Iterator[None]:
 
     waited = AsyncCompile.wait
     with patch.object(AsyncCompile, "cpp_pybinding", cpp_pybinding), patch.object(AsyncCompile, "wait", wait):
+        yield
+
+
+@contextmanager
+def unprobed() -> Iterator[None]:
+    """Inside, no small program is compiled and loaded for an instruction that processor and compiler know."""
+    from torch._inductor import config
+    from torch._inductor.cpu_vec_isa import VecISA
+
+    vectors = True if knows_instructions() else config.cpp.vec_isa_ok
+    probe = VecISA.check_build
+
+    def check_build(self: Any, code: str) -> bool:
+        return knows_instructions(self._arch_flags) or probe(self, code)
+
+    with patch.object(VecISA, "check_build", check_build), config.patch("cpp.vec_isa_ok", vectors):
         yield
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.capture.rewrites.processor import knows_instructions, quiet_import
+from ppl_vae.capture.inductor_private import unprobed
+from ppl_vae.capture.rewrites.processor import quiet_import
 
 ROUNDS = 13  # the fewest that pass TestU01's BigCrush
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
@@ -134,10 +135,9 @@ def library() -> Any:
     """The compiled functions; None where torch's CPU code does not run on OpenMP or they do not compile."""
     try:
         with quiet_import():
-            from torch._inductor import config
             from torch._inductor.codecache import CppCodeCache
 
-        with config.patch("cpp.vec_isa_ok", True if knows_instructions() else config.cpp.vec_isa_ok):
+        with unprobed():
             found: Any = CppCodeCache.load(_SOURCE, extra_flags=_FLAGS)
         word, pointer = ctypes.c_uint32, ctypes.c_void_p
         found.threefry.argtypes = [pointer, word, ctypes.c_int64, pointer, pointer]

@@ -14,7 +14,12 @@ from contextlib import contextmanager
 import torch
 
 OLDEST = {"g++": 9, "clang++": 9}
-"""Compilers that know the instructions of every processor on which torch uses them."""
+"""Compilers that know the vectors of every processor on which torch uses them."""
+_BEYOND = {
+    "g++": {"avx512vnni": 8, "avx512bf16": 10, "amx": 11, "amx-fp16": 13},
+    "clang++": {"avx512vnni": 9, "avx512bf16": 9, "amx": 11, "amx-fp16": 16},
+}
+"""From which version on they know a flag for what some processors have beyond vectors."""
 
 
 def compiler() -> str | None:
@@ -26,23 +31,29 @@ def compiler() -> str | None:
 
 
 @functools.cache
-def knows_instructions() -> bool:
-    """Whether torch's own word for the processor's vectors can be taken.
-
-    Else Inductor compiles and loads small programs to find out, which takes as long as a step's own kernels.
-    """
+def _version() -> tuple[str, int]:
+    """The compiler's name and version, where torch's own word for the processor can be taken; else 0."""
     name = os.path.basename(compiler() or "")
-    if not sys.platform.startswith("linux") or torch.backends.cpu.get_cpu_capability() not in (
-        "AVX2",
-        "AVX512",
-    ):
-        return False
+    vectors = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    if not sys.platform.startswith("linux") or not vectors or name not in OLDEST:
+        return name, 0
     try:
         said = subprocess.run([name, "-dumpversion"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.SubprocessError):
-        return False
-    version = re.match(r"\d+", said)
-    return version is not None and int(version[0]) >= OLDEST.get(name, sys.maxsize)
+        return name, 0
+    number = re.match(r"\d+", said)
+    return name, int(number[0]) if number else 0
+
+
+def knows_instructions(flags: str = "") -> bool:
+    """Whether the compiler knows the processor's vectors, and what more it is to use by these flags.
+
+    Else Inductor compiles and loads small programs to find out, which takes as long as a step's own kernels.
+    """
+    name, version = _version()
+    return version >= OLDEST.get(name, sys.maxsize) and all(
+        version >= oldest for part, oldest in _BEYOND[name].items() if part in flags
+    )
 
 
 @contextmanager
