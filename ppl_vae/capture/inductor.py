@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, fx
 
 from ppl_vae.capture.capture_error import CaptureError
-from ppl_vae.capture.inductor_private import one_unit, quick_ranges, unprobed, without_fused_outer_loops
-from ppl_vae.capture.rewrites.processor import compiler, quiet_import
+from ppl_vae.capture.inductor_private import one_unit, quick_ranges, without_fused_outer_loops
+from ppl_vae.capture.rewrites.processor import compiler, quiet_import, unprobed
 
 
 def compile(graph: fx.GraphModule, inputs: Sequence[Tensor], *, torchs_noise: bool) -> Any:

@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from ppl_vae.capture.rewrites.processor import knows_instructions
-
 PRIVATE = {
     "torch._fused_adam_": "Adam on a GPU, in float64 and with amsgrad, capture.kernels; no other way to it",
     "torch._fused_adamw_": "the same with decoupled decay, capture.kernels",
@@ -105,22 +103,6 @@ def one_unit() -> Iterator[None]:
 
     waited = AsyncCompile.wait
     with patch.object(AsyncCompile, "cpp_pybinding", cpp_pybinding), patch.object(AsyncCompile, "wait", wait):
-        yield
-
-
-@contextmanager
-def unprobed() -> Iterator[None]:
-    """Inside, no small program is compiled and loaded for an instruction that processor and compiler know."""
-    from torch._inductor import config
-    from torch._inductor.cpu_vec_isa import VecISA
-
-    vectors = True if knows_instructions() else config.cpp.vec_isa_ok
-    probe = VecISA.check_build
-
-    def check_build(self: Any, code: str) -> bool:
-        return knows_instructions(self._arch_flags) or probe(self, code)
-
-    with patch.object(VecISA, "check_build", check_build), config.patch("cpp.vec_isa_ok", vectors):
         yield
 
 

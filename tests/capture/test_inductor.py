@@ -14,6 +14,7 @@ from torch import Tensor
 from ppl_vae.capture import CaptureError, inductor
 from ppl_vae.capture.graph import compile_graph, lower
 from ppl_vae.capture.inductor_private import PRIVATE, without_fused_outer_loops
+from ppl_vae.capture.rewrites import processor
 from tests.capture.helpers import needs_compiler
 
 CPU = torch.device("cpu")
@@ -49,7 +50,7 @@ def test_a_failure_is_tried_again_without_what_is_private(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(inductor, "_compile", compile)
     assert inductor.compile(None, [torch.zeros(1)], torchs_noise=True) == "compiled"  # type: ignore[arg-type]
-    assert seen == [(2, True), (3, False), (1, False)]
+    assert seen == [(3, True), (4, False), (1, False)]
     assert cpp.CppScheduling.can_fuse_vertical_outer_loop is fuses
 
 
@@ -85,3 +86,16 @@ def test_kernels_compiled_together_are_each_its_own(monkeypatch: pytest.MonkeyPa
             torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
         inputs[0].mul_(0.5)
     assert len([each for each in files if ".main" in str(each._target_file)]) <= 2, "one, and the denormals'"
+
+
+def test_an_instruction_is_probed_for_where_the_compiler_may_not_know_it(monkeypatch):
+    isa = pytest.importorskip("torch._inductor.cpu_vec_isa")
+    monkeypatch.setattr(isa.VecISA, "check_build", lambda self, code: "probed")
+    monkeypatch.setattr(processor, "_version", lambda: ("g++", 12))
+    amx = isa.VecAMX()
+    with processor.unprobed():
+        assert amx.check_build("") is True
+        amx._arch_flags += " -mamx-fp16"  # g++ 13
+        assert amx.check_build("") == "probed"
+        monkeypatch.setattr(processor, "_version", lambda: ("icpx", 0))
+        assert isa.VecAVX512().check_build("") == "probed"

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -68,3 +70,19 @@ def quiet_import() -> Iterator[None]:
         yield
     finally:
         del os.environ[name]
+
+
+@contextmanager
+def unprobed() -> Iterator[None]:
+    """Inside, no small program is compiled and loaded for an instruction that processor and compiler know."""
+    from torch._inductor import config
+    from torch._inductor.cpu_vec_isa import VecISA
+
+    vectors = True if knows_instructions() else config.cpp.vec_isa_ok
+    probe = VecISA.check_build
+
+    def check_build(self: Any, code: str) -> bool:
+        return knows_instructions(self._arch_flags) or probe(self, code)
+
+    with patch.object(VecISA, "check_build", check_build), config.patch("cpp.vec_isa_ok", vectors):
+        yield
