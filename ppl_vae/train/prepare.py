@@ -36,6 +36,7 @@ from ppl_vae.train.example import example_for
 from ppl_vae.train.hints import Hints
 from ppl_vae.train.optimizers import make_optimizer, make_schedule
 from ppl_vae.train.options import Data, FitOptions, check_beside
+from ppl_vae.train.several import disconnect_at_exit
 from ppl_vae.train.state import Learner, Training
 
 if TYPE_CHECKING:  # importing it takes as long as torch
@@ -118,6 +119,8 @@ def prepare(pair: Pair, estimator: PyroELBO, data: Data, options: FitOptions) ->
     check_beside(options, estimator, data)
     given, data = data, _for_pair(data, pair)
     fabric = options.fabric or make_fabric(str(options.device))
+    if fabric.world_size > 1:
+        disconnect_at_exit()
     train, valid = _parts(data, fabric)
     pair.to(fabric.device)
     with random_numbers(options.seed, fabric.device):
