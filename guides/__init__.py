@@ -3,6 +3,7 @@
 if not __name__.startswith("ppl_vae."):
     raise ImportError("import this folder as ppl_vae.guides: 'import guides' would load a second copy")
 
+from ppl_vae.core.plain_numbers import take_plain_numbers
 from ppl_vae.guides.bernoulli import Bernoulli
 from ppl_vae.guides.bernoulli_layers import BernoulliLayers
 from ppl_vae.guides.bottom_up import BottomUp
@@ -76,3 +77,5 @@ __all__ = [
     "VectorQuantised",
     "WrappedNormal",
 ]
+
+take_plain_numbers(globals(), __all__)

@@ -1,5 +1,6 @@
 """Estimators: bounds on the log-evidence as functions of the particles, one family a file."""
 
+from ppl_vae.core.plain_numbers import take_plain_numbers
 from ppl_vae.estimators.antithetic import ARM, DisARM
 from ppl_vae.estimators.base import Estimator, auxiliary_of, ours
 from ppl_vae.estimators.chi_square import CUBO
@@ -43,3 +44,5 @@ __all__ = [
     "auxiliary_of",
     "ours",
 ]
+
+take_plain_numbers(globals(), __all__)

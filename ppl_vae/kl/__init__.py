@@ -1,5 +1,6 @@
 """What is done to the KL term in training, by latent site and apart from the estimator, one family a file."""
 
+from ppl_vae.core.plain_numbers import take_plain_numbers
 from ppl_vae.kl.adversarial_prior import AdversarialPrior
 from ppl_vae.kl.beta import Beta
 from ppl_vae.kl.capacity import Capacity
@@ -33,3 +34,5 @@ __all__ = [
     "SigmoidWarmup",
     "TotalCorrelation",
 ]
+
+take_plain_numbers(globals(), __all__)

@@ -27,6 +27,7 @@ To score single pixels (to mask some of them, say), take the distribution apart:
 `d.base_dist.mask(observed).to_event(likelihood.event_dim)`.
 """
 
+from ppl_vae.core.plain_numbers import take_plain_numbers
 from ppl_vae.likelihoods.autoregressive import Autoregressive
 from ppl_vae.likelihoods.bernoulli import Bernoulli
 from ppl_vae.likelihoods.categorical import Categorical
@@ -60,3 +61,5 @@ __all__ = [
     "Poisson",
     "Strings",
 ]
+
+take_plain_numbers(globals(), __all__)

@@ -1,5 +1,6 @@
 """Nets: encoders, decoders and their building blocks, for any number of leading batch dims."""
 
+from ppl_vae.core.plain_numbers import take_plain_numbers
 from ppl_vae.nets.activations import ACTIVATIONS, Activation
 from ppl_vae.nets.codebook import Codebook, CodebookDecoder
 from ppl_vae.nets.column_encoder import ColumnEncoder
@@ -67,3 +68,5 @@ __all__ = [
     "inverse_positive_scale",
     "positive_scale",
 ]
+
+take_plain_numbers(globals(), __all__)

@@ -5,6 +5,7 @@ pictures as wholes. The pair and its likelihood stay what they are, so that `tra
 `ppl_vae.evaluate` go on to give true bounds of it, while `train_bound`, which is optimised, is none.
 """
 
+from ppl_vae.core.plain_numbers import take_plain_numbers
 from ppl_vae.penalties.adversarial import Adversarial
 from ppl_vae.penalties.gradient import GradientPenalty
 from ppl_vae.penalties.perceptual import Perceptual
@@ -21,3 +22,5 @@ __all__ = [
     "by_site",
     "ms_ssim",
 ]
+
+take_plain_numbers(globals(), __all__)

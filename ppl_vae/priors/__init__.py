@@ -3,6 +3,7 @@
 A prior takes the place `prior=` of `models.VAE`; what it must offer is the Protocol `Prior`.
 """
 
+from ppl_vae.core.plain_numbers import take_plain_numbers
 from ppl_vae.priors.autoregressive import Autoregressive
 from ppl_vae.priors.contract import Prior
 from ppl_vae.priors.discrete import Bernoulli, Categorical
@@ -38,3 +39,5 @@ __all__ = [
     "VampPrior",
     "WrappedNormal",
 ]
+
+take_plain_numbers(globals(), __all__)
