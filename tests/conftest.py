@@ -40,6 +40,19 @@ def _repeatable():
     torch.set_default_dtype(dtype)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _short_annealing(request):
+    """What `evaluate.summary` anneals where k-hat doubts it takes a sixtieth of its steps, but where that is
+    tested: at full length it is nine tenths of the time of a report, which half of the command line's tests
+    write.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.module.__name__.startswith("tests.evaluate."):
+            patch.setattr("ppl_vae.evaluate.shortfall.NUM_TEMPERATURES", 4)
+            patch.setattr("ppl_vae.evaluate.shortfall.NUM_LEAPFROGS", 1)
+        yield
+
+
 @pytest.fixture
 def double():
     """Float64 as torch's default dtype."""

@@ -21,6 +21,16 @@ from traitlets import default
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 BUDGET = "PPL_VAE_NOTEBOOK_BUDGET"
 MOST_BYTES = 700_000
+FORGET = """
+%reset -f
+import os, sys, warnings
+os.chdir({folder!r})
+warnings.resetwarnings()
+if "matplotlib" in sys.modules:
+    sys.modules["matplotlib"].rcdefaults()
+if "pyro" in sys.modules:
+    sys.modules["pyro"].clear_param_store()
+"""
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -48,27 +58,38 @@ class ThisPython(AsyncKernelManager):
         return KernelSpecManager(kernel_dirs=[])
 
 
-def execute(notebook: Any, folder: Path) -> Any:
-    """Run a notebook in a kernel of this very Python; raises at the first error in a cell."""
-    client = NotebookClient(
-        notebook,
-        kernel_name="python3",
-        kernel_manager_class=ThisPython,
-        timeout=120,
-        resources={"metadata": {"path": str(folder)}},
-    )
+@pytest.fixture(scope="module")
+def execute(tmp_path_factory):
+    """Runs a notebook in a kernel of this very Python, and raises at the first error in a cell.
+
+    One kernel runs them in turn, so that torch and Pyro are imported once; each finds it without names.
+    """
+    home = tmp_path_factory.mktemp("kernel")
     environment = {
         **os.environ,
         BUDGET: "small",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "IPYTHONDIR": str(folder / "ipython"),
-        "TMPDIR": str(folder),
+        "IPYTHONDIR": str(home / "ipython"),
+        "TMPDIR": str(home),
     }
-    return client.execute(env=environment)
+    client = NotebookClient(nbformat.v4.new_notebook(), kernel_manager_class=ThisPython, timeout=600)
+    with client.setup_kernel(env=environment, cwd=str(home)):
+
+        def run(notebook: Any, folder: Path) -> Any:
+            first = nbformat.v4.new_code_cell(FORGET.format(folder=str(folder)))
+            client.nb = nbformat.v4.new_notebook(
+                cells=[first, *notebook.cells], metadata={**notebook.metadata, **client.nb.metadata}
+            )
+            client.reset_execution_trackers()
+            for number, cell in enumerate(client.nb.cells):
+                client.execute_cell(cell, number)
+            return nbformat.v4.new_notebook(cells=client.nb.cells[1:])
+
+        yield run
 
 
 @every_notebook
-def test_runs_on_a_small_budget(path, tmp_path):
+def test_runs_on_a_small_budget(path, execute, tmp_path):
     notebook = execute(nbformat.read(path, as_version=4), tmp_path)
     pictures = [
         output
@@ -79,13 +100,19 @@ def test_runs_on_a_small_budget(path, tmp_path):
     assert pictures
 
 
-def test_runs_in_this_python(tmp_path):
-    cell = nbformat.v4.new_code_cell("import sys; print(sys.executable)")
-    (ran,) = execute(nbformat.v4.new_notebook(cells=[cell]), tmp_path).cells
-    assert ran.outputs[0].text.strip() == sys.executable  # not samefile: environments link to one Python
+def test_runs_in_this_python_and_forgets_what_ran_before(execute, tmp_path):
+    cells = [
+        nbformat.v4.new_code_cell("import os, sys; print(sys.executable)"),
+        nbformat.v4.new_code_cell("print(os.getcwd(), 'kept' in globals())\nkept = True"),
+    ]
+    for _ in range(2):
+        first, second = execute(nbformat.v4.new_notebook(cells=cells), tmp_path).cells
+        # not samefile: environments link to one Python
+        assert first.outputs[0].text.strip() == sys.executable
+        assert second.outputs[0].text.split() == [str(tmp_path.resolve()), "False"]
 
 
-def test_an_error_in_a_cell_is_seen(tmp_path):
+def test_an_error_in_a_cell_is_seen(execute, tmp_path):
     cell = nbformat.v4.new_code_cell(f"import os\nassert os.environ[{BUDGET!r}] == 'large'")
     with pytest.raises(Exception, match="AssertionError"):
         execute(nbformat.v4.new_notebook(cells=[cell]), tmp_path)

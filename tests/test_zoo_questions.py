@@ -92,8 +92,27 @@ def ask(case, question, moves, gaps=False, proposes=False, weighs=False):
         assert all(bool(value.isfinite().all()) for value in question(pair, batch))
 
 
-@every_part
-@pytest.mark.parametrize("name", [*MOVING, *WEIGHTED])
+# each pair under one question, each question over a third of the pairs; the rest in the grid
+DEAR = [*MOVING, *WEIGHTED]
+TURNS = [
+    pytest.param(
+        *part.values,
+        name,
+        id=f"{part.id}-{name}",
+        marks=[*part.marks, *[pytest.mark.grid] * ((number + turn) % len(DEAR) > 0)],
+    )
+    for number, part in enumerate(PARTS)
+    for turn, name in enumerate(DEAR)
+]
+
+
+def test_every_question_and_every_pair_has_its_turn():
+    chosen = [each.values for each in TURNS if not each.marks]
+    assert {name for _, name in chosen} == set(DEAR)
+    assert [case.id for case, _ in chosen] == [part.id for part in PARTS if not part.marks]
+
+
+@pytest.mark.parametrize(("case", "name"), TURNS)
 def test_an_answer_or_a_refusal(case, name):
     moves, gaps, weighs = name in MOVING, name == "impute", name in WEIGHTED
     ask(case, (MOVING | WEIGHTED)[name], moves=moves, gaps=gaps, proposes=weighs, weighs=weighs)
