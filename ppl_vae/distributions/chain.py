@@ -71,8 +71,8 @@ class NormalChain(TorchDistribution):
         noise = torch.randn(shape, dtype=self.start.dtype, device=self.start.device)
         z, drawn = self.start.expand(*shape[:-2], -1), []
         for number in range(shape[-2]):
-            loc, scale = self._at(number, z)
-            z = loc + scale * noise[..., number, :]
+            step = self.at(number, z)
+            z = step.loc + step.scale * noise[..., number, :]
             drawn.append(z)
         return torch.stack(drawn, -2)
 
@@ -80,29 +80,32 @@ class NormalChain(TorchDistribution):
         """(*batch, d): the next vector given those before it, (*batch, t, d)."""
         number = before.shape[-2]
         z = before[..., -1, :] if number else self.start.expand(*self.batch_shape, -1)
-        return Normal(*self._at(number, z), validate_args=False)
+        return self.at(number, z)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """(..., *batch) nats."""
+        density: Tensor = self.factors(value).log_prob(value)
+        return density.sum((-2, -1))
+
+    def factors(self, value: Tensor) -> Normal:
+        """(..., *batch, T, d): each step given the one before it in `value`."""
         lead = torch.broadcast_shapes(value.shape[:-2], self.batch_shape)
         value = value.expand(*lead, *self.event_shape)
         before = torch.cat([self.start.expand(*lead, 1, -1), value[..., :-1, :]], -2)
         there = None if self.there is None else self.there.unsqueeze(-1)
-        loc, scale = self._next(before, self.context, there)
-        density: Tensor = Normal(loc, scale, validate_args=False).log_prob(value)
-        return density.sum((-2, -1))
+        return self._next(before, self.context, there)
 
-    def _at(self, number: int, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Location and scale of one step."""
+    def at(self, number: int, before: Tensor) -> Normal:
+        """(*batch, d): one step given the one before it, (*batch, d)."""
         context = None if self.context is None else self.context[..., number, :]
         there = None if self.there is None else self.there[..., number, None]
         return self._next(before, context, there)
 
-    def _next(self, before: Tensor, context: Tensor | None, there: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _next(self, before: Tensor, context: Tensor | None, there: Tensor | None) -> Normal:
         if context is None:
             loc, scale = self.step(before)
         else:  # as wide as z, so that a step may join the two
             loc, scale = self.step(before, context.expand(*before.shape[:-1], context.shape[-1]))
-        if there is None:
-            return loc, scale
-        return loc.where(there, 0.0), scale.where(there, 1.0)
+        if there is not None:
+            loc, scale = loc.where(there, 0.0), scale.where(there, 1.0)
+        return Normal(loc, scale, validate_args=False)

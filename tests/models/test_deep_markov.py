@@ -28,6 +28,8 @@ class Louder(nn.Module):
 class FromHereOn(nn.Module):
     """What the data from each step on say of its latent: a filter that runs backwards."""
 
+    num_features = 2
+
     def forward(self, x, there):
         there = torch.ones_like(x[..., 0], dtype=torch.bool) if there is None else there
         return torch.stack([torch.stack(part, -1) for part in _backwards(x[..., 0], there)], -1)
@@ -45,10 +47,12 @@ class ExactCombiner(nn.Module):
         return (MOVE * z / NOISE**2 + context[..., 1:]) / whole + self.shift, whole.rsqrt()
 
 
-def linear(perturb=0.0):
+def linear(perturb=0.0, num_transforms=0):
     """The library's own programs with linear parts, float64."""
+    torch.manual_seed(0)
     model = models.DeepMarkov(likelihoods.Gaussian(scale=SCALE, event_dim=1), Louder(), Drift(), 1)
-    return pv.Pair(model, guides.Smoothing(FromHereOn(), ExactCombiner(perturb), 1)).double()
+    guide = guides.Smoothing(FromHereOn(), ExactCombiner(perturb), 1, num_transforms, (4,))
+    return pv.Pair(model, guide).double()
 
 
 def data(lengths=LENGTHS, steps=None):
@@ -62,11 +66,26 @@ def exact(batch):
     return kalman_evidence(x[..., 0], length)
 
 
-@pytest.mark.parametrize("num_particles", [1, 3])
-def test_the_exact_smoother_has_the_kalman_evidence_in_every_particle(num_particles):
-    batch, pair = data(), linear()
+@pytest.mark.parametrize(("num_particles", "num_transforms"), [(1, 0), (3, 0), (3, 2)])
+def test_the_exact_smoother_has_the_kalman_evidence_in_every_particle(num_particles, num_transforms):
+    """Also through transforms, which start as the identity."""
+    batch, pair = data(), linear(num_transforms=num_transforms)
     weight = estimators.IWAE(num_particles).draw(pair.model, pair.guide, *batch).log_weight
     torch.testing.assert_close(weight, exact(batch).expand_as(weight), rtol=1e-9, atol=1e-9)
+
+
+def shaken(pair):
+    with torch.no_grad():
+        for parameter in pair.guide.flow.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    return pair
+
+
+def test_transforms_that_see_the_data_keep_the_evidence():
+    batch, pair = data(), shaken(linear(num_transforms=2))
+    assert bool((evaluate.bounds(pair, batch, 500).per_datum < exact(batch) - 0.01).all())
+    many = evaluate.log_likelihood(pair, batch, 4000, progress=False).per_datum
+    torch.testing.assert_close(many, exact(batch), rtol=0, atol=0.15)
 
 
 def test_full_sequences_need_no_lengths():
@@ -96,14 +115,14 @@ def test_padding_makes_no_difference():
     torch.testing.assert_close(annealed, exact(data()), rtol=0, atol=0.5)
 
 
-def neural(direction="backwards", likelihood=None, width=5):
+def neural(direction="backwards", likelihood=None, width=5, num_transforms=0):
     torch.manual_seed(0)
     decoder = nets.MLPDecoder(2, (width,), (8,))
     model = models.DeepMarkov(
         likelihood or likelihoods.Bernoulli(event_dim=1), decoder, nets.GatedTransition(2, 8), 2
     )
     features = nets.Recurrent(width, 6, direction)
-    guide = guides.Smoothing(features, nets.Combiner(2, features.num_features, 7), 2)
+    guide = guides.Smoothing(features, nets.Combiner(2, features.num_features, 7), 2, num_transforms)
     return pv.Pair(model, guide)
 
 
@@ -171,6 +190,8 @@ def test_what_does_not_fit_is_named():
         neural(likelihood=likelihoods.Bernoulli(event_dim=2)).model(torch.zeros(2, 6, 5))
     with pytest.raises(ValueError, match=r"expected sequences \(B, T, 5\), got \(2, 6, 4\)"):
         neural().guide(torch.zeros(2, 6, 4))
+    with pytest.raises(ValueError, match="Identity has no num_features"):
+        guides.Smoothing(nn.Identity(), nets.Combiner(2, 4), 2, num_transforms=1)
     with pytest.raises(ValueError, match="direction must be one of"):
         nets.Recurrent(5, 3, "sideways")
 
