@@ -77,7 +77,7 @@ def ask(case, question, moves, gaps=False, proposes=False, weighs=False):
         refusal = DISCRETE
     if moves and case.guide == "PowerSpherical":
         refusal = ON_A_SPHERE
-    if gaps and case.detail in ("autoregressive", "strings"):
+    if gaps and case.detail in ("autoregressive", "strings", "transformer"):
         refusal = NOT_FACTORISED
     if proposes and case.guide in ("Hamiltonian", "RiemannianHamiltonian"):
         refusal = r"auxiliary sites \['z_start', 'z_momentum'\], and does not tell the density"
@@ -132,7 +132,7 @@ def test_an_answer_or_a_refusal_of_the_others(case, name):
 def test_what_asks_for_no_density_is_answered(case, name):
     pair, batch = case.pair().eval(), case.batch()
     pair.remember(batch)
-    if name == "pseudo-gibbs" and case.detail in ("autoregressive", "strings"):
+    if name == "pseudo-gibbs" and case.detail in ("autoregressive", "strings", "transformer"):
         with pytest.raises(ValueError, match=NOT_FACTORISED):
             FREE[name](pair, batch)
         return

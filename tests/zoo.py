@@ -237,9 +237,14 @@ def cases() -> Iterator[Case]:
         )
     yield Case("Diffusion", "Noising", _diffusion, estimator=estimators.MeanFieldELBO(), has_density=False)
     yield Case("VAE", "MeanField", _strings, "strings", shape=STRING, has_mean=False, combined=True)
+    make = lambda: _strings(transformer=True)  # noqa: E731
+    yield Case("VAE", "MeanField", make, "transformer", shape=STRING, has_mean=False, combined=True)
     two = "DeepMarkov", "Smoothing"
     yield Case(*two, _chain, "lengths", shape=SEQUENCE, labels=(2, 1), second="length")
     yield Case(*two, _chain, shape=SEQUENCE, combined=True)
+    make = lambda: _chain(num_transforms=2)  # noqa: E731
+    detail = "transforms and lengths"
+    yield Case(*two, make, detail, shape=SEQUENCE, labels=(2, 1), second="length", combined=True)
     yield Case("BayesianDecoderVAE", "GlobalMeanField", _bayesian_decoder)
     yield Case("Autoencoder", "Deterministic", _autoencoder, has_prior=False)
     yield Case("WithPrior", "MeanField", _with_prior)
@@ -385,18 +390,24 @@ def _diffusion(levels: int | None = 2, ladder: bool = False) -> pv.Pair:
     )
 
 
-def _strings() -> pv.Pair:
-    likelihood = likelihoods.Strings(SYMBOLS, *STRING, condition_dim=2, hidden=4, embedding_dim=2)
+def _strings(transformer: bool = False) -> pv.Pair:
+    if transformer:
+        likelihood: nn.Module = likelihoods.TransformerStrings(SYMBOLS, *STRING, 2, 4, 1, 2)
+        encoder: nn.Module = nets.TransformerStringEncoder(SYMBOLS, *STRING, LATENT, 4, 1, 2)
+    else:
+        likelihood = likelihoods.Strings(SYMBOLS, *STRING, condition_dim=2, hidden=4, embedding_dim=2)
+        encoder = nets.StringEncoder(SYMBOLS, *STRING, LATENT, 4, 2)
     decoder = nets.MLPDecoder(LATENT, likelihood.raw_shape(STRING), ())
     model = models.VAE(likelihood, decoder, LATENT)
-    return pv.Pair(model, guides.MeanField(nets.StringEncoder(SYMBOLS, *STRING, LATENT, 4, 2)))
+    return pv.Pair(model, guides.MeanField(encoder))
 
 
-def _chain() -> pv.Pair:
+def _chain(num_transforms: int = 0) -> pv.Pair:
     _, width = SEQUENCE
     decoder = nets.MLPDecoder(2, (width,), (4,))
     model = models.DeepMarkov(likelihoods.Bernoulli(event_dim=1), decoder, nets.GatedTransition(2, 4), 2)
-    return pv.Pair(model, guides.Smoothing(nets.Recurrent(width, 3, "both"), nets.Combiner(2, 6, 4), 2))
+    read, combiner = nets.Recurrent(width, 3, "both"), nets.Combiner(2, 6, 4)
+    return pv.Pair(model, guides.Smoothing(read, combiner, 2, num_transforms, (5,)))
 
 
 def _bayesian_decoder() -> pv.Pair:

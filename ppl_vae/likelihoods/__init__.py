@@ -17,6 +17,7 @@ class                         data                            parameters per out
 `Mixed`                       rows of columns, NaN: missing   those of its parts
 `Autoregressive`              that of another                 a net's context; pixel after pixel
 `Strings`                     rows of symbols 1 ... A, 0 end  one condition a string
+`TransformerStrings`          the same, by attention          one condition a string
 `Incomplete`                  any of these, NaN: missing      those of the likelihood inside
 ============================  ==============================  ===========================================
 
@@ -43,6 +44,7 @@ from ppl_vae.likelihoods.negative_binomial import NegativeBinomial
 from ppl_vae.likelihoods.ordinal import Ordinal
 from ppl_vae.likelihoods.poisson import Poisson
 from ppl_vae.likelihoods.strings import Strings
+from ppl_vae.likelihoods.transformer_strings import TransformerStrings
 
 __all__ = [
     "Autoregressive",
@@ -60,6 +62,7 @@ __all__ = [
     "Ordinal",
     "Poisson",
     "Strings",
+    "TransformerStrings",
 ]
 
 take_plain_numbers(globals(), __all__)

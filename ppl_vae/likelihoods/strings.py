@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.likelihoods.written import Written, check_strings
+from ppl_vae.likelihoods.string_writer import StringWriter
 from ppl_vae.nets.scale import at_least_float32
-from ppl_vae.nets.shapes import positive_size
 
 
-class Strings(nn.Module):
+class Strings(StringWriter):
     r"""Strings of up to `length` symbols, each drawn given those before it and what the latents say.
 
     .. math:: \log p(x \mid z) = \sum_{t=1}^{n+1} \log p(x_t \mid x_{<t}, c), \qquad c = \mathrm{decoder}(z),
@@ -50,8 +48,6 @@ class Strings(nn.Module):
     torch.Size([2])
     """
 
-    event_dim = 1
-
     def __init__(
         self,
         num_symbols: int,
@@ -61,49 +57,17 @@ class Strings(nn.Module):
         embedding_dim: int = 32,
         word_dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        if not 0 <= word_dropout <= 1:
-            raise ValueError(f"likelihoods.Strings: word_dropout must lie in [0, 1], got {word_dropout!r}")
-        self.num_symbols = positive_size("num_symbols", num_symbols)
-        self.length = positive_size("length", length)
-        self.condition_dim = positive_size("condition_dim", condition_dim)
-        self.hidden, self.embedding_dim, self.word_dropout = hidden, embedding_dim, word_dropout
+        super().__init__(num_symbols, length, condition_dim, word_dropout)
+        self.hidden, self.embedding_dim = hidden, embedding_dim
         self.embedding = nn.Embedding(num_symbols + 2, embedding_dim)  # the beginning, symbols, a hidden one
         self.start = nn.Linear(condition_dim, hidden)
         self.cell = nn.GRU(embedding_dim + condition_dim, hidden, batch_first=True)
         self.head = nn.Linear(hidden, num_symbols + 1)
 
-    def forward(self, raw: Tensor) -> Written:
-        """The distribution over strings given c, (\\*batch, condition_dim)."""
-        if raw.shape[-1] != self.condition_dim:
-            raise ValueError(
-                f"likelihoods.Strings: raw output of width {raw.shape[-1]}, expected condition_dim="
-                f"{self.condition_dim}: build the decoder with shape=likelihood.raw_shape(data_shape)"
-            )
-        return Written(self._write, raw, self.num_symbols, self.length)
-
-    def raw_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The shape of c, for data of shape (length,)."""
-        if tuple(shape) != (self.length,):
-            raise ValueError(
-                f"likelihoods.Strings: built for strings of length={self.length}, and the data have the "
-                f"event shape {tuple(shape)}"
-            )
-        return (self.condition_dim,)
-
-    def initial_bias(self, mean: Tensor) -> Tensor:
-        """Zeros: strings have no mean to start at."""
-        return mean.new_zeros(self.condition_dim)
-
-    def check(self, x: Tensor) -> None:
-        """Raise a ValueError that names the values that are no string."""
-        check_strings(x, self.num_symbols)
-
-    def _write(self, before: Tensor, condition: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def write(self, before: Tensor, condition: Tensor, state: Any) -> tuple[Tensor, Any]:
         lead, rows = before.shape, math.prod(before.shape[:-1])
-        if self.training and self.word_dropout and state is None:
-            lost = (torch.rand(lead, device=before.device) < self.word_dropout) & (before != 0)
-            before = before.masked_fill(lost, self.num_symbols + 1)
+        if state is None:
+            before = self.with_gaps(before)
         flat = condition.reshape(rows, 1, self.condition_dim)
         seen = self.embedding(before).reshape(rows, lead[-1], self.embedding_dim)
         if state is None:
@@ -111,6 +75,3 @@ class Strings(nn.Module):
         found, state = self.cell(torch.cat([seen, flat.expand(-1, lead[-1], -1).to(seen)], -1), state)
         logits = at_least_float32(self.head(found))
         return logits.reshape(*lead, self.num_symbols + 1), state
-
-    def extra_repr(self) -> str:
-        return f"num_symbols={self.num_symbols}, length={self.length}, word_dropout={self.word_dropout:g}"

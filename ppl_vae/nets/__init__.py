@@ -24,6 +24,8 @@ from ppl_vae.nets.residual import ResidualDecoder, ResidualEncoder
 from ppl_vae.nets.residual_codebook import ResidualCodebook, ResidualCodebookDecoder
 from ppl_vae.nets.scale import LocScale, inverse_positive_scale, positive_scale
 from ppl_vae.nets.strings import StringEncoder, StringFeatures
+from ppl_vae.nets.transformer import TransformerBlock
+from ppl_vae.nets.transformer_strings import TransformerStringEncoder, TransformerStringFeatures
 
 __all__ = [
     "ACTIVATIONS",
@@ -63,6 +65,9 @@ __all__ = [
     "StringEncoder",
     "StringFeatures",
     "TopDownPath",
+    "TransformerBlock",
+    "TransformerStringEncoder",
+    "TransformerStringFeatures",
     "centre_output",
     "initialise",
     "inverse_positive_scale",
