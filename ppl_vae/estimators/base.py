@@ -59,6 +59,16 @@ class Estimator(PyroELBO):
     fixed_size: ClassVar[bool] = True
     """Whether every draw has `num_particles` particles, as a captured step needs."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse facts that are none, which would be believed or end in an error far from here."""
+        super().__init_subclass__(**kwargs)
+        facts = vars(cls).get("facts", cls.facts)
+        if not isinstance(facts, Facts) and not hasattr(facts, "__get__"):
+            raise TypeError(
+                f"{cls.__name__}.facts must be estimators.Facts(...), such as Facts('lower'), "
+                f"got {facts!r:.80}"
+            )
+
     def __init__(self, num_particles: int = 1) -> None:
         check_count("num_particles", num_particles)
         super().__init__(num_particles=int(num_particles), vectorize_particles=True)

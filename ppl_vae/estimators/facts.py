@@ -9,7 +9,7 @@ from typing import Literal, get_args
 Side = Literal["lower", "upper", "neither"]
 Sites = Literal["any", "reparameterised", "bernoulli", "bits or one-hot"]
 
-_PAPER = re.compile(r"\d{4}\.\d{4,5}")
+_PAPER = re.compile(r"[0-9]{2}(0[1-9]|1[0-2])\.[0-9]{4,5}")  # year and month first
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Facts:
                 raise ValueError(f"Facts: {name} must be True or False, got {getattr(self, name)!r}")
         if not isinstance(self.paper, str) or (self.paper and not _PAPER.fullmatch(self.paper)):
             raise ValueError(f"Facts: paper must be an arXiv number such as '1312.6114', got {self.paper!r}")
+        if not isinstance(self.guide_follows, str) or not self.guide_follows:
+            raise ValueError(f"Facts: guide_follows must be a text, got {self.guide_follows!r}")
         if self.unbiased_guide and self.guide_follows != "the bound":
             raise ValueError(
                 f"Facts: a guide that follows {self.guide_follows!r} is not unbiased for the bound: say "

@@ -69,6 +69,10 @@ def test_a_false_fact_is_found(estimator, told):
     ("claims", "told"),
     [
         ({"bound": "below"}, "bound must be one of"),
+        ({"paper": "1399.12345"}, "paper must be an arXiv number"),
+        ({"paper": "١٣١٢.٦١١٤"}, "paper must be an arXiv number"),
+        ({"guide_follows": 3, "unbiased_guide": False}, "guide_follows must be a text"),
+        ({"guide_follows": "", "unbiased_guide": False}, "guide_follows must be a text"),
         ({"needs": "discrete"}, "needs must be one of"),
         ({"unbiased_model": "yes"}, "unbiased_model must be True or False"),
         ({"unbiased_guide": 1}, "unbiased_guide must be True or False"),
@@ -87,3 +91,16 @@ def test_there_is_no_field_that_nothing_looks_at():
     assert {field.name for field in fields(Facts)} == {*FALSE, "guide_follows", "paper"}
     with pytest.raises(TypeError):  # a limit was never checked, so it is gone: no positions to mistake it in
         Facts("lower", "evidence")
+
+
+@pytest.mark.parametrize("facts", [None, {"bound": "lower"}, "lower", Facts])
+def test_facts_that_are_none_are_refused_where_they_are_written(facts):
+    with pytest.raises(TypeError, match=r"Own\.facts must be estimators\.Facts\(\.\.\.\)"):
+        type("Own", (estimators.ELBO,), {"facts": facts})
+
+
+def test_facts_may_be_computed():
+    class Own(estimators.ELBO):
+        facts = property(lambda self: Facts("lower", paper="1312.6114"))
+
+    assert Own(2).facts.paper == "1312.6114"
