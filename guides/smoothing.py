@@ -41,7 +41,8 @@ class Smoothing(nn.Module):
         hidden: widths of the hidden layers of the transforms' nets.
 
     Raises:
-        ValueError: for a combiner of another latent_dim, and for transforms of features of unknown width.
+        ValueError: for a combiner of another latent_dim, a negative num_transforms, and transforms of
+            features of unknown width.
 
     Krishnan, Shalit and Sontag, arXiv:1609.09869; Kingma et al., arXiv:1606.04934, for the transforms.
     """
@@ -59,6 +60,8 @@ class Smoothing(nn.Module):
         self.num_transforms, self.hidden = num_transforms, tuple(hidden)
         self.start = nn.Parameter(torch.zeros(latent_dim))
         require_latent_dim("combiner", combiner, latent_dim)
+        if num_transforms < 0:
+            raise ValueError(f"num_transforms must be 0 or more, got {num_transforms}")
         width = getattr(features, "num_features", 0)
         if num_transforms and not width:
             raise ValueError(

@@ -68,8 +68,8 @@ class FlowChain(TorchDistribution):
         else:
             lead = torch.broadcast_shapes(value.shape[:-2], self.batch_shape)
             u, log_det = self._straight(value.expand(*lead, *self.event_shape))
-        density: Tensor = self.base.factors(value).log_prob(u).sum(-1) - log_det
-        return density.sum(-1)
+        density: Tensor = self.base.factors(value).log_prob(u)
+        return density.sum((-2, -1)) - log_det.sum(-1)
 
     def _bent(self, u: Tensor, context: Tensor, there: Tensor | None) -> tuple[Tensor, Tensor]:
         """z, (..., d), and log |det dz/du|, (...)."""

@@ -33,6 +33,9 @@ def steps_there(x: Tensor, length: Tensor | None) -> Tensor | None:
             f"length must lie between 0 and the {x.shape[1]} steps of x, got values from {int(length.min())} "
             f"to {int(length.max())}"
         )
+    if is_validation_enabled() and length.is_floating_point() and not bool((length == length.round()).all()):
+        found = float(length[length != length.round()][0])
+        raise ValueError(f"length must be whole numbers of steps, found {found:g}: round them")
     return torch.arange(x.shape[1], device=length.device) < length.unsqueeze(-1)
 
 

@@ -70,6 +70,13 @@ def test_what_comes_after_an_end_is_standard_normal(lazies):
     torch.testing.assert_close(fn.log_prob(moved)[:, 1] - fn.log_prob(z)[:, 1], change)
 
 
+def test_a_sequence_of_no_steps_has_the_normal_chain_s_density_to_the_last_bit(lazies):
+    """So that it counts for nothing in a bound."""
+    fn = chain(lazies, torch.zeros(2, STEPS, dtype=torch.bool))
+    z = fn.rsample()
+    assert torch.equal(fn.log_prob(z), fn.base.log_prob(z))
+
+
 def test_a_chain_without_a_context_is_refused():
     base = NormalChain(lambda z: (z, torch.ones_like(z)), torch.zeros(2), 3)
     with pytest.raises(ValueError, match="the base has no context for its flow"):

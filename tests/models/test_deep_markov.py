@@ -192,6 +192,10 @@ def test_what_does_not_fit_is_named():
         neural().guide(torch.zeros(2, 6, 4))
     with pytest.raises(ValueError, match="Identity has no num_features"):
         guides.Smoothing(nn.Identity(), nets.Combiner(2, 4), 2, num_transforms=1)
+    with pytest.raises(ValueError, match="num_transforms must be 0 or more, got -1"):
+        neural(num_transforms=-1)
+    with pytest.raises(ValueError, match=r"length must be whole numbers of steps, found 1.5"):
+        neural().guide(torch.zeros(2, 6, 5), torch.tensor([1.5, 2.0]))
     with pytest.raises(ValueError, match="direction must be one of"):
         nets.Recurrent(5, 3, "sideways")
 
