@@ -64,6 +64,7 @@ class TransformerStringEncoder(Encoder):
         min_scale: floor of the scale, see `positive_scale`.
         max_scale: cap of the scale, see `positive_scale`.
 
+    >>> import torch
     >>> net = TransformerStringEncoder(num_symbols=26, length=8, latent_dim=2, hidden=16)
     >>> loc, scale = net(torch.ones(5, 8))
     >>> loc.shape, scale.shape
