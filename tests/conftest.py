@@ -41,12 +41,13 @@ def _repeatable():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _short_annealing(request):
+def _quick_reports(request):
     """What `evaluate.summary` anneals where k-hat doubts it takes a sixtieth of its steps, but where that is
     tested: at full length it is nine tenths of the time of a report, which half of the command line's tests
-    write.
+    write. Of the rest most is pictures, which are small here.
     """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ppl_vae.cli.report.DPI", 40)
         if not request.module.__name__.startswith("tests.evaluate."):
             patch.setattr("ppl_vae.evaluate.shortfall.NUM_TEMPERATURES", 4)
             patch.setattr("ppl_vae.evaluate.shortfall.NUM_LEAPFROGS", 1)

@@ -214,9 +214,9 @@ def folder(tmp_path, monkeypatch):
 
 # the last of an option counts: as many epochs as the shortest warm-up, and few particles to judge with
 BUDGET = {
-    "train": "--epochs 5 --evaluate.num_particles 100",
+    "train": "--epochs 5 --evaluate.num_particles 100 --evaluate.num_simulations 40",
     "evaluate": "--evaluate.num_particles 200",
-    "compare": "--epochs 1 --judge_particles 50",
+    "compare": "--epochs 1 --judge_particles 50 --at_point.draws 10",
 }
 
 

@@ -28,6 +28,7 @@ LABEL = "y"
 NUM_COLUMNS = 10
 NUM_SAMPLES = 64
 NUM_TRAVERSED = 8
+DPI = 150
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,5 +235,5 @@ def _draw(folder: Path, figures: Figures) -> list[str]:
 def save_figure(axes: Axes, path: Path) -> None:
     """Write the figure of some Axes as PNG."""
     figure = axes.figure
-    atomic_write(path, lambda temporary: figure.savefig(temporary, dpi=150, bbox_inches="tight"))  # type: ignore[union-attr]
+    atomic_write(path, lambda temporary: figure.savefig(temporary, dpi=DPI, bbox_inches="tight"))  # type: ignore[union-attr]
     plt.close(figure)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ def disconnect_at_exit() -> None:
     A thread of the gloo backend gives its tensors back a moment after who waits for them has gone on. Where
     the interpreter is coming down by then, it ends that thread where it stands, and C++ ends the process: a
     training that has worked out exits with -6. Lightning disconnects at the exit for NCCL only, torch for
-    none (pytorch/pytorch#190489).
+    none (pytorch/pytorch#190489). A program that keeps the group itself in a variable keeps its threads.
     """
     atexit.register(_disconnect)
 
