@@ -119,8 +119,9 @@ def held(given: Sequence[str], inputs: Inputs | None) -> Sequence[str]:
     """The observed sites that are not drawn: those of `given`, and those whose value was chosen.
 
     Raises:
-        ValueError: for a `given` that is no list of names.
+        ValueError: for a `given` that is no list of names, and `inputs` that are no values by name.
     """
+    check_inputs(inputs)
     # a single string is a mistake, which the handler that takes the result names
     return given if isinstance(given, str) else (*names_given(given), *(inputs or {}))
 

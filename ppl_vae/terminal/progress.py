@@ -8,6 +8,7 @@ import time
 from types import TracebackType
 from typing import Any, Protocol
 
+import numpy as np
 import tqdm.asyncio
 import tqdm.auto
 
@@ -63,7 +64,12 @@ def show_progress(
         scale: a bar counts in thousands and millions.
         milestones: the loop calls `line` itself, the first of which is due at once; else there is one
             whenever one is due.
+
+    Raises:
+        ValueError: for a `show`, which callers name progress, that is neither True nor False.
     """
+    if not isinstance(show, bool | np.bool_):
+        raise ValueError(f"progress must be True or False, got {show!r:.80}")
     if not show:
         return Silent()
     if not (_in_notebook() or _on_terminal()):

@@ -204,7 +204,7 @@ class FitOptions:
 
     def chosen(self) -> set[str]:
         """The options that are not at their default."""
-        return {each.name for each in fields(self) if getattr(self, each.name) != each.default}
+        return {each.name for each in fields(self) if not _same(getattr(self, each.name), each.default)}
 
     def plain(self) -> dict[str, Any]:
         """The options as YAML holds them."""
@@ -279,6 +279,11 @@ def _check_fabric(fabric: Any, device: Any) -> None:
             f"the fabric's own precision, {plugin.precision!r}, would reach the log-probabilities: make it "
             f"with precision='32-true', and give fit precision='bf16'"
         )
+
+
+def _same(value: Any, default: Any) -> bool:
+    # of another type it is another: a tensor, compared with a number, gives a tensor
+    return value is default or (type(value) is type(default) and bool(value == default))
 
 
 def _plain(value: Any) -> str | int | float | bool | None:

@@ -145,3 +145,10 @@ def test_mistakes():
     ):
         with pytest.raises(ValueError, match=message):
             queries.sample(pair, 3, inputs=inputs)
+
+
+@pytest.mark.parametrize("ask", [queries.sample, queries.reconstruct], ids=["sample", "reconstruct"])
+def test_inputs_that_are_no_values_by_name(ask):
+    pair, batch = make()
+    with pytest.raises(ValueError, match=r"inputs must be values by the model's arguments"):
+        ask(pair, *((3,) if ask is queries.sample else batch), inputs=torch.tensor(1.0))

@@ -10,6 +10,7 @@ import torch
 
 import ppl_vae as pv
 from ppl_vae import comparison, estimators, evaluate
+from ppl_vae.terminal import progress
 from tests.oracle import make_pair
 
 
@@ -21,7 +22,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def clock(monkeypatch):
     """Seconds that pass only when they are asked for: three at a time."""
-    progress = pytest.importorskip("ppl_vae.terminal.progress")
+
     now = [0.0]
 
     def later() -> float:
@@ -84,3 +85,5 @@ def test_nothing_is_shown_where_nothing_was_asked_for(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     pv.fit(make_pair(), estimators.ELBO(), torch.randn(40, 5), epochs=2, progress=False, **OPTIONS)
     assert terminal.getvalue() == ""
+    with pytest.raises(ValueError, match=r"progress must be True or False, got tensor\(\[1., 1.\]\)"):
+        progress.show_progress(3, show=torch.ones(2))

@@ -133,6 +133,7 @@ def swallows_it(parameters, **options):
         ({"kl": None}, "kl must be a weight, a treatment"),
         ({"kl": True}, "kl must be a weight, a treatment"),
         ({"kl": "0.5"}, "kl must be a weight, a treatment"),
+        ({"kl": torch.ones(2)}, "kl must be a weight, a treatment"),
         ({"kl": kl.LinearWarmup}, "make an object of it"),
         ({"kl": {"z": None}}, "kl must be a weight, a treatment"),
         ({"kl": {}}, "names no site"),
