@@ -2,8 +2,8 @@
 
 The network of Townsend et al. (arXiv:1901.04866), 784-100-40-100-784 with ReLU, trained for 20 epochs with
 Adam at 1e-3 in batches of 100 on the dynamically binarised training images, here for 300 from 3e-3 along a
-cosine to zero; the test images are binarised once. They report 0.19 bits per dimension. Every file is decoded again,
-and every bit compared.
+cosine to zero; the test images are binarised once. They report 0.19 bits per dimension. Every file is
+decoded again, and every bit compared.
 
     PPL_VAE_DATA=... python benchmarks/compression.py --images 10000 --out benchmarks/results/compression.json
 """
