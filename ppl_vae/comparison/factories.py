@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 from pyro.infer import ELBO as PyroELBO
 
+from ppl_vae.core.checks import check_several
+
 # how Pyro's estimators work, and not what they estimate
 _MECHANICS = ("vectorize_particles", "max_plate_nesting", "strict_enumeration_warning", "retain_graph")
 
@@ -117,6 +119,8 @@ def _named(estimators: Estimators, name_of: Callable[[Any], str]) -> list[tuple[
     if isinstance(estimators, Mapping):
         named = list(estimators.items())
     else:
+        if not isinstance(estimators, PyroELBO | type):
+            check_several("estimators", estimators)
         listed = [estimators] if isinstance(estimators, PyroELBO | type) else list(estimators)
         named = [(name_of(given), given) for given in listed]
     if not named:

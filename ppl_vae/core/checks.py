@@ -52,12 +52,20 @@ def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
+def check_several(name: str, value: Any) -> None:
+    """Raise ValueError unless an option has items."""
+    try:
+        iter(value)
+    except TypeError:  # of a tensor without dimensions too
+        raise ValueError(f"{name} must be a list, got {value!r:.80}") from None
+
+
 def checked(**least: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Check the options of a function before it runs, each by its annotation, whether or not it is used.
 
-    An `int` is a whole number from 1 on, a `float` finite, a `bool` True or False; None goes where the
-    annotation says so. What is the wrong kind of number would otherwise end in an error of torch's, or go
-    through: torch's optimizers write their step size back into a tensor that is given for it.
+    An `int` is a whole number from 1 on, a `float` finite, a `bool` True or False, a `Sequence` has items;
+    None goes where the annotation says so. What is the wrong kind would otherwise end in an error of torch's,
+    or go through: torch's optimizers write their step size back into a tensor that is given for it.
 
     Args:
         least: where whole numbers begin, by the option's name, if not at 1.
@@ -85,10 +93,12 @@ def checked(**least: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
 def _check_kind(name: str, value: Any, kind: str, least: int) -> None:
     kind, _, none = kind.partition(" | ")
     otherwise = "or None" if none == "None" else ""
-    if name == "seed" or (value is None and otherwise):
-        return  # a seed is checked where the random numbers are made
+    if name in ("seed", "given") or (value is None and otherwise):
+        return  # they are checked where random numbers are made, and where sites are held
     if kind == "int":
         check_count(name, value, otherwise, least)
+    elif kind.startswith(("Sequence[", "Iterable[")):
+        check_several(name, value)
     elif kind == "bool" and not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False{otherwise and ' '}{otherwise}, got {value!r:.80}")
     elif kind == "float" and (

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ppl_vae.core.checks import check_several
+
 
 class Logger(Protocol):
     """What receives one row of metrics after each epoch."""
@@ -78,6 +80,7 @@ def check_loggers(names: Sequence[str]) -> None:
     """Raises ValueError for an unknown logger, ImportError for one whose package is not installed."""
     if isinstance(names, str):
         raise ValueError(f"loggers={names!r}: give a list, such as loggers=[{names!r}]")
+    check_several("loggers", names)
     unknown = sorted(set(names) - set(LOGGERS))
     if unknown:
         raise ValueError(f"unknown loggers {unknown}: the known ones are {sorted(LOGGERS)}")

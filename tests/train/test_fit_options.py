@@ -134,6 +134,7 @@ def swallows_it(parameters, **options):
         ({"kl": True}, "kl must be a weight, a treatment"),
         ({"kl": "0.5"}, "kl must be a weight, a treatment"),
         ({"kl": torch.ones(2)}, "kl must be a weight, a treatment"),
+        ({"loggers": torch.tensor(1.0)}, r"loggers must be a list, got tensor\(1.\)"),
         ({"kl": kl.LinearWarmup}, "make an object of it"),
         ({"kl": {"z": None}}, "kl must be a weight, a treatment"),
         ({"kl": {}}, "names no site"),
