@@ -12,6 +12,7 @@ from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 
 import ppl_vae as pv
 from ppl_vae import estimators, guides, likelihoods, models, nets
+from ppl_vae.capture.function import CapturedFunction
 from ppl_vae.train.captured_step import CapturedStep
 from ppl_vae.train.objective import Objective
 from ppl_vae.train.step import Step
@@ -151,3 +152,16 @@ def seeded(run, *arguments):
 
 def difference_of(first, second):
     return max((first[name].double() - second[name].double()).abs().max().item() for name in first)
+
+
+def without_compiling(monkeypatch, *modules):
+    """Have the captured functions of these modules run uncompiled; gives the list of those that are made."""
+    made = []
+
+    def make(*arguments, **options):
+        made.append(CapturedFunction(*arguments, **options, backend="graph"))
+        return made[-1]
+
+    for module in modules:
+        monkeypatch.setattr(module, "CapturedFunction", make)
+    return made

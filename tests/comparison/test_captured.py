@@ -11,13 +11,12 @@ import torch
 
 from ppl_vae import Pair, comparison, estimators, guides
 from ppl_vae.capture import CaptureError, worth
-from ppl_vae.capture.function import CapturedFunction
 from ppl_vae.capture.worth import worth_draws
 from ppl_vae.comparison import captured_draw as loops
 from ppl_vae.comparison import gradients as maps
 from ppl_vae.comparison.gradients import GradientSampler
 from ppl_vae.estimators import ELBO, IWAE, STL, TVO, VIMCO, DReG, MeanFieldELBO, Renyi, ScoreFunction
-from tests.capture.helpers import PAIRS, images, inputs, needs_compiler, vae
+from tests.capture.helpers import PAIRS, images, inputs, needs_compiler, vae, without_compiling
 from tests.capture.test_refusals import AngleModel, VonMisesGuide
 from tests.oracle import make_pair
 from tests.programs import BernoulliGuide, BernoulliModel, ChainGuide, ChainModel, Subsampled
@@ -26,15 +25,7 @@ from tests.programs import BernoulliGuide, BernoulliModel, ChainGuide, ChainMode
 @pytest.fixture
 def uncompiled(monkeypatch):
     """Captured draws that are not compiled; the functions that were made."""
-    made = []
-
-    def make(*arguments, **options):
-        made.append(CapturedFunction(*arguments, **options, backend="graph"))
-        return made[-1]
-
-    for module in (maps, loops):
-        monkeypatch.setattr(module, "CapturedFunction", make)
-    return made
+    return without_compiling(monkeypatch, maps, loops)
 
 
 def drawn(sampler, count, seed=3):

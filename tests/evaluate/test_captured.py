@@ -14,12 +14,11 @@ import torch
 
 from ppl_vae import Pair, PairError, estimators, evaluate, fit, guides, likelihoods, models, nets, priors
 from ppl_vae.capture import CaptureError, worth
-from ppl_vae.capture.function import CapturedFunction
 from ppl_vae.capture.worth import worth_numbers
 from ppl_vae.core.isolation import questioning
 from ppl_vae.evaluate import log_weights as module
 from ppl_vae.evaluate.loop import batches
-from tests.capture.helpers import PAIRS, images, inputs, needs_compiler, vae
+from tests.capture.helpers import PAIRS, images, inputs, needs_compiler, vae, without_compiling
 from tests.capture.test_refusals import AngleModel, VonMisesGuide
 from tests.evaluate.programs import TimeGuide, TimeModel
 from tests.oracle import make_pair
@@ -37,14 +36,7 @@ from tests.programs import (
 @pytest.fixture
 def uncompiled(monkeypatch):
     """Captured log-weights that are not compiled; the functions that were made."""
-    made = []
-
-    def make(*arguments, **options):
-        made.append(CapturedFunction(*arguments, **options, backend="graph"))
-        return made[-1]
-
-    monkeypatch.setattr(module, "CapturedFunction", make)
-    return made
+    return without_compiling(monkeypatch, module)
 
 
 def log_likelihood(pair, x, capture, **options):

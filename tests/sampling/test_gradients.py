@@ -11,13 +11,12 @@ import torch
 import ppl_vae as pv
 from ppl_vae import evaluate
 from ppl_vae.capture import CaptureError, worth
-from ppl_vae.capture.function import CapturedFunction
 from ppl_vae.core.isolation import questioning
 from ppl_vae.sampling import gradients as module
 from ppl_vae.sampling.bases import base_of
 from ppl_vae.sampling.gradients import Gradients
 from ppl_vae.sampling.joint import Joint
-from tests.capture.helpers import images, needs_compiler, vae
+from tests.capture.helpers import images, needs_compiler, vae, without_compiling
 from tests.sampling.helpers import linear_gaussian
 from tests.zoo import PARTS
 
@@ -28,14 +27,7 @@ SHORT = {"num_samples": 3, "num_chains": 2, "warmup": 2, "num_leapfrogs": 2, "pr
 @pytest.fixture
 def uncompiled(monkeypatch):
     """Captured densities that are not compiled; the functions that were made."""
-    made = []
-
-    def make(*arguments, **options):
-        made.append(CapturedFunction(*arguments, **options, backend="graph"))
-        return made[-1]
-
-    monkeypatch.setattr(module, "CapturedFunction", make)
-    return made
+    return without_compiling(monkeypatch, module)
 
 
 def draws(pair, x, capture, **options):
