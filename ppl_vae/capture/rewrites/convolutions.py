@@ -43,8 +43,7 @@ class Convolutions:
         if transposed and plain and whole and weight.shape[1] < _CHANNELS:
             result = transposed_convolution(self._channels_last(x), weight, stride, padding)
             return result if bias is None else result + bias.view(-1, 1, 1)
-        result = aten.convolution(self._channels_last(x), weight, bias, *options)
-        return result.contiguous()
+        return _plain(aten.convolution(self._channels_last(x), weight, bias, *options))
 
     def _convolution_backward(
         self, gradient: Tensor, x: Tensor, weight: Tensor, bias_sizes: Sequence[int] | None, *options: Any
@@ -57,14 +56,14 @@ class Convolutions:
         to_x, to_weight, _ = aten.convolution_backward(*arguments, *like, [*output_mask[:2], False])
         # a sum of its own, which is fused with what makes the gradient
         to_bias = gradient.sum([0, 2, 3]) if output_mask[2] else None
-        return None if to_x is None else to_x.contiguous(), to_weight, to_bias
+        return None if to_x is None else _plain(to_x), to_weight, to_bias
 
     def _channels_last(self, x: Tensor) -> Tensor:
         kept = self._ordered.get(id(x))
         if kept is not None and kept[0] is x and kept[1] == x._version:
             return kept[2]
-        if x.shape[1] == 1:  # the same memory in both orders
-            ordered = x.contiguous().as_strided(x.shape, (x[0].numel(), 1, x.shape[3], 1))
+        if x.shape[1] == 1 or x.shape[2:].numel() == 1:  # the same memory in both orders
+            ordered = x.contiguous().as_strided(x.shape, _strides(x))
         else:
             ordered = x.contiguous(memory_format=torch.channels_last)
         self._ordered[id(x)] = x, x._version, ordered
@@ -108,6 +107,20 @@ def transposed_convolution(
     return image.contiguous()
 
 
+def _strides(x: Tensor) -> tuple[int, ...]:
+    """Those of x with its channels last."""
+    _, channels, height, width = x.shape
+    return channels * height * width, 1, width * channels, channels
+
+
 def _is_channels_last(x: Tensor) -> bool:
-    # not is_contiguous, which holds for one channel in any order
-    return x.dim() == 4 and x.stride()[1] == 1 and x.is_contiguous(memory_format=torch.channels_last)
+    # not is_contiguous, which holds in both orders for one channel and for one pixel
+    return x.dim() == 4 and x.stride() == _strides(x)
+
+
+def _plain(x: Tensor) -> Tensor:
+    """x with its channels first and the strides that a convolution as written gives, of one pixel too.
+
+    By its strides a later operator chooses the order of what it makes.
+    """
+    return x.contiguous().view(-1).view(x.shape)

@@ -67,3 +67,21 @@ def test_images_are_brought_into_order_once_and_biases_summed_apart() -> None:
         assert node.args[-1][2] is False
         assert node.args[1].meta["val"].stride()[1] == 1
     assert all(node.args[1] in read for node in backward)
+
+
+class Gated(nn.Module):
+    """Halves of an image, multiplied: pieces of one pixel, of which only their strides say the order."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, other = x.chunk(2, 1)
+        return one * other
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_images_of_one_pixel_keep_the_strides_that_what_follows_was_recorded_with(channels: int) -> None:
+    net = nn.Sequential(nn.Conv2d(channels, 8, 3), Gated(), nn.Upsample(scale_factor=7), nn.Flatten())
+    inputs = dict(net.named_parameters()), torch.randn(3, channels, 3, 3)
+    recorded = make_fx(lambda values, x: torch.func.functional_call(net, values, x))(*inputs)
+    table = Convolutions().operators()
+    graph = make_fx(recorded, decomposition_table=table, tracing_mode="fake")(*inputs)
+    torch.testing.assert_close(graph(*inputs), net(inputs[1]))
