@@ -4,6 +4,7 @@ if not __name__.startswith("ppl_vae."):
     raise ImportError("import this folder as ppl_vae.guides: 'import guides' would load a second copy")
 
 from ppl_vae.core.plain_numbers import take_plain_numbers
+from ppl_vae.guides.attending import Attending
 from ppl_vae.guides.bernoulli import Bernoulli
 from ppl_vae.guides.bernoulli_layers import BernoulliLayers
 from ppl_vae.guides.bottom_up import BottomUp
@@ -39,6 +40,7 @@ from ppl_vae.guides.wrapped_normal import WrappedNormal
 
 __all__ = [
     "IAF",
+    "Attending",
     "Bernoulli",
     "BernoulliLayers",
     "BottomUp",

@@ -4,6 +4,7 @@ if not __name__.startswith("ppl_vae."):
     raise ImportError("import this folder as ppl_vae.models: 'import models' would load a second copy")
 
 from ppl_vae.core.plain_numbers import take_plain_numbers
+from ppl_vae.models.attend_infer_repeat import AttendInferRepeat
 from ppl_vae.models.autoencoder import Autoencoder
 from ppl_vae.models.bayesian_decoder_vae import BayesianDecoderVAE
 from ppl_vae.models.conditional_vae import ConditionalVAE
@@ -22,6 +23,7 @@ from ppl_vae.models.with_prior import WithPrior
 
 __all__ = [
     "VAE",
+    "AttendInferRepeat",
     "Autoencoder",
     "BayesianDecoderVAE",
     "ConditionalVAE",

@@ -245,6 +245,7 @@ def cases() -> Iterator[Case]:
     make = lambda: _chain(num_transforms=2)  # noqa: E731
     detail = "transforms and lengths"
     yield Case(*two, make, detail, shape=SEQUENCE, labels=(2, 1), second="length", combined=True)
+    yield Case("AttendInferRepeat", "Attending", _objects, estimator=EnumeratedELBO(), site="what1")
     yield Case("BayesianDecoderVAE", "GlobalMeanField", _bayesian_decoder)
     yield Case("Autoencoder", "Deterministic", _autoencoder, has_prior=False)
     yield Case("WithPrior", "MeanField", _with_prior)
@@ -408,6 +409,16 @@ def _chain(num_transforms: int = 0) -> pv.Pair:
     model = models.DeepMarkov(likelihoods.Bernoulli(event_dim=1), decoder, nets.GatedTransition(2, 4), 2)
     read, combiner = nets.Recurrent(width, 3, "both"), nets.Combiner(2, 6, 4)
     return pv.Pair(model, guides.Smoothing(read, combiner, 2, num_transforms, (5,)))
+
+
+def _objects() -> pv.Pair:
+    """Up to two on a canvas of four by four."""
+    look = nets.SpatialTransformer(IMAGE, (1, 2, 2), size=0.6)
+    decoder = nets.MLPDecoder(LATENT, (1, 2, 2), HIDDEN)
+    model = models.AttendInferRepeat(likelihoods.Bernoulli(), decoder, look, LATENT, 2, background=-1.0)
+    flat = nets.shapes.Flatten(IMAGE)
+    counter = nn.Sequential(nets.shapes.Flatten(IMAGE), nets.MLP(16, HIDDEN, 3))
+    return pv.Pair(model, guides.Attending(counter, flat, encoder((1, 2, 2)), look, 2, hidden=4))
 
 
 def _bayesian_decoder() -> pv.Pair:

@@ -23,6 +23,7 @@ from ppl_vae.nets.recurrent import Recurrent
 from ppl_vae.nets.residual import ResidualDecoder, ResidualEncoder
 from ppl_vae.nets.residual_codebook import ResidualCodebook, ResidualCodebookDecoder
 from ppl_vae.nets.scale import LocScale, inverse_positive_scale, positive_scale
+from ppl_vae.nets.spatial_transformer import SpatialTransformer
 from ppl_vae.nets.strings import StringEncoder, StringFeatures
 from ppl_vae.nets.transformer import TransformerBlock
 from ppl_vae.nets.transformer_strings import TransformerStringEncoder, TransformerStringFeatures
@@ -62,6 +63,7 @@ __all__ = [
     "ResidualEncoder",
     "RiemannianMetric",
     "ShapedEncoder",
+    "SpatialTransformer",
     "StringEncoder",
     "StringFeatures",
     "TopDownPath",
