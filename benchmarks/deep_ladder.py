@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=24)
     parser.add_argument("--layers", type=int, nargs=3, default=(2, 4, 6))
     parser.add_argument("--learning-rate", type=float, default=4e-3)
-    parser.add_argument("--skip-norm", type=float, default=400.0)
+    parser.add_argument("--skip-norm", type=float, default=5000.0)
     parser.add_argument("--test", type=int, default=500, help="test images")
     parser.add_argument("--num-particles", type=int, default=50)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/deep_ladder.json"))

@@ -43,10 +43,35 @@ def log_sigmoid_backward(gradient: Tensor, x: Tensor, buffer: Tensor) -> Tensor:
     return gradient * torch.where(x < 0, share, buffer * share)
 
 
+# of x P(x^2) / Q(x^2), highest power first: the least largest relative error, 2.1e-8, up to where tanh is 1
+_TANH_END = 9.02
+_TANH = (
+    (1.3318973197895632e-08, 2.0583407684994195e-05, 3.494030044000328e-03, 0.13379714144351434, 1.0),
+    (7.761978259671157e-07, 3.2830854730000575e-04, 2.587105602708886e-02, 0.4671302938723194, 1.0),
+)
+
+
+def tanh(x: Tensor) -> Any:
+    """tanh(x) in float32, right to 4e-7 of itself, in a quarter of the time that the last bit takes."""
+    if x.dtype != torch.float32:
+        return NotImplemented
+    y = x.clamp(-_TANH_END, _TANH_END)
+    above, below = (_polynomial(y * y, coefficients) for coefficients in _TANH)
+    return (y * above / below).clamp(-1, 1)
+
+
+def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
+    value = x * coefficients[0] + coefficients[1]
+    for coefficient in coefficients[2:]:
+        value = value * x + coefficient
+    return value
+
+
 def operators() -> dict[Any, Callable[..., Any]]:
     """What `make_fx` puts in place of some operators."""
     table = dict(get_decompositions([getattr(aten, name) for name in _COMPOSITE]))
     table[aten.log1p.default] = log1p
+    table[aten.tanh.default] = tanh
     table[aten.log_sigmoid_forward.default] = log_sigmoid_forward
     table[aten.log_sigmoid_backward.default] = log_sigmoid_backward
     return table

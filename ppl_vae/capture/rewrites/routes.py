@@ -1,30 +1,36 @@
-"""Which of two matrix products was the faster: remembered, so that a training rounds the same again."""
+"""Which of the matrix products was the fastest: remembered, so that a training rounds the same again."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ppl_vae.runs import atomic_write
 
-_chosen: dict[str, bool] = {}
+Route = Literal["aten", "linear", "weights"]
+"""ATen's product, oneDNN's linear layer, or oneDNN's gradient of a layer's weights."""
+
+_chosen: dict[str, Route] = {}
 _read: set[Path] = set()
 
 
-def chosen() -> dict[str, bool]:
-    """The choices made so far: whether oneDNN's product is the faster, by shape. A checkpoint keeps them."""
+def chosen() -> dict[str, Route]:
+    """The choices made so far, by shape. A checkpoint keeps them."""
     return dict(_chosen)
 
 
-def remember(choices: dict[str, bool]) -> None:
-    """Make these choices again, without timing."""
-    _chosen.update(choices)
+def remember(choices: Mapping[str, Route | bool]) -> None:
+    """Make these choices again, without timing. Older checkpoints say whether it was "linear"."""
+    former: dict[bool, Route] = {False: "aten", True: "linear"}
+    _chosen.update({key: former[way] if isinstance(way, bool) else way for key, way in choices.items()})
 
 
-def choice(key: str) -> bool | None:
+def choice(key: str) -> Route | None:
     """The choice for a product, from this process or from the disk; None where none was made."""
     if key not in _chosen and (path := _path()) not in _read:
         _read.add(path)
@@ -33,13 +39,13 @@ def choice(key: str) -> bool | None:
         except (OSError, ValueError):
             found = {}
         if isinstance(found, dict):  # this process's own choices stand, since graphs are made of them
-            remember({k: v for k, v in found.items() if isinstance(v, bool) and k not in _chosen})
+            remember({k: v for k, v in found.items() if v in get_args(Route) and k not in _chosen})
     return _chosen.get(key)
 
 
-def keep(key: str, onednn: bool) -> None:
+def keep(key: str, route: Route) -> None:
     """Remember a choice here and, beside Inductor's compiled code, for the processes to come."""
-    _chosen[key] = onednn
+    _chosen[key] = route
     path = _path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from torch import nn
 
 from ppl_vae.capture.denormals import without_denormals
 from ppl_vae.capture.rewrites import Setting, operators
-from ppl_vae.capture.rewrites.numerics import log1p
+from ppl_vae.capture.rewrites.numerics import log1p, tanh
 
 
 def test_log1p_is_exact_to_rounding():
@@ -18,6 +18,17 @@ def test_log1p_is_exact_to_rounding():
     assert error.max() < 4e-7
     assert log1p(torch.tensor(float("inf"))) == float("inf")
     assert log1p(torch.tensor(-1.0)) == -float("inf")
+
+
+def test_tanh_is_right_to_its_rounding_and_never_above_one():
+    x = torch.cat([torch.linspace(-12, 12, 100_001), torch.logspace(-30, 0, 1000)])
+    expected = x.double().tanh()
+    error = (tanh(x).double() - expected).abs() / expected.abs().clamp_min(1e-38)
+    assert error.max() < 4e-7
+    assert tanh(x).abs().max() <= 1
+    assert tanh(torch.tensor([float("inf"), -float("inf"), -0.0])).tolist() == [1, -1, 0]
+    assert tanh(torch.tensor(float("nan"))).isnan()
+    assert tanh(x.double()) is NotImplemented  # torch's own
 
 
 def test_log_sigmoid_and_its_gradient():
