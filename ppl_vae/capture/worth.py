@@ -12,14 +12,14 @@ from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.inductor import require_compiler
 from ppl_vae.capture.recording import Recording
 
-# Of a step: to compile, seconds in all and for each operation; to save, at each step, for each operation
-# and for each number that they write. Estimates, of two cores at 2.5 GHz: not fitted to any measurement.
-COMPILATION, COMPILATION_OF_ONE = 3.0, 0.006
-SAVED_BY_OPERATION, SAVED_BY_NUMBER = 5e-6, 0.5e-9
-# Of a run of the programs that is no training's step, such as a sampler's: what Pyro takes of it at least.
-SAVED_BY_RUN = 1e-3
-FEWEST_STEPS = 2000
-"""Fewer are never worth it, and not worth a recording to find out."""
+# Of a step or run, seconds to compile, in all and for each operation; and to save each time, in all and for
+# each number that its operations write: fitted to nine pairs (benchmarks/worth.py), right within a third.
+COMPILATION, COMPILATION_OF_ONE = 1.6, 0.014
+SAVED_BY_STEP, SAVED_BY_NUMBER = 2.9e-3, 1.5e-9
+SAVED_BY_RUN = 1.5e-3  # that is no training's step, such as a sampler's: without an optimizer
+SAVED_BY_OPERATION = 5e-6  # elsewhere than on a CPU, where launching them takes the time: a guess
+FEWEST_STEPS = 500
+"""Fewer are hardly ever worth it, and not worth a recording to find out."""
 
 # Numbers that an evaluation computes, from which "auto" captures. On a CPU a compiled chunk saves a tenth of
 # a nanosecond for each where products of matrices take the time (MNIST, dense nets), and two nanoseconds
@@ -52,8 +52,10 @@ def worth_trying(steps: int, device: torch.device) -> bool:
 
 
 def worth_capturing(recording: Recording, steps: int, device: torch.device) -> bool:
-    """Whether so many steps of what was recorded repay the compilation: twice, since both are estimates."""
-    return _repaid(0.0, len(recording.entries), recording.numbers, steps, device)
+    """Whether so many steps of what was recorded repay the compilation: twice, since the first on a machine
+    takes longer and both are estimates.
+    """
+    return _repaid(SAVED_BY_STEP, len(recording.entries), recording.numbers, steps, device)
 
 
 def worth_runs(operations: int, numbers: int, runs: int, device: torch.device) -> bool:
@@ -62,9 +64,8 @@ def worth_runs(operations: int, numbers: int, runs: int, device: torch.device) -
 
 
 def _repaid(by_run: float, operations: int, numbers: int, runs: int, device: torch.device) -> bool:
-    saved = by_run + SAVED_BY_OPERATION * operations
-    if device.type == "cpu":
-        saved += SAVED_BY_NUMBER * numbers
+    by_work = SAVED_BY_NUMBER * numbers if device.type == "cpu" else SAVED_BY_OPERATION * operations
+    saved = by_run + by_work
     return runs * saved >= 2 * (COMPILATION + COMPILATION_OF_ONE * operations)
 
 

@@ -48,8 +48,8 @@ def test_auto_captures_long_trainings_only(uncompiled):
     fitted("auto")
     assert uncompiled == []
     cpu = torch.device("cpu")
-    assert not worth_trying(1999, cpu)
-    assert worth_trying(2000, cpu) == (shutil.which("g++") is not None)
+    assert not worth_trying(499, cpu)
+    assert worth_trying(500, cpu) == (shutil.which("g++") is not None)
 
 
 def recording(operations, numbers):
@@ -60,11 +60,11 @@ def recording(operations, numbers):
 @pytest.mark.parametrize(
     ("operations", "numbers", "steps", "worth"),
     [
-        (350, 2_000_000, 3_000, False),  # a VAE on 128 images
-        (350, 2_000_000, 10_000, True),
-        (350, 100_000_000, 3_000, True),  # more work, which a graph does faster too
-        (35, 1_000, 10_000, False),
-        (0, 0, 10**9, False),
+        (178, 2_000_000, 1_000, False),  # a VAE on 128 images
+        (178, 2_000_000, 3_000, True),
+        (178, 12_000_000, 1_000, True),  # on 1,000 images: more work, which a graph does faster too
+        (3_400, 7_000_000, 3_000, False),  # 24 steps in time, which take long to compile
+        (35, 1_000, 1_000, False),
     ],
 )
 def test_more_work_is_captured_earlier(operations, numbers, steps, worth):
