@@ -4,8 +4,8 @@ Published for the chorales (229 / 76 / 77, quarter notes): Krishnan et al. 6.93 
 (arXiv:1609.09869), Pyro's example 6.87 after 5,000 epochs (20 hours on a GTX 1080), with flows in its
 guide 6.82 and 6.80.
 
-    python benchmarks/sequences.py chorales --epochs 1300 --learning-rate 1e-3 --latent-dim 64 --hidden 100 \\
-        --weight-decay 0.1 --out benchmarks/results/chorales.json
+    python benchmarks/sequences.py chorales --epochs 3000 --learning-rate 1.5e-3 --latent-dim 64 \\
+        --hidden 128 --features 160 --weight-decay 0.03 --out benchmarks/results/chorales.json
     python benchmarks/sequences.py names --epochs 12 --out benchmarks/results/names.json
     python benchmarks/sequences.py names --attention --epochs 12 --learning-rate 1e-3 \\
         --out benchmarks/results/names.json  # adds its rows to those there
@@ -44,7 +44,7 @@ def chorales(options: argparse.Namespace) -> dict[str, Any]:
         learning_rate=options.learning_rate, schedule="cosine", clip_norm=200.0, validate_every=20,
         patience=options.epochs, weight_decay=options.weight_decay,
         optimizer=functools.partial(torch.optim.Adam, betas=(0.96, 0.999)),
-        kl=kl.LinearWarmup(start=0.2, epochs=max(1, options.epochs // 5)), device="cpu", capture=False,
+        kl=kl.LinearWarmup(start=0.2, epochs=max(1, options.epochs // 5)), device="cpu", capture="auto",
         run_dir=options.run_dir, resume=options.run_dir is not None, checkpoint_every=20,
     )  # fmt: skip
     seconds = time.process_time() - started
@@ -79,7 +79,7 @@ def chorales_pair(options: argparse.Namespace, train: data.Split) -> pv.Pair:
     model = models.DeepMarkov(likelihood, decoder, transition, options.latent_dim)
     features = nets.Recurrent(88, options.features, "backwards")
     combiner = nets.Combiner(options.latent_dim, features.num_features, options.features)
-    return pv.Pair(model, guides.Smoothing(features, combiner, options.latent_dim))
+    return pv.Pair(model, guides.Smoothing(features, combiner, options.latent_dim, options.transforms))
 
 
 def pieces(part: data.Split) -> data.Split:
@@ -208,6 +208,7 @@ def main() -> None:
     parser.add_argument("--latent-dim", type=int, default=32)
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--features", type=int, default=128, help="width of what the guide reads with")
+    parser.add_argument("--transforms", type=int, default=0, help="flows in the guide of the chorales")
     parser.add_argument("--weight-decay", type=float, default=0.0)
     parser.add_argument("--attention", action="store_true", help="in the place of recurrent nets, for names")
     parser.add_argument("--run-dir", type=Path, help="to go on there after a stop")
