@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.operators import storage_of
 
-Place = tuple[Any, Any, Tensor]
+Place = tuple[Any, Any, Any]
 Run = Callable[[], Sequence[Tensor]]
 """A program on its inputs; what it gives are tensors."""
 
@@ -99,13 +99,13 @@ class Slots:
 
 
 def columns(places: Sequence[Place]) -> tuple[Sequence[Any], ...]:
-    """The owners, the keys and the tensors of some places."""
+    """The owners, the keys and the values of some places."""
     return tuple(zip(*places)) or ((), (), ())
 
 
-def stand(owners: Sequence[Any], keys: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
-    """Whether every tensor stands in its place; asked at each step, and so without a loop in Python."""
-    return all(map(is_, map(dict.get, owners, keys), tensors))
+def stand(owners: Sequence[Any], keys: Sequence[Any], values: Sequence[Any]) -> bool:
+    """Whether every value stands in its place; asked at each step, and so without a loop in Python."""
+    return all(map(is_, map(dict.get, owners, keys), values))
 
 
 def look_of(tensor: Tensor) -> tuple[Any, ...]:

@@ -19,7 +19,6 @@ from ppl_vae.capture.denormals import without_denormals
 from ppl_vae.capture.graph import Backend, compile_graph, lower
 from ppl_vae.capture.guard import Guard
 from ppl_vae.capture.held import Held
-from ppl_vae.capture.moves import Moved
 from ppl_vae.svi.pyro_step import Found, Kind, PyroStep
 
 Loss = Tensor | tuple[Tensor, ...]
@@ -32,7 +31,6 @@ MAX_MISSES = 2
 
 class _Graph(NamedTuple):
     held: Held
-    moved: Moved
     found: Found
 
 
@@ -140,11 +138,8 @@ class CapturedProgram:
             functools.partial(step.program, call), call.tensors, step.slots, step.attributes, step.guard
         )
         guard.before_step()
-        moving = step.moves.tensors if step.moves is not None else []
         with torch.no_grad(), without_denormals():
-            results = held.compiled(*held.tensors, *step.resting(held), *moving, *call.tensors)
-        if step.moves is not None:
-            step.moves.numbers.advance(graph.moved.numbers)
+            results = held.compiled(*held.tensors, *call.tensors)
         guard.after_step(held)
         losses, kind = results[: graph.found.losses], graph.found.kind
         return losses[0] if kind is None else kind(losses)
@@ -171,8 +166,6 @@ class CapturedProgram:
             if self._guard is None:
                 self._guard = Guard(step, self._graphs)
             self._guard.renew(step)
-        if self._step.moves is not None:
-            self._step.moves.follow()
         return self._step
 
     def _there(self) -> list[str]:
@@ -206,31 +199,21 @@ class CapturedProgram:
         device = next((each.device for each in (*step.slots.tensors, *call.tensors)), torch.device("cpu"))
         run = functools.partial(step.program, call)
         held = Held(run, call.tensors, device, step.slots, step.attributes, step.guard, before=step.slots)
-        found, resting, moved = step.found, step.resting(held), Moved()
-        moving = step.moves.tensors if step.moves is not None else []
-        inside = [*held.tensors, *resting]
+        found = step.found
 
         def function(tensors: list[Tensor]) -> list[Tensor]:
-            nonlocal moved
-            given, rest = tensors[: len(inside)], tensors[len(inside) :]
-            state, data = rest[: len(moving)], rest[len(moving) :]
-            results = held.recording.graph()(*data, *given[: len(held.tensors)])
-            if self.kind == "step":
-                weights = {
-                    step.slots.number.get(id(real), -1): each
-                    for real, each in zip(inside, given, strict=True)
-                }
-                with torch.no_grad():
-                    moved, given_out = step.move(found, results[found.losses :], weights, state)
-                return [*results[: found.losses], *given_out]
-            return list(results)
+            outside, data = tensors[: len(held.tensors)], tensors[len(held.tensors) :]
+            results = held.recording.graph()(*data, *outside)
+            with torch.no_grad():
+                return [*results[: found.losses], *step.clipped(found, results[found.losses :])]
 
         def after(results: Sequence[Tensor]) -> None:
             if self._step is not None and self._step.moves is not None:
-                self._step.moves.after(moved, results[found.losses :])
+                gradients, stepping = results[found.losses :], frozenset(found.stepping)
+                self._step.moves.after(found.moving, gradients, stepping=stepping)
 
-        everything = [*inside, *moving, *call.tensors]
+        everything = [*held.tensors, *call.tensors]
         graph = lower(function, everything, device, same_noise=self.same_noise)
         held.compiled = compile_graph(graph, everything, self.backend, self.same_noise, after=after)
         self.seconds += time.perf_counter() - started
-        return _Graph(held, moved, found)
+        return _Graph(held, found)

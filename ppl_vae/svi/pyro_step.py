@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from ppl_vae.capture.attributes import Attributes
 from ppl_vae.capture.calls import Call
 from ppl_vae.capture.capture_error import CaptureError
-from ppl_vae.capture.held import Held
-from ppl_vae.capture.moves import Moved, Moves
-from ppl_vae.capture.slots import Slots, look_of
+from ppl_vae.capture.clipping import clip
+from ppl_vae.capture.fused import laid_out
+from ppl_vae.capture.moves import Moves
+from ppl_vae.capture.slots import Slots
 from ppl_vae.capture.surroundings import same_store
-from ppl_vae.capture.updates import clip
 
 Kind = Literal["step", "evaluate_loss"]
 
@@ -33,14 +33,14 @@ class Found(NamedTuple):
         losses: how many there are.
         kind: of the tuple that they are; None for a single one.
         gradients: the numbers of the parameters that have one.
-        still: those that have none but move, as after an earlier gradient.
+        moving: those that move; some have no gradient, but had one earlier.
         stepping: those whose optimizers make a step.
     """
 
     losses: int
     kind: type | None
     gradients: tuple[int, ...] = ()
-    still: tuple[int, ...] = ()
+    moving: tuple[int, ...] = ()
     stepping: tuple[int, ...] = ()
 
 
@@ -74,10 +74,8 @@ class PyroStep:
         objects = [svi.loss] if hasattr(svi.loss, "__dict__") and not _modules(svi.loss) else []
         self.slots = Slots(modules, objects, places)
         self.attributes = Attributes(modules, objects)
-        self.moves = Moves(self._optimizers(), self.slots.number, together=False) if kind == "step" else None
-        moving = self.moves.tensors if self.moves is not None else []
-        looks = self.slots.looks(), tuple([look_of(each) for each in moving])
-        self.layout = (looks, self.slots.pattern, self.moves.layout if self.moves is not None else ())
+        self.moves = Moves(self._optimizers(), self.slots.number) if kind == "step" else None
+        self.layout = self.slots.looks(), self.slots.pattern
 
     def current(self) -> bool:
         """Whether everything still stands where it did."""
@@ -90,8 +88,7 @@ class PyroStep:
     def guard(self) -> tuple[Any, ...]:
         """What a graph takes for granted and changes without a place changing."""
         state = [(each.requires_grad, bool(each._backward_hooks)) for each in self.parameters.values()]
-        moves = self.moves.guard() if self.moves is not None else ()
-        return tuple(state), self.attributes.values(), moves
+        return tuple(state), self.attributes.values()
 
     def check(self) -> None:
         """Raise CaptureError for a parameter with hooks, and for a device without float64."""
@@ -104,19 +101,13 @@ class PyroStep:
                 raise CaptureError("device mps has no float64, in which learning rates are held")
 
     def kept(self) -> tuple[list[Tensor], Any]:
-        """All that steps change: tensors, and numbers of the optimizers'."""
-        moving = self.moves.tensors if self.moves is not None else []
-        return [*self.slots.tensors, *moving], self.moves.numbers.kept() if self.moves is not None else None
+        """All that steps change: tensors, and what the optimizers keep."""
+        return self.slots.tensors, self.moves.kept() if self.moves is not None else None
 
-    def put_back(self, numbers: Any) -> None:
-        """Set the numbers of `kept`."""
+    def put_back(self, kept: Any) -> None:
+        """Set the optimizers' part of `kept`."""
         if self.moves is not None:
-            self.moves.numbers.put_back(numbers)
-
-    def resting(self, held: Held) -> list[Tensor]:
-        """The parameters that move, or may, though no operation reads them."""
-        inside = {id(each) for each in held.tensors}
-        return [each for each in self.parameters.values() if id(each) not in inside] if self.moves else []
+            self.moves.put_back(kept)
 
     def program(self, call: Call) -> list[Tensor]:
         """The losses and the parameters' gradients for a call: what is recorded."""
@@ -143,25 +134,22 @@ class PyroStep:
             return losses
         moving = [site["value"].unconstrained() for site in seen.trace.nodes.values()]
         stepping = tuple(dict.fromkeys(self.slots.number[id(each)] for each in moving))
-        moved = [place for place in stepping if id(self.slots.tensors[place]) in gradients]
-        still = [p for p in stepping if p not in moved and self.slots.tensors[p].grad is not None]
-        self.found = Found(len(losses), kind, tuple(moved), tuple(still), stepping)
-        return [*losses, *[gradients[id(self.slots.tensors[place])] for place in moved]]
+        with_one = [place for place in stepping if id(self.slots.tensors[place]) in gradients]
+        going = [p for p in stepping if p in with_one or self.slots.tensors[p].grad is not None]
+        self.found = Found(len(losses), kind, tuple(with_one), tuple(going), stepping)
+        return [*losses, *[gradients[id(self.slots.tensors[place])] for place in with_one]]
 
-    def move(
-        self, found: Found, gradients: Sequence[Tensor], weights: dict[int, Tensor], state: Sequence[Tensor]
-    ) -> tuple[Moved, list[Tensor]]:
-        """What Pyro's optimizer does to the parameters that took part: it clips each, and moves it; as
-        `Moves.move`.
-        """
-        assert self.moves is not None
+    def clipped(self, found: Found, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients, in the order of `found.moving`, as Pyro's optimizer clips each."""
         given = dict(zip(found.gradients, gradients, strict=True))
-        given |= {place: torch.zeros_like(weights[place]) for place in found.still}
-        clipped: dict[int, Tensor] = {}
-        for place in (each for each in found.stepping if each in given):
-            options = self.svi.optim._get_grad_clip_args(self.slots.tensors[place])
-            clipped |= _clipped({place: given[place]}, **options)
-        return self.moves.move(weights, clipped, state, stepping=frozenset(found.stepping))
+        result = []
+        for place in found.moving:
+            parameter = self.slots.tensors[place]
+            gradient = given.get(place)
+            gradient = parameter.new_zeros(parameter.shape) if gradient is None else gradient
+            options = self.svi.optim._get_grad_clip_args(parameter)
+            result.append(laid_out(_clipped(gradient, **options), parameter))
+        return result
 
     def _to_watch(self) -> tuple[Any, ...]:
         svi = self.svi
@@ -177,14 +165,10 @@ class PyroStep:
         return list(dict.fromkeys(getattr(each, "optimizer", each) for each in found))
 
 
-def _clipped(
-    gradient: dict[int, Tensor], clip_norm: float | None = None, clip_value: float | None = None
-) -> dict[int, Tensor]:
+def _clipped(gradient: Tensor, clip_norm: float | None = None, clip_value: float | None = None) -> Tensor:
     if clip_norm is not None:
-        gradient = clip(gradient, clip_norm)
-    if clip_value is not None:
-        gradient = {place: each.clamp(-clip_value, clip_value) for place, each in gradient.items()}
-    return gradient
+        gradient = clip({0: gradient}, clip_norm)[0]
+    return gradient if clip_value is None else gradient.clamp(-clip_value, clip_value)
 
 
 def _modules(root: Any) -> list[nn.Module]:

@@ -7,22 +7,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ppl_vae.capture.calls import Numbers, check_changing
 from ppl_vae.capture.capture_error import CaptureError, NotWorth
+from ppl_vae.capture.clipping import clip, norm_of
 from ppl_vae.capture.denormals import without_denormals
+from ppl_vae.capture.fused import laid_out
 from ppl_vae.capture.graph import Backend, compile_graph, lower
 from ppl_vae.capture.guard import Guard
 from ppl_vae.capture.held import Held, run_first
-from ppl_vae.capture.moves import Moved
-from ppl_vae.capture.optimizer_state import counts_in_python
 from ppl_vae.capture.rewrites.rounding import MatmulPrecision
 from ppl_vae.capture.slots import Slots
-from ppl_vae.capture.updates import clip, norm_of
 from ppl_vae.capture.worth import worth_capturing
 from ppl_vae.core.isolation import questioning
 from ppl_vae.data import Split
@@ -46,27 +45,22 @@ class _Batch:
     key: tuple[Any, ...]
 
 
-class _Graph(NamedTuple):
-    held: Held
-    moved: Moved
-
-
 class CapturedStep:
     r"""A gradient step that is traced once for each shape of its batch, compiled, and run without Python.
 
     Inside the graph are the batch (with `on`: its rows by index, and their binarisation), the guide,
-    the model on its draws, the bound, the gradient, its clipping and the sums of the terms; the optimizer's
-    update too, but where torch has a kernel for it. Noise is fresh at every call. Weights, buffers, KL
-    weights, the optimizer's state and every other tensor are read and changed where they are, so a changed
-    one is seen, and eager steps may come in between. Modes (train, eval), frozen parameters, the optimizer's
-    other options and numbers that are attributes of modules and of the estimator get a graph of their own. No
+    the model on its draws, the bound, the gradient, its clipping and the sums of the terms; the optimizer
+    comes after it, by a kernel for all parameters or by its own step. Noise is fresh at every call. Weights,
+    buffers, KL weights and every other tensor are read and changed where they are, so a changed one is seen,
+    and eager steps may come in between. Modes (train, eval), frozen parameters
+    and numbers that are attributes of modules and of the estimator get a graph of their own. No
     other value of Python's may change: the program is run again now and then (see `Guard`), and where it has
     become another one, the parameters go back and a CaptureError says which line it is. `grad` is not filled.
 
     Args:
         objective: the module from a batch to (loss, terms), with `pair`, `estimator`, `penalties` and
             `kl_weight`: `ppl_vae.train.step.Objective`.
-        optimizer: torch's or Pyro's, of a kind in `ppl_vae.capture.updates.KINDS`.
+        optimizer: any whose `step` needs no closure; `ppl_vae.capture.fused.KINDS` are the fastest.
         clip_norm: the largest norm of the pair's gradient; None does not clip.
         skip_norm: leave parameters and optimizer as they are where that norm is above this or not a number.
         check_finite: leave parameters and optimizer as they are where the loss is not finite.
@@ -111,7 +105,7 @@ class CapturedStep:
         self.estimator = equal_of(objective.estimator)
         self.names: tuple[str, ...] = ()
         self.seconds = 0.0
-        self._graphs: dict[tuple[Any, ...], _Graph] = {}
+        self._graphs: dict[tuple[Any, ...], Held] = {}
         self._layouts: dict[tuple[Any, ...], int] = {}
         self._layout = -1
         self._inputs: Inputs | None = None
@@ -119,10 +113,6 @@ class CapturedStep:
         self._numbers: dict[tuple[Any, ...], list[Numbers]] = {}
         self._found: tuple[tuple[str, ...], list[int]] = (), []
         check_objective(objective, self.estimator)
-        if skip_norm is not None and counts_in_python(optimizer):
-            raise CaptureError(
-                f"skip_norm={skip_norm!r} with {type(optimizer).__name__}, which counts its steps in Python"
-            )
 
     def __call__(self, *batch: Tensor) -> Tensor:
         """Move the parameters once; the loss before that, in nats per datum, without a graph."""
@@ -171,8 +161,8 @@ class CapturedStep:
             self._note_layout()
         inputs, guard = self._inputs, self._guard
         assert guard is not None
-        graph = self._graphs.get((*batch.key, self._layout, *inputs.guard())) or self._capture(batch, inputs)
-        graph.held.follow(
+        held = self._graphs.get((*batch.key, self._layout, *inputs.guard())) or self._capture(batch, inputs)
+        held.follow(
             functools.partial(self._program, batch),
             batch.tensors,
             inputs.slots,
@@ -181,11 +171,8 @@ class CapturedStep:
         )
         guard.before_step()
         with torch.no_grad(), without_denormals():
-            loss: Tensor = graph.held.compiled(
-                *graph.held.tensors, *inputs.moves.tensors, inputs.sums, *batch.tensors
-            )[0]
-        inputs.moves.numbers.advance(graph.moved.numbers)
-        guard.after_step(graph.held)
+            loss: Tensor = held.compiled(*held.tensors, inputs.sums, *batch.tensors)[0]
+        guard.after_step(held)
         return loss
 
     def _note_layout(self) -> None:
@@ -196,7 +183,7 @@ class CapturedStep:
             self._guard = Guard(self._inputs, self._graphs)
         self._guard.renew(self._inputs)
 
-    def _capture(self, batch: _Batch, inputs: Inputs) -> _Graph:
+    def _capture(self, batch: _Batch, inputs: Inputs) -> Held:
         started = time.perf_counter()
         before = self._warm_up(batch, inputs)
         inputs.look()  # a first run may have made tensors
@@ -215,22 +202,19 @@ class CapturedStep:
             steps_of_size = steps.get(len(batch.tensors[0]), 0)
             if not worth_capturing(held.recording, steps_of_size, inputs.device):
                 raise NotWorth
-        moved = Moved()
-
-        def step(tensors: list[Tensor]) -> list[Tensor]:
-            nonlocal moved
-            results, moved = self._step(tensors, held, inputs, places)
-            return results
-
-        everything = [*held.tensors, *inputs.moves.tensors, inputs.sums, *batch.tensors]
+        step = functools.partial(self._step, held=held, inputs=inputs, places=places)
+        everything = [*held.tensors, inputs.sums, *batch.tensors]
         graph = lower(step, everything, inputs.device, same_noise=self.same_noise)
+
+        def after(results: Sequence[Tensor]) -> None:
+            cut = len(places) + 1
+            inputs.moves.after(tuple(places), results[1:cut], *results[cut:])
+
         options = self.backend, self.same_noise, self.matmul_precision
-        held.compiled = compile_graph(
-            graph, everything, *options, after=lambda results: inputs.moves.after(moved, results[1:])
-        )
-        made = self._graphs[*batch.key, self._layout, *inputs.guard()] = _Graph(held, moved)
+        held.compiled = compile_graph(graph, everything, *options, after=after)
+        self._graphs[*batch.key, self._layout, *inputs.guard()] = held
         self.seconds += time.perf_counter() - started
-        return made
+        return held
 
     def _warm_up(self, batch: _Batch, inputs: Inputs) -> Slots:
         """One run before all others, for what programs find out at their first; the slots before that."""
@@ -262,19 +246,12 @@ class CapturedStep:
         self._found = tuple(terms), [self._inputs.slots.number[parameter] for parameter in gradients]
         return [loss.detach(), *[term.detach() for term in terms.values()], *gradients.values()]
 
-    def _step(
-        self, tensors: list[Tensor], held: Held, inputs: Inputs, places: Sequence[int]
-    ) -> tuple[list[Tensor], Moved]:
-        """The step as it is compiled: the loss, and what `moves` goes on with; its inputs change in place."""
-        cuts = len(held.tensors), len(held.tensors) + len(inputs.moves.tensors)
-        outside, state, (sums, *data) = tensors[: cuts[0]], tensors[cuts[0] : cuts[1]], tensors[cuts[1] :]
+    def _step(self, tensors: list[Tensor], held: Held, inputs: Inputs, places: Sequence[int]) -> list[Tensor]:
+        """The step as it is compiled: loss, gradients, whether nothing is to move; sums change in place."""
+        outside, (sums, *data) = tensors[: len(held.tensors)], tensors[len(held.tensors) :]
         loss, *found = held.recording.graph()(*data, *outside)
         count = len(found) - len(places)
         terms, gradients = found[:count], dict(zip(places, found[count:], strict=True))
-        weights = {
-            inputs.slots.number.get(id(real), -1): given
-            for real, given in zip(held.tensors, outside, strict=True)
-        }
         with torch.no_grad():
             clipped = {inputs.slots.number[id(each)] for each in self.objective.parameters()}
             own = {k: g for k, g in gradients.items() if k in clipped}
@@ -286,10 +263,10 @@ class CapturedStep:
                 terms = [*terms, (~small) * rows, norm * rows]
             if self.clip_norm is not None:
                 gradients |= clip(own, self.clip_norm)
-            moved, given_out = inputs.moves.move(weights, gradients, state, kept)
             summed = sums + padded(terms, sums)
             sums.copy_(summed if fine is None else torch.where(fine, summed, sums))
-        return [loss, *given_out], moved
+            moving = [laid_out(each, inputs.slots.tensors[place]) for place, each in gradients.items()]
+        return [loss, *moving, *([] if kept is None else [(~kept).float()])]
 
     @contextmanager
     def _estimator_put(self) -> Iterator[None]:

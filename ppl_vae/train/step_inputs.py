@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from ppl_vae.capture.attributes import Attributes
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.moves import Moves
-from ppl_vae.capture.slots import Slots, look_of
+from ppl_vae.capture.slots import Slots
 
 MAX_TERMS = 64
 
 
 class Inputs:
-    """The tensors of a step but for its data: weights, buffers, KL weights, optimizer state, rates, sums.
+    """The tensors of a step but for its data: weights, buffers, KL weights, sums.
 
     Args:
         objective: see `CapturedStep`.
@@ -57,8 +57,8 @@ class Inputs:
         self.device = self.parameters[0].device
         if self.device.type == "mps":
             raise CaptureError("device mps has no float64, in which the terms are summed")
-        looks = self.slots.looks(), tuple([look_of(tensor) for tensor in self.moves.tensors])
-        self.layout = (looks, self.slots.pattern, self.moves.layout)
+        places = tuple([self.slots.number[id(each)] for each in self.parameters])
+        self.layout = (self.slots.looks(), self.slots.pattern, places)
 
     def follow(self) -> bool:
         """Take over what changed since the last step; whether something had to be looked for."""
@@ -67,7 +67,6 @@ class Inputs:
         )
         if moved:
             self.look()
-        self.moves.follow()
         return moved
 
     def guard(self) -> tuple[Any, ...]:
@@ -77,16 +76,15 @@ class Inputs:
             tuple([parameter.requires_grad for parameter in self.parameters]),
             self.parameters[0].dtype,
             self.parameters[0].device,
-            self.moves.guard(),
         )
 
     def kept(self) -> tuple[list[Tensor], Any]:
-        """All that steps change: tensors, and numbers of the optimizer's."""
-        return [*self.slots.tensors, *self.moves.tensors], self.moves.numbers.kept()
+        """All that steps change: tensors, and what the optimizer keeps."""
+        return self.slots.tensors, self.moves.kept()
 
-    def put_back(self, numbers: Any) -> None:
-        """Set the numbers of `kept`."""
-        self.moves.numbers.put_back(numbers)
+    def put_back(self, kept: Any) -> None:
+        """Set the optimizer's part of `kept`."""
+        self.moves.put_back(kept)
 
 
 def gradients_of(loss: Tensor, leaves: Mapping[int, Tensor]) -> dict[int, Tensor]:

@@ -1,4 +1,4 @@
-"""The optimizers' updates: Pyro's ClippedAdam in a step of ours, with its numbers in Python."""
+"""The optimizers' updates after a graph: by one kernel, or as they are written."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from pyro.optim.clipped_adam import ClippedAdam
 
 from ppl_vae import estimators
+from ppl_vae.capture import CaptureError
 from ppl_vae.capture.moves import Moves
 from tests.capture.helpers import TOLERANCE, assert_same_steps, captured_step, images, seeded, vae
 
@@ -34,7 +35,7 @@ def test_numbers_in_python_move_with_the_graphs():
     captured(x)
     assert all(torch.equal(value, before[name]) for name, value in pair.state_dict().items())
     assert len(captured._graphs) == 1
-    captured(x * float("nan"))  # not moved, but the decay goes on
+    captured(x * float("nan"))  # no step
     optimizer.param_groups[0]["lr"] = 1e-2
     other = copy.deepcopy(pair)
     same = ClippedAdam(other.parameters(), lr=1e-2, lrd=0.5)
@@ -46,28 +47,17 @@ def test_numbers_in_python_move_with_the_graphs():
         torch.testing.assert_close(one, two, rtol=1e-12, atol=0)
 
 
-def test_parameters_that_move_apart_do_not_share_their_counts():
-    parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)]
-    optimizers = [torch.optim.Adam([parameter], lr=0.1) for parameter in parameters]
-    place = {id(parameter): number for number, parameter in enumerate(parameters)}
-    assert len(set(Moves(optimizers, place)._steps.values())) == 1
-    apart = Moves(optimizers, place, together=False)
-    assert len(set(apart._steps.values())) == 3
-    assert not apart.moved()
-    optimizers[1].load_state_dict(optimizers[0].state_dict())
-    assert apart.moved()
-
-
-def _after(moves, gradients, unfit=0.0):
-    """Moves parameters as a graph's call does, with these gradients."""
-    weights = dict(enumerate(each.detach() for each in moves.parameters))
-    given = [each.clone() for each in moves.tensors]
-    with torch.no_grad():
-        moved, given_out = moves.move(
-            weights, dict(enumerate(gradients)), moves.tensors, torch.tensor(not unfit)
-        )
-        moves.after(moved, given_out)
-    return given
+def test_other_parameters_are_seen_and_a_state_that_is_loaded():
+    parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    optimizer = torch.optim.Adam(parameters[:1], lr=0.1)
+    moves = Moves([optimizer], {id(parameter): number for number, parameter in enumerate(parameters)})
+    moves.after((0,), [torch.ones(2)])
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert not moves.moved()
+    moves.after((0,), [torch.ones(2)])
+    assert optimizer.state[parameters[0]]["step"] == 2
+    optimizer.add_param_group({"params": parameters[1:]})
+    assert moves.moved()
 
 
 def test_one_kernel_moves_what_many_optimizers_hold():
@@ -76,14 +66,13 @@ def test_one_kernel_moves_what_many_optimizers_hold():
     starts = [torch.randn(3), torch.randn(2, 3), torch.randn(3)]
     mine, theirs = ([torch.nn.Parameter(each.clone()) for each in starts] for _ in range(2))
     optimizers, others = ([torch.optim.Adam([each], lr=0.1) for each in all_] for all_ in (mine, theirs))
-    moves = Moves(optimizers, {id(each): number for number, each in enumerate(mine)}, together=False)
+    moves = Moves(optimizers, {id(each): number for number, each in enumerate(mine)})
     for step, calls in enumerate((1, 1, 2, 2)):
         if step == 2:
             optimizers[1].param_groups[0]["lr"] = others[1].param_groups[0]["lr"] = 0.05
-        moves.follow()
         gradients = [torch.randn_like(mine[0]), torch.randn(3, 2).t(), torch.randn(1).expand(3)]
-        _after(moves, gradients)
-        assert [len(each) for each in moves._calls.values()] == [calls]
+        moves.after((0, 1, 2), gradients, torch.zeros(()))
+        assert [len(each.calls) for each in moves._plans.values()] == [calls]
         for parameter, optimizer, gradient in zip(theirs, others, gradients, strict=True):
             parameter.grad = gradient.clone()
             optimizer.step()
@@ -91,10 +80,63 @@ def test_one_kernel_moves_what_many_optimizers_hold():
         torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD, torch.optim.NAdam, ClippedAdam])
 def test_nothing_moves_for_a_loss_that_is_not_finite(kind):
     parameter = torch.nn.Parameter(torch.ones(3))
     moves = Moves([kind([parameter], lr=0.1)], {id(parameter): 0})
-    before = _after(moves, [torch.full((3,), torch.nan)], unfit=1.0)
+    moves.after((0,), [torch.full((3,), torch.nan)], torch.ones(()))
     assert torch.equal(parameter, torch.ones(3))
-    assert all(torch.equal(one, two) for one, two in zip(before, moves.tensors, strict=True))
+    moves.after((0,), [torch.ones(3)], torch.zeros(()))
+    assert torch.isfinite(parameter).all()
+    assert not torch.equal(parameter, torch.ones(3))
+
+
+KEPT = [(torch.optim.Adam, {}), (ClippedAdam, {"lrd": 0.5}), (torch.optim.NAdam, {}), (torch.optim.Rprop, {})]
+
+
+@pytest.mark.parametrize(("kind", "options"), KEPT)
+@pytest.mark.parametrize("when", [0, 2])
+def test_what_is_put_back_goes_on_as_it_would_have(kind, options, when):
+    """Before the first step too, when there is no state yet."""
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = kind([parameter], lr=0.1, **options)
+    moves = Moves([optimizer], {id(parameter): 0})
+    for _ in range(when):
+        moves.after((0,), [torch.ones(3)])
+    kept, value, found = moves.kept(), parameter.detach().clone(), []
+    for _ in range(2):
+        moves.put_back(kept)
+        parameter.data.copy_(value)
+        for number in range(3):
+            moves.after((0,), [torch.full((3,), 1.0 + number)])
+        found.append((optimizer.param_groups[0]["lr"], parameter.tolist()))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("clip_norm", [0.5, 2])
+def test_pyros_adam_has_a_kernel_too(clip_norm):
+    options = {
+        "lr": 0.1,
+        "lrd": 0.9,
+        "clip_norm": clip_norm,
+        "weight_decay": 0.1,
+        "betas": (0.8, 0.9),
+        "eps": 0.1,
+    }
+    mine, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 5)) for _ in range(2))
+    optimizers = ClippedAdam([mine], **options), ClippedAdam([theirs], **options)
+    moves = Moves(optimizers[:1], {id(mine): 0})
+    for step in range(4):
+        gradient = torch.linspace(-3, 3, 5) * (step - 1.5)
+        theirs.grad = gradient.clone()
+        moves.after((0,), [gradient])
+        optimizers[1].step()
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
+    assert optimizers[0].state[mine]["step"] == 4
+    assert optimizers[0].param_groups[0]["lr"] == optimizers[1].param_groups[0]["lr"]
+
+
+def test_one_that_runs_the_program_itself_is_refused():
+    parameter = torch.nn.Parameter(torch.ones(3))
+    with pytest.raises(CaptureError, match=r"LBFGS runs the program itself, by step\(closure\)"):
+        Moves([torch.optim.LBFGS([parameter])], {id(parameter): 0})

@@ -82,20 +82,21 @@ extern "C" void threefry(
 }
 
 struct Adam {
-  double rate, beta1, beta2, eps, decay;  // the options of torch.optim
-  int32_t decoupled, maximize;
+  double rate, beta1, beta2, eps, decay, largest;  // the options of torch.optim, and a gradient's largest
+  int32_t decoupled, maximize, pyros;              // Pyro's has eps beside the root that is not corrected
 };
 
 template <bool coupled>
 static void update(const Adam& o, double step, int64_t count, float* __restrict weight,
                    const float* __restrict gradient, float* __restrict mean, float* __restrict square) {
-  const float size = o.rate / (1 - std::pow(o.beta1, step)), eps = o.eps;
-  const float narrow = 1 / std::sqrt(1 - std::pow(o.beta2, step));
+  const float size = o.rate / (1 - std::pow(o.beta1, step)), most = o.largest;
+  const float narrow = 1 / std::sqrt(1 - std::pow(o.beta2, step)), eps = o.pyros ? o.eps * narrow : o.eps;
   const float keep = o.decoupled ? 1 - o.rate * o.decay : 1, sign = o.maximize ? -1 : 1, decay = o.decay;
   const float new1 = 1 - o.beta1, old2 = o.beta2, new2 = 1 - o.beta2;
 #pragma omp simd
   for (int64_t i = 0; i < count; ++i) {
-    const float w = weight[i], g = coupled ? sign * gradient[i] + decay * w : sign * gradient[i];
+    const float w = weight[i], bounded = sign * std::min(std::max(gradient[i], -most), most);  // NaN stays
+    const float g = coupled ? bounded + decay * w : bounded;
     mean[i] += new1 * (g - mean[i]);
     square[i] = old2 * square[i] + new2 * g * g;
     weight[i] = keep * w - size * mean[i] / (narrow * std::sqrt(square[i]) + eps);
@@ -103,10 +104,8 @@ static void update(const Adam& o, double step, int64_t count, float* __restrict 
 }
 
 // Each thread has an equal share of all numbers, whatever parameter they are of. `each`: weights, gradients,
-// means, squares and steps, one after another; `ends` of the parameters; nothing happens where `unfit` is 1
-extern "C" void adam(const Adam* options, int64_t parameters, float** each, const int64_t* ends,
-                     const float* unfit) {
-  if (unfit != nullptr && *unfit == 1) return;
+// means, squares and steps, one after another; `ends` of the parameters
+extern "C" void adam(const Adam* options, int64_t parameters, float** each, const int64_t* ends) {
   const int64_t total = ends[parameters - 1];
 #pragma omp parallel if (total > 16384)
   {
@@ -140,7 +139,7 @@ def library() -> Any:
             found: Any = CppCodeCache.load(_SOURCE, extra_flags=_FLAGS)
         word, pointer = ctypes.c_uint32, ctypes.c_void_p
         found.threefry.argtypes = [pointer, word, ctypes.c_int64, pointer, pointer]
-        found.adam.argtypes = [pointer, ctypes.c_int64, pointer, pointer, pointer]
+        found.adam.argtypes = [pointer, ctypes.c_int64, pointer, pointer]
         found.threefry.restype = found.adam.restype = None
     except Exception:  # a private part of torch: without it some steps are slower, and right
         return None
