@@ -11,12 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.capture.attributes import Attributes
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.denormals import without_denormals
 from ppl_vae.capture.graph import Backend, compile_graph, lower
 from ppl_vae.capture.held import Held, run_first
-from ppl_vae.capture.slots import Slots, look_of
+from ppl_vae.capture.watched import Watched, look_of
 
 Capture = bool | Literal["auto"]
 Computation = Callable[..., Sequence[Tensor]]
@@ -46,6 +45,7 @@ class CapturedFunction:
 
     Attributes:
         seconds: spent on capturing and compiling so far.
+        watched: the tensors and numbers of `modules` and `objects`.
         why_not: why the function runs as written; empty while it does not.
     """
 
@@ -79,9 +79,9 @@ class CapturedFunction:
         """What `function(tensors, *numbers)` gives now."""
         if self.why_not:
             return self.function(tensors, *numbers)
-        if not self._slots.current():
+        if not self.watched.current():
             self._look()
-        key = (tuple([look_of(tensor) for tensor in tensors]), numbers, self._layout, self._guard())
+        key = (tuple([look_of(tensor) for tensor in tensors]), numbers, self.watched.layout, self.guard())
         held = self._graphs.get(key)
         if held is None:
             try:
@@ -93,33 +93,26 @@ class CapturedFunction:
                 warnings.warn(f"runs as written, since it cannot be captured: {error}", stacklevel=3)
                 return self.function(tensors, *numbers)
             # a first run may have made tensors
-            self._graphs[(*key[:2], self._layout, self._guard())] = held
-        held.follow(
-            functools.partial(self._program, tensors, numbers),
-            tensors,
-            self._slots,
-            self._attributes,
-            self._guard,
-        )
+            self._graphs[(*key[:2], self.watched.layout, self.guard())] = held
+        held.follow(functools.partial(self._program, tensors, numbers), tensors, self)
         with torch.no_grad(), without_denormals():
             return held.compiled(*held.tensors, *tensors)
 
-    def _look(self) -> None:
-        self._slots = Slots(self.modules, self.objects)
-        self._attributes = Attributes(self.modules, self.objects)
-        self._layout = (self._slots.looks(), self._slots.pattern)
+    def guard(self) -> Hashable:
+        """The Python values that a graph has inside: it is right for these alone."""
+        return self.watched.values(), tuple([tensor.requires_grad for tensor in self.watched.tensors])
 
-    def _guard(self) -> Hashable:
-        return self._attributes.values(), tuple([tensor.requires_grad for tensor in self._slots.tensors])
+    def _look(self) -> None:
+        self.watched = Watched(self.modules, self.objects)
 
     def _capture(self, tensors: Sequence[Tensor], numbers: tuple[Hashable, ...]) -> Held:
         started = time.perf_counter()
-        devices = [tensor.device for tensor in (*tensors, *self._slots.tensors)]
+        devices = [tensor.device for tensor in (*tensors, *self.watched.tensors)]
         device = next((each for each in devices if each.type != "cpu"), torch.device("cpu"))
         run = functools.partial(self._program, tensors, numbers)
-        before = run_first(run, tensors, device, self._slots)
+        before = run_first(run, tensors, device, self.watched)
         self._look()
-        held = Held(run, tensors, device, self._slots, self._attributes, self._guard, before)
+        held = Held(run, tensors, device, self, before)
 
         def function(given: list[Tensor]) -> list[Tensor]:
             outside, data = given[: len(held.tensors)], given[len(held.tensors) :]

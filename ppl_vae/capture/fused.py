@@ -15,7 +15,7 @@ from torch.optim import optimizer as torch_optimizer
 
 from ppl_vae.capture import kernels
 from ppl_vae.capture.kernels import Kernel, Together
-from ppl_vae.capture.slots import Place, columns, stand
+from ppl_vae.capture.watched import Place, columns, stand
 
 _ADAM = {"exp_avg": "", "exp_avg_sq": ""}
 KINDS: dict[type, tuple[Kernel, dict[str, str]]] = {
@@ -77,11 +77,10 @@ class Call:
         given = [gradients[place] for place in self._gradients]
         if [each.stride() for each in given] != [each.stride() for each in parameters]:
             given = [laid_out(*both) for both in zip(given, parameters, strict=True)]
-        on_gpu = unfit if unfit is not None and unfit.device.type != "cpu" else None
         options = self._groups[0]
-        self._kernel(Together(parameters, given, state), float(options["lr"]), options, on_gpu)
-        if on_gpu is not None and "step" in state:
-            torch._foreach_sub_(state["step"], [on_gpu] * len(parameters))
+        self._kernel(Together(parameters, given, state), float(options["lr"]), options, unfit)
+        if unfit is not None and "step" in state:
+            torch._foreach_sub_(state["step"], [unfit] * len(parameters))
         if self._scattered:
             there, now = ([*some, *itertools.chain(*more.values())] for some, more in (
                 (self.parameters, self._state), (parameters, {name: state[name] for name in self._state})
@@ -177,7 +176,7 @@ def hooked(optimizer: Optimizer) -> bool:
 
 def _fits(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
     kind, parameters = type(optimizer), group["params"]
-    if group.get("differentiable") or any(each.is_complex() for each in parameters):
+    if any(each.is_complex() for each in parameters):
         return False
     if kind is torch.optim.SGD:
         return not (group["momentum"] and group["dampening"])  # torch leaves it out at the first step only

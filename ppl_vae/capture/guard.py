@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from ppl_vae.capture.capture_error import CaptureError
-from ppl_vae.capture.held import Held
+from ppl_vae.capture.held import Held, Standing
 
 EVERY = 1000
 """Steps between two comparisons, when the first ones (after 1, 2, 4, 8, ... steps) are done."""
@@ -16,11 +16,11 @@ SHARE = 0.02
 """Of the time since the first capture, what comparisons may take at most."""
 
 
-class State(Protocol):
-    """What captured steps change: tensors, and numbers that the optimizer keeps in Python."""
+class State(Standing, Protocol):
+    """What captured steps change: the tensors that are watched, and what optimizers keep."""
 
-    def kept(self) -> tuple[list[Tensor], Any]: ...
-    def put_back(self, numbers: Any) -> None: ...
+    def kept(self) -> Any: ...
+    def put_back(self, kept: Any) -> None: ...
 
 
 class Guard:
@@ -95,16 +95,16 @@ class Guard:
         return self.seconds <= self.share * (time.perf_counter() - self._started)
 
     def _keep(self) -> None:
-        tensors, numbers = self._state.kept()
-        self._kept = tensors, [each.detach().clone() for each in tensors], numbers
+        tensors = self._state.watched.tensors
+        self._kept = tensors, [each.detach().clone() for each in tensors], self._state.kept()
 
     def _gone_back(self, found: str) -> CaptureError:
         first, last = self._known_good + 1, self._steps
         if self._kept is not None:
-            tensors, values, numbers = self._kept
+            tensors, values, optimizers = self._kept
             for tensor, value in zip(tensors, values, strict=True):
                 tensor.detach().copy_(value)
-            self._state.put_back(numbers)
+            self._state.put_back(optimizers)
         self._ran.clear()
         self._graphs.clear()
         self._steps, self._next = self._known_good, self._known_good + 1

@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ppl_vae.capture.attributes import Attributes
 from ppl_vae.capture.capture_error import CaptureError, named
 from ppl_vae.capture.comparing import difference, settle
 from ppl_vae.capture.graph import Compiled
 from ppl_vae.capture.recorder import record
 from ppl_vae.capture.recording import Recording, Ref, refs
-from ppl_vae.capture.slots import Run, Slots
 from ppl_vae.capture.surroundings import no_random_numbers_outside
+from ppl_vae.capture.watched import Run, Watched
 from ppl_vae.core.isolation import random_numbers
 
 
-def run_first(run: Run, inputs: Sequence[Tensor], device: torch.device, slots: Slots) -> Slots:
-    """One run before all others, for what programs find out at their first; the slots as they were.
+class Standing(Protocol):
+    """What a program reads and changes, as it stands now: in places, and what a graph is made for besides."""
+
+    watched: Watched
+
+    def guard(self) -> Hashable: ...
+
+
+def run_first(run: Run, inputs: Sequence[Tensor], device: torch.device, watched: Watched) -> Watched:
+    """One run before all others, for what programs find out at their first; what was watched then.
 
     A program's own error stays what it is.
     """
     try:
-        record(functools.partial(slots.take_over, run), inputs, device, 0, slots.tensors, first=True)
+        record(functools.partial(watched.take_over, run), inputs, device, 0, watched.tensors, first=True)
     except CaptureError as error:
         if not isinstance(error.__cause__, CaptureError):
             with random_numbers(0, device):
                 run()
         raise
-    return slots
+    return watched
 
 
 class Held:
@@ -43,10 +51,8 @@ class Held:
         run: the program on the inputs; what it gives are tensors.
         inputs: tensors that differ from call to call.
         device: where it runs.
-        slots: where tensors stand that may be replaced by others of the same look.
-        attributes: the numbers of modules, which the program may not change.
-        granted: what the graph is made for, as it is now.
-        before: the slots as they were before the first run of all.
+        standing: what the program reads; it may not change the plain values.
+        before: what was watched before the first run of all.
 
     Raises:
         CaptureError: for what cannot be captured.
@@ -59,41 +65,25 @@ class Held:
     compiled: Compiled
 
     def __init__(
-        self,
-        run: Run,
-        inputs: Sequence[Tensor],
-        device: torch.device,
-        slots: Slots,
-        attributes: Attributes,
-        granted: Callable[[], Hashable],
-        before: Slots,
+        self, run: Run, inputs: Sequence[Tensor], device: torch.device, standing: Standing, before: Watched
     ) -> None:
-        self._device = device
-        taking_over = functools.partial(slots.take_over, run)
-        with no_random_numbers_outside(), attributes.kept():
-            self.recording, second = (
-                record(taking_over, inputs, device, seed, slots.tensors) for seed in (0, 1)
-            )
+        self._device, watched = device, standing.watched
+        self._places: list[int | Tensor] = []
+        self.follow(run, inputs, standing)
+        with no_random_numbers_outside(), watched.kept():
+            self.recording, second = self._record(0), self._record(1)
         settle(self.recording, second)
-        _check_carried(self.recording, [each for each in slots.tensors if id(each) not in before.number])
-        self._places: list[int | Tensor] = [
-            slots.number.get(id(tensor), tensor) for tensor in self.recording.externals.values()
-        ]
-        self._made_for = granted()
-        self.follow(run, inputs, slots, attributes, granted)
+        _check_carried(self.recording, [each for each in watched.tensors if id(each) not in before.number])
+        there = self.recording.externals.values()
+        self._places = [watched.number.get(id(tensor), tensor) for tensor in there]
+        self._made_for = standing.guard()
+        self.follow(run, inputs, standing)
 
-    def follow(
-        self,
-        run: Run,
-        inputs: Sequence[Tensor],
-        slots: Slots,
-        attributes: Attributes,
-        granted: Callable[[], Hashable],
-    ) -> None:
+    def follow(self, run: Run, inputs: Sequence[Tensor], standing: Standing) -> None:
         """The call that is to be recorded next, and the tensors that take part from now on."""
-        self._run, self._inputs = functools.partial(slots.take_over, run), inputs
-        self._slots, self._attributes, self._granted = slots, attributes, granted
-        self.tensors = [slots.tensors[each] if isinstance(each, int) else each for each in self._places]
+        self._run, self._inputs, self._standing = run, inputs, standing
+        now = standing.watched.tensors
+        self.tensors = [now[each] if isinstance(each, int) else each for each in self._places]
 
     def comparable(self) -> bool:
         """Whether all stands as the graph takes for granted: mode, attributes, what is frozen,
@@ -101,19 +91,21 @@ class Held:
 
         Where it does not, another graph runs, and is held against the program.
         """
-        return self._slots.current() and self._granted() == self._made_for
+        return self._standing.watched.current() and self._standing.guard() == self._made_for
 
     def difference(self, seed: int) -> str | None:
         """Where the program now differs from the one that was recorded; None where it does not."""
         self.recording.externals = dict(zip(self.recording.externals, self.tensors, strict=True))
         try:
-            with no_random_numbers_outside(), self._attributes.kept():
+            with no_random_numbers_outside(), self._standing.watched.kept():
                 return difference(self.recording, self._record(seed))
         except CaptureError as error:
             return str(error)
 
     def _record(self, seed: int) -> Recording:
-        return record(self._run, self._inputs, self._device, seed, self._slots.tensors)
+        watched = self._standing.watched
+        run = functools.partial(watched.take_over, self._run)
+        return record(run, self._inputs, self._device, seed, watched.tensors)
 
 
 def _check_carried(recording: Recording, made: Sequence[Tensor]) -> None:

@@ -79,9 +79,10 @@ class Moves:
             stepping: the numbers of those whose optimizers make a step, with a gradient or without; None for
                 all.
         """
-        on_cpu = unfit is None or unfit.device.type == "cpu"
-        if unfit is not None and on_cpu and unfit.item():
-            return
+        if unfit is not None and unfit.is_cpu:
+            if unfit.item():
+                return
+            unfit = None
         if (looked := self._look()) != self._looked:
             self._looked = looked
             self._plans.clear()
@@ -92,7 +93,7 @@ class Moves:
             group["lr"] *= group["lrd"]
         for call in plan.calls:
             call(gradients, unfit)
-        if plan.written and (unfit is None or on_cpu or not unfit.item()):
+        if plan.written and (unfit is None or not unfit.item()):
             given = {id(self._at[each]): gradient for each, gradient in zip(numbers, gradients, strict=True)}
             for optimizer in plan.written:
                 _step_as_written(optimizer, given)
@@ -179,8 +180,8 @@ def _check(optimizer: Optimizer) -> None:
         raise CaptureError(
             f"{name} runs the program itself, by step({', '.join(needed)}), in no captured step"
         )
+    lacking = ["differentiable"] if any(each.get("differentiable") for each in optimizer.param_groups) else []
     if any(each._post_accumulate_grad_hooks for each in _parameters(optimizer)):
-        raise CaptureError(
-            f"{name} with hooks after a gradient is accumulated, register_post_accumulate_grad_hook, has no "
-            "captured update"
-        )
+        lacking.append("hooks after a gradient is accumulated, register_post_accumulate_grad_hook,")
+    if lacking:
+        raise CaptureError(f"{name} with {', '.join(lacking)} has no captured update")

@@ -16,9 +16,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 from ppl_vae.capture.capture_error import CaptureError, SiteWatch, explain, line_of, named
 from ppl_vae.capture.operators import random_state, reason_against, storage_of, written
 from ppl_vae.capture.recording import Entry, Recording, Ref, refs
-from ppl_vae.capture.slots import Run
 from ppl_vae.capture.storages import Storages
 from ppl_vae.capture.surroundings import ValueWatch, at_recording
+from ppl_vae.capture.watched import Run
 from ppl_vae.core.isolation import random_numbers
 
 aten = torch.ops.aten

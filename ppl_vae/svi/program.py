@@ -134,9 +134,7 @@ class CapturedProgram:
         shape.misses = 0
         held, guard = graph.held, self._guard
         assert guard is not None
-        held.follow(
-            functools.partial(step.program, call), call.tensors, step.slots, step.attributes, step.guard
-        )
+        held.follow(functools.partial(step.program, call), call.tensors, step)
         guard.before_step()
         with torch.no_grad(), without_denormals():
             results = held.compiled(*held.tensors, *call.tensors)
@@ -161,7 +159,7 @@ class CapturedProgram:
                 return None
             step = PyroStep(self._svi, self.kind, self._names)
             # a number in its place, since it is looked up at every step
-            self._layout = self._layouts.setdefault(step.layout, len(self._layouts))
+            self._layout = self._layouts.setdefault(step.watched.layout, len(self._layouts))
             self._step = step
             if self._guard is None:
                 self._guard = Guard(step, self._graphs)
@@ -188,7 +186,7 @@ class CapturedProgram:
     def _due(self, key: Hashable, shape: _Shape, call: Call, step: PyroStep, after: int) -> bool:
         """Whether the time for a graph has come; CaptureError where number after number would need one."""
         if key not in shape.runs:
-            shape.numbers.append((*call.numbers, *step.attributes.named()))
+            shape.numbers.append((*call.numbers, *step.watched.named()))
             check_changing(shape.numbers, MAX_VALUES)
         shape.runs[key] = shape.runs.get(key, 0) + 1
         return shape.runs[key] > after
@@ -196,9 +194,9 @@ class CapturedProgram:
     def _capture(self, call: Call, step: PyroStep) -> _Graph:
         started = time.perf_counter()
         step.check()
-        device = next((each.device for each in (*step.slots.tensors, *call.tensors)), torch.device("cpu"))
+        device = next((each.device for each in (*step.watched.tensors, *call.tensors)), torch.device("cpu"))
         run = functools.partial(step.program, call)
-        held = Held(run, call.tensors, device, step.slots, step.attributes, step.guard, before=step.slots)
+        held = Held(run, call.tensors, device, step, before=step.watched)
         found = step.found
 
         def function(tensors: list[Tensor]) -> list[Tensor]:

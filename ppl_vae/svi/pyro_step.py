@@ -14,14 +14,13 @@ from pyro.infer import SVI as PyroSVI
 from pyro.optim import PyroLRScheduler, PyroOptim
 from torch import Tensor, nn
 
-from ppl_vae.capture.attributes import Attributes
 from ppl_vae.capture.calls import Call
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.clipping import clip
 from ppl_vae.capture.fused import laid_out
 from ppl_vae.capture.moves import Moves
-from ppl_vae.capture.slots import Slots
 from ppl_vae.capture.surroundings import same_store
+from ppl_vae.capture.watched import Watched
 
 Kind = Literal["step", "evaluate_loss"]
 
@@ -56,9 +55,8 @@ class PyroStep:
         CaptureError: for an optimizer that has no captured update.
 
     Attributes:
-        slots: the tensors that stand in Pyro's store, and in the programs where they are modules.
-        attributes: the numbers that stand in these modules and in the loss.
-        layout: all that a graph takes for granted of the tensors.
+        watched: the tensors that stand in Pyro's store, and tensors and numbers of the programs, where they
+            are modules, and of the loss.
         found: by the last run of `program`.
     """
 
@@ -66,29 +64,27 @@ class PyroStep:
         self.svi = svi
         self.kind: Kind = kind
         self.found = Found(0, None)
-        self._watched = self._to_watch()
+        self._looked_at = self._roots()
         store = pyro.get_param_store()._params
         self.parameters = {name: store[name] for name in names}
         places = [(store, name, parameter) for name, parameter in self.parameters.items()]
-        modules = [each for root in self._watched for each in _modules(root)]
+        modules = [each for root in self._looked_at for each in _modules(root)]
         objects = [svi.loss] if hasattr(svi.loss, "__dict__") and not _modules(svi.loss) else []
-        self.slots = Slots(modules, objects, places)
-        self.attributes = Attributes(modules, objects)
-        self.moves = Moves(self._optimizers(), self.slots.number) if kind == "step" else None
-        self.layout = self.slots.looks(), self.slots.pattern
+        self.watched = Watched(modules, objects, places)
+        self.moves = Moves(self._optimizers(), self.watched.number) if kind == "step" else None
 
     def current(self) -> bool:
         """Whether everything still stands where it did."""
         return (
-            all(one is two for one, two in zip(self._to_watch(), self._watched, strict=True))
-            and self.slots.current()
+            all(one is two for one, two in zip(self._roots(), self._looked_at, strict=True))
+            and self.watched.current()
             and not (self.moves is not None and self.moves.moved())
         )
 
     def guard(self) -> tuple[Any, ...]:
         """What a graph takes for granted and changes without a place changing."""
         state = [(each.requires_grad, bool(each._backward_hooks)) for each in self.parameters.values()]
-        return tuple(state), self.attributes.values()
+        return tuple(state), self.watched.values()
 
     def check(self) -> None:
         """Raise CaptureError for a parameter with hooks, and for a device without float64."""
@@ -100,18 +96,19 @@ class PyroStep:
             if parameter.device.type == "mps":
                 raise CaptureError("device mps has no float64, in which learning rates are held")
 
-    def kept(self) -> tuple[list[Tensor], Any]:
-        """All that steps change: tensors, and what the optimizers keep."""
-        return self.slots.tensors, self.moves.kept() if self.moves is not None else None
+    def kept(self) -> Any:
+        """What the optimizers keep."""
+        return self.moves.kept() if self.moves is not None else None
 
     def put_back(self, kept: Any) -> None:
-        """Set the optimizers' part of `kept`."""
+        """Set it."""
         if self.moves is not None:
             self.moves.put_back(kept)
 
     def program(self, call: Call) -> list[Tensor]:
         """The losses and the parameters' gradients for a call: what is recorded."""
-        svi, tensors = self.svi, [each for each in self.slots.tensors if each.requires_grad and each.is_leaf]
+        svi = self.svi
+        tensors = [each for each in self.watched.tensors if each.requires_grad and each.is_leaf]
         before = [each.grad for each in tensors]
         for each in tensors:
             each.grad = None
@@ -133,25 +130,25 @@ class PyroStep:
             self.found = Found(len(losses), kind)
             return losses
         moving = [site["value"].unconstrained() for site in seen.trace.nodes.values()]
-        stepping = tuple(dict.fromkeys(self.slots.number[id(each)] for each in moving))
-        with_one = [place for place in stepping if id(self.slots.tensors[place]) in gradients]
-        going = [p for p in stepping if p in with_one or self.slots.tensors[p].grad is not None]
+        stepping = tuple(dict.fromkeys(self.watched.number[id(each)] for each in moving))
+        with_one = [place for place in stepping if id(self.watched.tensors[place]) in gradients]
+        going = [p for p in stepping if p in with_one or self.watched.tensors[p].grad is not None]
         self.found = Found(len(losses), kind, tuple(with_one), tuple(going), stepping)
-        return [*losses, *[gradients[id(self.slots.tensors[place])] for place in with_one]]
+        return [*losses, *[gradients[id(self.watched.tensors[place])] for place in with_one]]
 
     def clipped(self, found: Found, gradients: Sequence[Tensor]) -> list[Tensor]:
         """The gradients, in the order of `found.moving`, as Pyro's optimizer clips each."""
         given = dict(zip(found.gradients, gradients, strict=True))
         result = []
         for place in found.moving:
-            parameter = self.slots.tensors[place]
+            parameter = self.watched.tensors[place]
             gradient = given.get(place)
             gradient = parameter.new_zeros(parameter.shape) if gradient is None else gradient
             options = self.svi.optim._get_grad_clip_args(parameter)
             result.append(laid_out(_clipped(gradient, **options), parameter))
         return result
 
-    def _to_watch(self) -> tuple[Any, ...]:
+    def _roots(self) -> tuple[Any, ...]:
         svi = self.svi
         store = pyro.get_param_store()._params
         return svi.model, svi.guide, svi.optim, svi.loss, svi.loss_and_grads, store

@@ -21,7 +21,7 @@ from ppl_vae.capture.graph import Backend, compile_graph, lower
 from ppl_vae.capture.guard import Guard
 from ppl_vae.capture.held import Held, run_first
 from ppl_vae.capture.rewrites.rounding import MatmulPrecision
-from ppl_vae.capture.slots import Slots
+from ppl_vae.capture.watched import Watched
 from ppl_vae.capture.worth import worth_capturing
 from ppl_vae.core.isolation import questioning
 from ppl_vae.data import Split
@@ -162,13 +162,7 @@ class CapturedStep:
         inputs, guard = self._inputs, self._guard
         assert guard is not None
         held = self._graphs.get((*batch.key, self._layout, *inputs.guard())) or self._capture(batch, inputs)
-        held.follow(
-            functools.partial(self._program, batch),
-            batch.tensors,
-            inputs.slots,
-            inputs.attributes,
-            inputs.guard,
-        )
+        held.follow(functools.partial(self._program, batch), batch.tensors, inputs)
         guard.before_step()
         with torch.no_grad(), without_denormals():
             loss: Tensor = held.compiled(*held.tensors, inputs.sums, *batch.tensors)[0]
@@ -190,7 +184,7 @@ class CapturedStep:
         self._note_layout()
         self._check_changing(batch, inputs)
         run = functools.partial(self._program, batch)
-        held = Held(run, batch.tensors, inputs.device, inputs.slots, inputs.attributes, inputs.guard, before)
+        held = Held(run, batch.tensors, inputs.device, inputs, before)
         names, places = self._found
         names += ("skipped", "gradient_norm") if self.skip_norm is not None else ()
         if self.names and self.names != names:
@@ -216,8 +210,8 @@ class CapturedStep:
         self.seconds += time.perf_counter() - started
         return held
 
-    def _warm_up(self, batch: _Batch, inputs: Inputs) -> Slots:
-        """One run before all others, for what programs find out at their first; the slots before that."""
+    def _warm_up(self, batch: _Batch, inputs: Inputs) -> Watched:
+        """One run before all others, for what programs find out at their first; what was watched before."""
         pair = self.objective.pair
         with questioning(pair, 0, pair.device), torch.enable_grad(), self._estimator_put():
             # Pyro's TraceEnum_ELBO refuses a loss without a gradient
@@ -226,12 +220,14 @@ class CapturedStep:
             if (own := ours(self.estimator)) is not None:
                 own.prepare(pair.model, pair.guide, *data)
                 inputs.look()
-        return run_first(functools.partial(self._program, batch), batch.tensors, inputs.device, inputs.slots)
+        return run_first(
+            functools.partial(self._program, batch), batch.tensors, inputs.device, inputs.watched
+        )
 
     def _check_changing(self, batch: _Batch, inputs: Inputs) -> None:
         """Raise CaptureError where graph after graph would be made for numbers that keep changing."""
         seen = self._numbers.setdefault((batch.key, self._layout), [])
-        seen.append(inputs.attributes.named())
+        seen.append(inputs.watched.named())
         check_changing(seen, MAX_VALUES)
 
     def _program(self, batch: _Batch) -> list[Tensor]:
@@ -243,7 +239,7 @@ class CapturedStep:
             gradients = gradients_of(loss, leaves)
         if self.estimator is not self._given:
             terms = {"bound": terms["bound"]}  # all that an estimator of Pyro's gives
-        self._found = tuple(terms), [self._inputs.slots.number[parameter] for parameter in gradients]
+        self._found = tuple(terms), [self._inputs.watched.number[parameter] for parameter in gradients]
         return [loss.detach(), *[term.detach() for term in terms.values()], *gradients.values()]
 
     def _step(self, tensors: list[Tensor], held: Held, inputs: Inputs, places: Sequence[int]) -> list[Tensor]:
@@ -253,7 +249,7 @@ class CapturedStep:
         count = len(found) - len(places)
         terms, gradients = found[:count], dict(zip(places, found[count:], strict=True))
         with torch.no_grad():
-            clipped = {inputs.slots.number[id(each)] for each in self.objective.parameters()}
+            clipped = {inputs.watched.number[id(each)] for each in self.objective.parameters()}
             own = {k: g for k, g in gradients.items() if k in clipped}
             fine = kept = loss.isfinite() if self.check_finite else None
             if self.skip_norm is not None:
@@ -265,7 +261,7 @@ class CapturedStep:
                 gradients |= clip(own, self.clip_norm)
             summed = sums + padded(terms, sums)
             sums.copy_(summed if fine is None else torch.where(fine, summed, sums))
-            moving = [laid_out(each, inputs.slots.tensors[place]) for place, each in gradients.items()]
+            moving = [laid_out(each, inputs.watched.tensors[place]) for place, each in gradients.items()]
         return [loss, *moving, *([] if kept is None else [(~kept).float()])]
 
     @contextmanager

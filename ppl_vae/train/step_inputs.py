@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.capture.attributes import Attributes
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.moves import Moves
-from ppl_vae.capture.slots import Slots
+from ppl_vae.capture.watched import Watched
 
 MAX_TERMS = 64
 
@@ -28,10 +27,9 @@ class Inputs:
         CaptureError: for an optimizer that has no captured update.
 
     Attributes:
-        slots: the tensors that stand in modules.
+        watched: the tensors and numbers that stand in modules and in the estimator.
         moves: the optimizer's update.
         sums: (MAX_TERMS,) float64, the sums of the logged terms.
-        attributes: the numbers that stand in modules and in the estimator.
         layout: what a graph takes for granted of the tensors.
     """
 
@@ -49,21 +47,22 @@ class Inputs:
         """Find everything where it stands now."""
         objective = self.objective
         roots = [objective, *objective.penalties.values()]
-        self.slots = Slots(roots, [self.estimator, objective.kl_weight])
-        self.attributes = Attributes(roots, [self.estimator])
+        self.watched = Watched(roots, [self.estimator, objective.kl_weight])
         self._kl_weight = objective.kl_weight
-        self.moves = Moves([self.optimizer], self.slots.number)
+        self.moves = Moves([self.optimizer], self.watched.number)
         self.parameters = self.moves.parameters
         self.device = self.parameters[0].device
         if self.device.type == "mps":
             raise CaptureError("device mps has no float64, in which the terms are summed")
-        places = tuple([self.slots.number[id(each)] for each in self.parameters])
-        self.layout = (self.slots.looks(), self.slots.pattern, places)
+        places = tuple([self.watched.number[id(each)] for each in self.parameters])
+        self.layout = (self.watched.layout, places)
 
     def follow(self) -> bool:
         """Take over what changed since the last step; whether something had to be looked for."""
         moved = (
-            self._kl_weight is not self.objective.kl_weight or self.moves.moved() or not self.slots.current()
+            self._kl_weight is not self.objective.kl_weight
+            or self.moves.moved()
+            or not self.watched.current()
         )
         if moved:
             self.look()
@@ -72,18 +71,18 @@ class Inputs:
     def guard(self) -> tuple[Any, ...]:
         """The Python values that a graph has inside: it is right for these alone."""
         return (
-            self.attributes.values(),
+            self.watched.values(),
             tuple([parameter.requires_grad for parameter in self.parameters]),
             self.parameters[0].dtype,
             self.parameters[0].device,
         )
 
-    def kept(self) -> tuple[list[Tensor], Any]:
-        """All that steps change: tensors, and what the optimizer keeps."""
-        return self.slots.tensors, self.moves.kept()
+    def kept(self) -> Any:
+        """What the optimizer keeps."""
+        return self.moves.kept()
 
     def put_back(self, kept: Any) -> None:
-        """Set the optimizer's part of `kept`."""
+        """Set it."""
         self.moves.put_back(kept)
 
 

@@ -78,10 +78,12 @@ def test_the_whole_grid_equals_the_eager_step(name, estimator):
         lambda pair: torch.optim.RMSprop(pair.parameters(), lr=3e-3, weight_decay=0.1),
         lambda pair: torch.optim.RMSprop(pair.parameters(), lr=3e-3, centered=True, momentum=0.9),
         lambda pair: AdagradRMSProp(pair.parameters(), eta=0.1),
+        lambda pair: torch.optim.NAdam(pair.parameters()),
+        lambda pair: torch.optim.SGD(pair.parameters(), lr=0.1, momentum=0.9, dampening=0.1),
     ],
     ids=[
         *["adam", "adam with decay", "adamw", "adamax", "sgd", "amsgrad", "adagrad", "rmsprop"],
-        *["centred rmsprop", "adagrad rmsprop"],
+        *["centred rmsprop", "adagrad rmsprop", "nadam", "dampening"],
     ],
 )
 def test_optimizers_equal_torchs(make, dtype):
