@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from ppl_vae.capture.rewrites import native
 
 
 @contextmanager
-def without_denormals() -> Iterator[None]:
+def without_denormals(everywhere: bool = False) -> Iterator[None]:
     """Numbers below 1e-38 in float32 (1e-308 in float64) count as 0, as on a GPU; afterwards as before.
 
     A CPU takes some hundred cycles for each product with one of them, and the particles' normalised
     weights are full of them: the gradients' matrix products of 50 particles took five times as long.
-    It holds for the calling thread; torch's other threads follow only if they start after this.
+
+    Args:
+        everywhere: in all of torch's threads, where that can be done; else in the calling one, which others
+            follow only if they start after this.
     """
+    if everywhere and (library := native.library()) is not None:
+        library.flush_all()
+        try:
+            yield
+        finally:
+            library.restore_all()
+        return
     smallest = 5e-324
     if smallest + 0.0 == 0.0 or not torch.set_flush_denormal(True):  # it is so, or cannot be done
         yield
@@ -28,24 +36,3 @@ def without_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
-
-
-def without_denormals_anywhere(run: Callable[..., Any]) -> Callable[..., Sequence[Tensor]]:
-    """`run` with numbers too small to be normal counted as zero in all of torch's threads.
-
-    See `without_denormals`, which sets the calling thread's mode alone.
-    """
-    library = native.library()
-    if library is None:
-        return run
-    flush, restore = library.flush_all, library.restore_all
-
-    def flushing(*inputs: Tensor) -> Sequence[Tensor]:
-        flush()
-        try:
-            results: Sequence[Tensor] = run(*inputs)
-            return results
-        finally:
-            restore()
-
-    return flushing

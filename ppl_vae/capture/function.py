@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.capture.capture_error import CaptureError
-from ppl_vae.capture.denormals import without_denormals
-from ppl_vae.capture.graph import Backend, compile_graph, lower
 from ppl_vae.capture.held import Held, run_first
+from ppl_vae.capture.rewrites import Backend, Setting
 from ppl_vae.capture.watched import Watched, look_of
 
 Capture = bool | Literal["auto"]
@@ -95,8 +94,7 @@ class CapturedFunction:
             # a first run may have made tensors
             self._graphs[(*key[:2], self.watched.layout, self.guard())] = held
         held.follow(functools.partial(self._program, tensors, numbers), tensors, self)
-        with torch.no_grad(), without_denormals():
-            return held.compiled(*held.tensors, *tensors)
+        return held(*tensors)
 
     def guard(self) -> Hashable:
         """The Python values that a graph has inside: it is right for these alone."""
@@ -112,15 +110,8 @@ class CapturedFunction:
         run = functools.partial(self._program, tensors, numbers)
         before = run_first(run, tensors, device, self.watched)
         self._look()
-        held = Held(run, tensors, device, self, before)
-
-        def function(given: list[Tensor]) -> list[Tensor]:
-            outside, data = given[: len(held.tensors)], given[len(held.tensors) :]
-            return list(held.recording.graph()(*data, *outside))
-
-        everything = [*held.tensors, *tensors]
-        graph = lower(function, everything, device, same_noise=self.same_noise)
-        held.compiled = compile_graph(graph, everything, self.backend, self.same_noise)
+        held = Held(run, tensors, Setting(device, self.same_noise, backend=self.backend), self, before)
+        held.compile(lambda results, _: results, [])
         self.seconds += time.perf_counter() - started
         return held
 

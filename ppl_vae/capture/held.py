@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
 import torch
@@ -11,9 +11,11 @@ from torch import Tensor
 
 from ppl_vae.capture.capture_error import CaptureError, named
 from ppl_vae.capture.comparing import difference, settle
-from ppl_vae.capture.graph import Compiled
+from ppl_vae.capture.denormals import without_denormals
+from ppl_vae.capture.graph import compile_graph, lower
 from ppl_vae.capture.recorder import record
 from ppl_vae.capture.recording import Recording, Ref, refs
+from ppl_vae.capture.rewrites import Setting
 from ppl_vae.capture.surroundings import no_random_numbers_outside
 from ppl_vae.capture.watched import Run, Watched
 from ppl_vae.core.isolation import random_numbers
@@ -50,7 +52,7 @@ class Held:
     Args:
         run: the program on the inputs; what it gives are tensors.
         inputs: tensors that differ from call to call.
-        device: where it runs.
+        setting: what the graph is made for.
         standing: what the program reads; it may not change the plain values.
         before: what was watched before the first run of all.
 
@@ -59,15 +61,12 @@ class Held:
 
     Attributes:
         recording: of the first run.
-        compiled: set by whoever compiles it.
     """
 
-    compiled: Compiled
-
     def __init__(
-        self, run: Run, inputs: Sequence[Tensor], device: torch.device, standing: Standing, before: Watched
+        self, run: Run, inputs: Sequence[Tensor], setting: Setting, standing: Standing, before: Watched
     ) -> None:
-        self._device, watched = device, standing.watched
+        self._setting, watched = setting, standing.watched
         self._places: list[int | Tensor] = []
         self.follow(run, inputs, standing)
         with no_random_numbers_outside(), watched.kept():
@@ -78,6 +77,42 @@ class Held:
         self._places = [watched.number.get(id(tensor), tensor) for tensor in there]
         self._made_for = standing.guard()
         self.follow(run, inputs, standing)
+
+    def compile(
+        self,
+        function: Callable[[list[Tensor], list[Tensor]], list[Tensor]],
+        more: Sequence[Tensor],
+        after: Callable[[Sequence[Tensor]], None] | None = None,
+    ) -> None:
+        """Compile the recording with what comes behind it.
+
+        Args:
+            function: of the recording's results and of tensors like `more`, which may change.
+            more: given at each call before the inputs.
+            after: what is done with its results each time, as part of it.
+
+        Raises:
+            CaptureError: for an operation that has no form with fixed shapes, and where compiling fails.
+        """
+        outside, count = len(self.tensors), len(self.tensors) + len(more)
+
+        def whole(tensors: list[Tensor]) -> list[Tensor]:
+            results = self.recording.graph()(*tensors[count:], *tensors[:outside])
+            return function(list(results), tensors[outside:count])
+
+        inputs = [*self.tensors, *more, *self._inputs]
+        graph = lower(whole, inputs, self._setting.device, same_noise=self._setting.same_noise)
+        self._compiled = compile_graph(graph, inputs, self._setting)
+        self._after = after
+
+    def __call__(self, *given: Tensor) -> Sequence[Tensor]:
+        """The results of the compiled graph, given `more` and the inputs."""
+        everywhere = self._setting.on_cpu and self._setting.backend == "inductor"
+        with torch.no_grad(), without_denormals(everywhere):
+            results = self._compiled(*self.tensors, *given)
+            if self._after is not None:
+                self._after(results)
+        return results
 
     def follow(self, run: Run, inputs: Sequence[Tensor], standing: Standing) -> None:
         """The call that is to be recorded next, and the tensors that take part from now on."""
@@ -105,7 +140,7 @@ class Held:
     def _record(self, seed: int) -> Recording:
         watched = self._standing.watched
         run = functools.partial(watched.take_over, self._run)
-        return record(run, self._inputs, self._device, seed, watched.tensors)
+        return record(run, self._inputs, self._setting.device, seed, watched.tensors)
 
 
 def _check_carried(recording: Recording, made: Sequence[Tensor]) -> None:

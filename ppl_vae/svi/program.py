@@ -15,10 +15,9 @@ from torch import Tensor
 
 from ppl_vae.capture.calls import Call, Numbers, check_changing
 from ppl_vae.capture.capture_error import CaptureError
-from ppl_vae.capture.denormals import without_denormals
-from ppl_vae.capture.graph import Backend, compile_graph, lower
 from ppl_vae.capture.guard import Guard
 from ppl_vae.capture.held import Held
+from ppl_vae.capture.rewrites import Backend, Setting
 from ppl_vae.svi.pyro_step import Found, Kind, PyroStep
 
 Loss = Tensor | tuple[Tensor, ...]
@@ -136,8 +135,7 @@ class CapturedProgram:
         assert guard is not None
         held.follow(functools.partial(step.program, call), call.tensors, step)
         guard.before_step()
-        with torch.no_grad(), without_denormals():
-            results = held.compiled(*held.tensors, *call.tensors)
+        results = held(*call.tensors)
         guard.after_step(held)
         losses, kind = results[: graph.found.losses], graph.found.kind
         return losses[0] if kind is None else kind(losses)
@@ -196,12 +194,11 @@ class CapturedProgram:
         step.check()
         device = next((each.device for each in (*step.watched.tensors, *call.tensors)), torch.device("cpu"))
         run = functools.partial(step.program, call)
-        held = Held(run, call.tensors, device, step, before=step.watched)
+        setting = Setting(device, self.same_noise, backend=self.backend)
+        held = Held(run, call.tensors, setting, step, before=step.watched)
         found = step.found
 
-        def function(tensors: list[Tensor]) -> list[Tensor]:
-            outside, data = tensors[: len(held.tensors)], tensors[len(held.tensors) :]
-            results = held.recording.graph()(*data, *outside)
+        def function(results: list[Tensor], _: list[Tensor]) -> list[Tensor]:
             with torch.no_grad():
                 return [*results[: found.losses], *step.clipped(found, results[found.losses :])]
 
@@ -210,8 +207,6 @@ class CapturedProgram:
                 gradients, stepping = results[found.losses :], frozenset(found.stepping)
                 self._step.moves.after(found.moving, gradients, stepping=stepping)
 
-        everything = [*held.tensors, *call.tensors]
-        graph = lower(function, everything, device, same_noise=self.same_noise)
-        held.compiled = compile_graph(graph, everything, self.backend, self.same_noise, after=after)
+        held.compile(function, [], after)
         self.seconds += time.perf_counter() - started
         return _Graph(held, found)

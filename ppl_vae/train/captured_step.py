@@ -15,11 +15,10 @@ from torch import Tensor
 from ppl_vae.capture.calls import Numbers, check_changing
 from ppl_vae.capture.capture_error import CaptureError, NotWorth
 from ppl_vae.capture.clipping import clip, norm_of
-from ppl_vae.capture.denormals import without_denormals
 from ppl_vae.capture.fused import laid_out
-from ppl_vae.capture.graph import Backend, compile_graph, lower
 from ppl_vae.capture.guard import Guard
 from ppl_vae.capture.held import Held, run_first
+from ppl_vae.capture.rewrites import Backend, Setting
 from ppl_vae.capture.rewrites.rounding import MatmulPrecision
 from ppl_vae.capture.watched import Watched
 from ppl_vae.capture.worth import worth_capturing
@@ -164,8 +163,7 @@ class CapturedStep:
         held = self._graphs.get((*batch.key, self._layout, *inputs.guard())) or self._capture(batch, inputs)
         held.follow(functools.partial(self._program, batch), batch.tensors, inputs)
         guard.before_step()
-        with torch.no_grad(), without_denormals():
-            loss: Tensor = held.compiled(*held.tensors, inputs.sums, *batch.tensors)[0]
+        loss = held(inputs.sums, *batch.tensors)[0]
         guard.after_step(held)
         return loss
 
@@ -184,7 +182,8 @@ class CapturedStep:
         self._note_layout()
         self._check_changing(batch, inputs)
         run = functools.partial(self._program, batch)
-        held = Held(run, batch.tensors, inputs.device, inputs, before)
+        setting = Setting(inputs.device, self.same_noise, self.matmul_precision, self.backend)
+        held = Held(run, batch.tensors, setting, inputs, before)
         names, places = self._found
         names += ("skipped", "gradient_norm") if self.skip_norm is not None else ()
         if self.names and self.names != names:
@@ -196,16 +195,14 @@ class CapturedStep:
             steps_of_size = steps.get(len(batch.tensors[0]), 0)
             if not worth_capturing(held.recording, steps_of_size, inputs.device):
                 raise NotWorth
-        step = functools.partial(self._step, held=held, inputs=inputs, places=places)
-        everything = [*held.tensors, inputs.sums, *batch.tensors]
-        graph = lower(step, everything, inputs.device, same_noise=self.same_noise)
 
         def after(results: Sequence[Tensor]) -> None:
             cut = len(places) + 1
             inputs.moves.after(tuple(places), results[1:cut], *results[cut:])
 
-        options = self.backend, self.same_noise, self.matmul_precision
-        held.compiled = compile_graph(graph, everything, *options, after=after)
+        rows = len(batch.tensors[0])
+        step = functools.partial(self._step, watched=inputs.watched, places=places, rows=rows)
+        held.compile(step, [inputs.sums], after)
         self._graphs[*batch.key, self._layout, *inputs.guard()] = held
         self.seconds += time.perf_counter() - started
         return held
@@ -242,18 +239,19 @@ class CapturedStep:
         self._found = tuple(terms), [self._inputs.watched.number[parameter] for parameter in gradients]
         return [loss.detach(), *[term.detach() for term in terms.values()], *gradients.values()]
 
-    def _step(self, tensors: list[Tensor], held: Held, inputs: Inputs, places: Sequence[int]) -> list[Tensor]:
+    def _step(
+        self, found: list[Tensor], more: list[Tensor], watched: Watched, places: Sequence[int], rows: int
+    ) -> list[Tensor]:
         """The step as it is compiled: loss, gradients, whether nothing is to move; sums change in place."""
-        outside, (sums, *data) = tensors[: len(held.tensors)], tensors[len(held.tensors) :]
-        loss, *found = held.recording.graph()(*data, *outside)
+        (loss, *found), (sums,) = found, more
         count = len(found) - len(places)
         terms, gradients = found[:count], dict(zip(places, found[count:], strict=True))
         with torch.no_grad():
-            clipped = {inputs.watched.number[id(each)] for each in self.objective.parameters()}
+            clipped = {watched.number[id(each)] for each in self.objective.parameters()}
             own = {k: g for k, g in gradients.items() if k in clipped}
             fine = kept = loss.isfinite() if self.check_finite else None
             if self.skip_norm is not None:
-                norm, rows = norm_of(own.values()) if own else loss.new_zeros(()), len(data[0])
+                norm = norm_of(own.values()) if own else loss.new_zeros(())
                 small = norm <= self.skip_norm
                 kept = small if fine is None else fine & small
                 terms = [*terms, (~small) * rows, norm * rows]
@@ -261,7 +259,7 @@ class CapturedStep:
                 gradients |= clip(own, self.clip_norm)
             summed = sums + padded(terms, sums)
             sums.copy_(summed if fine is None else torch.where(fine, summed, sums))
-            moving = [laid_out(each, inputs.watched.tensors[place]) for place, each in gradients.items()]
+            moving = [laid_out(each, watched.tensors[place]) for place, each in gradients.items()]
         return [loss, *moving, *([] if kept is None else [(~kept).float()])]
 
     @contextmanager

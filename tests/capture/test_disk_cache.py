@@ -10,6 +10,7 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 from ppl_vae.capture.graph import compile_graph, lower
+from ppl_vae.capture.rewrites import Setting
 from tests.capture.helpers import needs_compiler
 
 
@@ -27,7 +28,7 @@ def test_a_graph_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for _ in range(2):
         hits = counters["inductor"]["fxgraph_cache_hit"]
         graph = lower(function, inputs, torch.device("cpu"))
-        compiled = compile_graph(graph, inputs, "inductor", same_noise=True)
+        compiled = compile_graph(graph, inputs, Setting(torch.device("cpu")))
         found.append(counters["inductor"]["fxgraph_cache_hit"] - hits)
         torch.testing.assert_close(compiled(*inputs)[0], function(inputs)[0])
     assert found == [0, 1]

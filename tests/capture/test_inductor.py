@@ -14,7 +14,7 @@ from torch import Tensor
 from ppl_vae.capture import CaptureError, inductor
 from ppl_vae.capture.graph import compile_graph, lower
 from ppl_vae.capture.inductor_private import PRIVATE, without_fused_outer_loops
-from ppl_vae.capture.rewrites import processor
+from ppl_vae.capture.rewrites import Setting, processor
 from tests.capture.helpers import needs_compiler
 
 CPU = torch.device("cpu")
@@ -80,7 +80,7 @@ def test_kernels_compiled_together_are_each_its_own(monkeypatch: pytest.MonkeyPa
         return [second.cos().sum(0), first.amax(1)]
 
     inputs = [torch.randn(7, 19, dtype=torch.float64), torch.randn(19, 23, dtype=torch.float64)]
-    compiled = compile_graph(lower(function, inputs, CPU), inputs, "inductor", same_noise=True)
+    compiled = compile_graph(lower(function, inputs, CPU), inputs, Setting(torch.device("cpu")))
     for _ in range(2):
         for one, two in zip(compiled(*inputs), function(inputs), strict=True):
             torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)

@@ -10,7 +10,7 @@ import ppl_vae as pv
 from ppl_vae import estimators
 from ppl_vae.capture import CaptureError
 from ppl_vae.capture.graph import compile_graph, lower
-from ppl_vae.capture.rewrites import rounding
+from ppl_vae.capture.rewrites import Setting, rounding
 from ppl_vae.capture.rewrites.rounding import in_bfloat16, round_factors, to_bfloat16
 from ppl_vae.runs import RunError
 from ppl_vae.train.captured_step import CapturedStep
@@ -142,5 +142,7 @@ def test_it_is_for_a_cpu():
     step = CapturedStep(Objective(vae(), estimators.ELBO()), adam(vae()), matmul_precision="bf16")
     graph = lower(lambda tensors: tensors, [torch.zeros(1)], torch.device("cpu"))
     with pytest.raises(CaptureError, match="is for a CPU"):
-        compile_graph(graph, [torch.zeros(1, device="meta")], "graph", True, "bf16")
+        compile_graph(
+            graph, [torch.zeros(1, device="meta")], Setting(torch.device("meta"), True, "bf16", "graph")
+        )
     assert step.matmul_precision == "bf16"
