@@ -68,7 +68,7 @@ def is_library(filename: str) -> bool:
     return filename.startswith(_LIBRARIES)
 
 
-def line_of(frame: FrameType | None, until: CodeType) -> Line:
+def line_of(frame: FrameType | None, until: CodeType | None = None) -> Line:
     """The innermost line that is the user's; else the innermost one outside of what runs the programs.
 
     Args:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.capture.capture_error import CaptureError, Line, named
+from ppl_vae.capture.capture_error import CaptureError, named
 from ppl_vae.capture.recorder import EXCHANGED
-from ppl_vae.capture.recording import Entry, Recording, Ref, refs
+from ppl_vae.capture.recording import Entry, Recording, Ref
 from ppl_vae.core.missing import same_values
 
 
@@ -27,7 +27,7 @@ def settle(first: Recording, second: Recording) -> None:
         raise CaptureError("a program seeds torch's random numbers, which a captured step would not do")
     for number, tensor in first.externals.items():
         if second.externals.get(number) is tensor and first.memory[number] != second.memory[number]:
-            where = named(_line_using(first, number))
+            where = named(first.line_using(number))
             raise CaptureError(f"{where}{EXCHANGED.format(tuple(tensor.shape))}")
     for number, tensor in list(first.externals.items()):
         other = second.externals.get(number)
@@ -47,15 +47,15 @@ def difference(first: Recording, second: Recording) -> str | None:
     parting = next((place for place, pair in enumerate(pairs) if _apart(*pair)), None)
     # tensors that come in after the runs went apart have numbers that mean nothing
     together = first.entries[:parting]
-    inside = {ref.number for entry in together for ref in refs((entry.args, entry.kwargs))}
+    inside = {ref.number for entry in together for ref in entry.taken()}
     for number, constant in first.constants.items():
         now = second.constants.get(number, second.externals.get(number))
         if (parting is None or number in inside) and (now is None or not _equal_tensors(constant, now)):
-            where = named(_line_using(first, number))
+            where = named(first.line_using(number))
             return f"{where}a value was {_shown(constant)} and is {_shown(now)}"
     for number, tensor in first.externals.items():
         if (parting is None or number in inside) and second.externals.get(number) is not tensor:
-            where = named(_line_using(first, number))
+            where = named(first.line_using(number))
             return f"{where}a tensor of shape {tuple(tensor.shape)} is another object"
     if parting is not None:
         one, two = first.entries[parting], second.entries[parting]
@@ -100,20 +100,6 @@ def _equal_tensors(one: Tensor, two: Tensor) -> bool:
     if (one.shape, one.dtype, one.device) != (two.shape, two.dtype, two.device):
         return False
     return same_values(one, two)
-
-
-def _line_using(recording: Recording, number: int) -> Line:
-    """The first line on which a tensor takes part."""
-    for entry in recording.entries:
-        if _mentions(entry.args, number) or _mentions(entry.kwargs, number):
-            return entry.line
-    return None
-
-
-def _mentions(noted: Any, number: int) -> bool:
-    if isinstance(noted, Ref):
-        return noted.number == number
-    return isinstance(noted, tuple) and any(_mentions(each, number) for each in noted)
 
 
 def _shown(value: Tensor | None) -> str:

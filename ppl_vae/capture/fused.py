@@ -150,10 +150,9 @@ def _initialise(
     if kind in (ClippedAdam, torch.optim.SGD):
         return names
     if state.get("step") is None:
-        fused = bool(group.get("fused"))
-        wide = not fused and torch.get_default_dtype() == torch.float64
+        wide = not group.get("fused") and torch.get_default_dtype() == torch.float64
         state["step"] = torch.zeros((), dtype=torch.float64 if wide else torch.float32)
-    if not parameter.is_cpu or group.get("capturable"):
+    if not parameter.is_cpu:
         state["step"] = state["step"].to(parameter.device, torch.float32)  # where a kernel looks for it
     return "step", *names
 

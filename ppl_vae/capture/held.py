@@ -13,8 +13,9 @@ from ppl_vae.capture.capture_error import CaptureError, named
 from ppl_vae.capture.comparing import difference, settle
 from ppl_vae.capture.denormals import without_denormals
 from ppl_vae.capture.graph import compile_graph, lower
+from ppl_vae.capture.operators import storage_of
 from ppl_vae.capture.recorder import record
-from ppl_vae.capture.recording import Recording, Ref, refs
+from ppl_vae.capture.recording import Recording, Ref
 from ppl_vae.capture.rewrites import Setting
 from ppl_vae.capture.surroundings import no_random_numbers_outside
 from ppl_vae.capture.watched import Run, Watched
@@ -104,13 +105,18 @@ class Held:
         graph = lower(whole, inputs, self._setting.device, same_noise=self._setting.same_noise)
         self._compiled = compile_graph(graph, inputs, self._setting)
         self._after = after
+        self._shared: list[int] | None = None
 
     def __call__(self, *given: Tensor) -> Sequence[Tensor]:
         """The results of the compiled graph, given `more` and the inputs."""
         everywhere = self._setting.on_cpu and self._setting.backend == "inductor"
         with torch.no_grad(), without_denormals(everywhere):
-            results = self._compiled(*self.tensors, *given)
+            results = list(self._compiled(*self.tensors, *given))
             if self._after is not None:
+                if self._shared is None:
+                    self._shared = _sharing(results, (*self.tensors, *given))
+                for place in self._shared:  # a gradient may be a parameter, which is about to move
+                    results[place] = results[place].clone()
                 self._after(results)
         return results
 
@@ -143,11 +149,19 @@ class Held:
         return record(run, self._inputs, self._setting.device, seed, watched.tensors)
 
 
+def _sharing(results: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[int]:
+    """The places of results that lie in the memory of an input, or of an earlier result."""
+    memory = [storage_of(each) for each in (*inputs, *results)]
+    return [
+        place - len(inputs) for place in range(len(inputs), len(memory)) if memory[place] in memory[:place]
+    ]
+
+
 def _check_carried(recording: Recording, made: Sequence[Tensor]) -> None:
     """Refuse what the first run made and each run reads and then changes: an eager step starts without it."""
     new = {id(tensor) for tensor in made}
     for number in (each for each in recording.changed if id(recording.externals[each]) in new):
-        first = next(entry for entry in recording.entries if Ref(number) in refs((entry.args, entry.kwargs)))
+        first = next(entry for entry in recording.entries if Ref(number) in entry.taken())
         if first.op is not torch.ops.aten.copy_.default or first.args[0] != Ref(number):
             shape = tuple(recording.externals[number].shape)
             raise CaptureError(

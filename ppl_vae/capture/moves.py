@@ -138,12 +138,10 @@ class Moves:
         ]
 
     def _plan(self, numbers: tuple[int, ...], stepping: Collection[int] | None) -> _Plan:
-        steps = None if stepping is None else {id(self._at[each]) for each in stepping}
-        making = [
-            each
-            for each in self._optimizers
-            if steps is None or any(id(parameter) in steps for parameter in _parameters(each))
-        ]
+        making = self._optimizers
+        if stepping is not None:
+            steps = {id(self._at[each]) for each in stepping}
+            making = [each for each in making if not steps.isdisjoint(map(id, _parameters(each)))]
         fused, written = ([each for each in making if has_kernel(each) is yes] for yes in (True, False))
         moving = {id(self._at[each]): place for place, each in enumerate(numbers)}
         decaying = [group for each in fused for group in each.param_groups if "lrd" in group]
@@ -162,8 +160,8 @@ def _step_as_written(optimizer: Optimizer, gradients: Mapping[int, Tensor]) -> N
     parameters = _parameters(optimizer)
     before = [each.grad for each in parameters]
     try:
-        for each in parameters:  # copies, since some steps change them and a graph may give out what it read
-            each.grad = gradients[id(each)].clone() if id(each) in gradients else None
+        for each in parameters:
+            each.grad = gradients.get(id(each))
         optimizer.step()
     finally:
         for each, gradient in zip(parameters, before, strict=True):

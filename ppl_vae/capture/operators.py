@@ -12,7 +12,7 @@ aten = torch.ops.aten
 
 _READ_INSIDE = (aten._pack_padded_sequence.default,)
 """Operators that look at values and do not say so."""
-_LOOKS = "the program looks at the values of a tensor, and a captured step knows its shape alone"
+LOOKS = "the program looks at the values of a tensor, and a captured step knows its shape alone"
 _SHAPES = "the shape of a result depends on the values of a tensor"
 _GENERATOR = (
     "the program draws from a torch.Generator of its own, and a captured step from torch's random numbers "
@@ -38,7 +38,7 @@ def written(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Ten
 def reason_against(op: Any, args: Sequence[Any]) -> str:
     """Why a graph has no place for an operation; nothing where it has."""
     if torch.Tag.data_dependent_output in op.tags:
-        return _LOOKS
+        return LOOKS
     if any(isinstance(each, torch.Generator) for each in args):
         return _GENERATOR
     if op is aten.index.Tensor:  # it says of itself that it might, and only with a mask it does

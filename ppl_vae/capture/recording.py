@@ -30,6 +30,10 @@ class Entry(NamedTuple):
     results: Any
     line: Line
 
+    def taken(self) -> Iterator[Ref]:
+        """The tensors among its arguments."""
+        return refs((self.args, self.kwargs))
+
 
 @dataclass
 class Recording:
@@ -79,6 +83,10 @@ class Recording:
                         nodes[each.number] = made.call_function(operator.getitem, (node, place))
         made.output(tuple(nodes[number] for number in self.outputs))
         return fx.GraphModule(root, made)
+
+    def line_using(self, number: int) -> Line:
+        """The line of the first operation in which a tensor takes part; None where it is only given out."""
+        return next((each.line for each in self.entries if Ref(number) in each.taken()), None)
 
 
 def refs(noted: Any) -> Iterator[Ref]:

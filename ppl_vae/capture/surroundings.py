@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ppl_vae.capture.capture_error import CaptureError, Line, is_library, named
+from ppl_vae.capture.capture_error import CaptureError, line_of, named
+from ppl_vae.capture.operators import LOOKS
 from ppl_vae.core.isolation import validation
 
 _LOSSES = (str(Path(pyro.__file__).parent / "infer"), str(Path(__file__).parents[1] / "estimators"))
@@ -39,10 +40,7 @@ class ValueWatch(TorchFunctionMode):
         if func is Tensor.item and sys._getframe(1).f_code.co_filename.startswith(_LOSSES):
             return args[0].detach()
         if func in _READS and not self._is_constant(args[0]):
-            raise CaptureError(
-                f"{named(_callers_line())}the program looks at the values of a tensor, and a captured step "
-                f"knows its shape alone"
-            )
+            raise CaptureError(f"{named(line_of(sys._getframe(1)))}{LOOKS}")
         if func is torch.nn.functional.one_hot:
             return _one_hot(*args, **(kwargs or {}))
         if func is Tensor.__repr__:
@@ -120,13 +118,6 @@ def _looks_at_values(_: int) -> list[tuple[Any, str, Any]]:
     new = {"warn_if_nan": _as_it_is, "torch_item": _detached}
     modules = [module for name, module in list(sys.modules.items()) if name.startswith("pyro.")]
     return [(module, key, new[key]) for module in modules for key in new if key in vars(module)]
-
-
-def _callers_line() -> Line:
-    frame = sys._getframe(2)
-    while frame.f_back is not None and is_library(frame.f_code.co_filename):
-        frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno
 
 
 def _as_it_is(value: Any, *args: Any, **kwargs: Any) -> Any:

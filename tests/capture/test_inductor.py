@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib
-from contextlib import ExitStack
+import logging
+import os
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import pytest
@@ -86,6 +88,17 @@ def test_kernels_compiled_together_are_each_its_own(monkeypatch: pytest.MonkeyPa
             torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
         inputs[0].mul_(0.5)
     assert len([each for each in files if ".main" in str(each._target_file)]) <= 2, "one, and the denormals'"
+
+
+def test_a_toolkit_without_a_gpu_is_not_spoken_of(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("TORCH_WARM_POOL", raising=False)
+    log = logging.getLogger("torch.utils.cpp_extension")
+    for inside in (True, False):
+        with processor.quiet_import() if inside else nullcontext():
+            assert ("TORCH_WARM_POOL" in os.environ) is inside
+            log.warning("No CUDA runtime is found")
+    assert len(caplog.records) == 1
 
 
 def test_an_instruction_is_probed_for_where_the_compiler_may_not_know_it(monkeypatch):

@@ -10,6 +10,7 @@ from pyro.optim.clipped_adam import ClippedAdam
 
 from ppl_vae import estimators
 from ppl_vae.capture import CaptureError
+from ppl_vae.capture.held import _sharing
 from ppl_vae.capture.moves import Moves
 from tests.capture.helpers import TOLERANCE, assert_same_steps, captured_step, images, seeded, vae
 
@@ -140,3 +141,10 @@ def test_one_that_runs_the_program_itself_is_refused():
     parameter = torch.nn.Parameter(torch.ones(3))
     with pytest.raises(CaptureError, match=r"LBFGS runs the program itself, by step\(closure\)"):
         Moves([torch.optim.LBFGS([parameter])], {id(parameter): 0})
+
+
+def test_gradients_that_are_parameters_are_found():
+    """A compiler may hand out an input as a result, and a kernel would then read what it has just moved."""
+    w, v = torch.ones(3), torch.ones(3)
+    moved = w * v
+    assert _sharing([moved, v[1:], w * 2, moved], [w, v]) == [1, 3]

@@ -129,10 +129,9 @@ _FLAGS = ("-ftree-loop-vectorize", "-fno-math-errno", "-ffp-contract=fast")
 def library() -> Any:
     """The compiled functions; None where torch's CPU code does not run on OpenMP or they do not compile."""
     try:
-        with quiet_import():
+        with quiet_import(), unprobed():
             from torch._inductor.codecache import CppCodeCache
 
-        with unprobed():
             found: Any = CppCodeCache.load(_SOURCE, extra_flags=_FLAGS)
         word, pointer = ctypes.c_uint32, ctypes.c_void_p
         found.threefry.argtypes = [pointer, word, ctypes.c_int64, pointer, pointer]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import shutil
@@ -60,16 +61,23 @@ def knows_instructions(flags: str = "") -> bool:
 
 @contextmanager
 def quiet_import() -> Iterator[None]:
-    """The first import of Inductor starts no processes that wait for a GPU's kernels, where there is none."""
-    name = "TORCH_WARM_POOL"
-    if torch.cuda.is_available() or name in os.environ:
+    """Inside, where there is no GPU, Inductor starts no processes that wait for its kernels, and is silent
+    about a CUDA toolkit that is there all the same.
+    """
+    name, log = "TORCH_WARM_POOL", logging.getLogger("torch.utils.cpp_extension")
+    if torch.cuda.is_available():
         yield
         return
-    os.environ[name] = "0"
+    ours, level = name not in os.environ, log.level
+    if ours:
+        os.environ[name] = "0"
+    log.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        del os.environ[name]
+        log.setLevel(level)
+        if ours:
+            del os.environ[name]
 
 
 @contextmanager
