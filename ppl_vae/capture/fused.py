@@ -58,6 +58,7 @@ class Call:
         self._states = [each.state for each in members]
         self._counts = isinstance(self._states[0].get("step"), int)  # in Python, as Pyro does
         self._state = {name: [each[name] for each in self._states] for name in names}
+        self._strides = [torch.empty_like(each).stride() for each in self.parameters]
 
     def holds(self) -> bool:
         """Whether all stands where it did, with one learning rate for all."""
@@ -68,19 +69,15 @@ class Call:
         """Move the parameters."""
         parameters, state = self._packed() if self._scattered else (self.parameters, self._state)
         if self._counts:
+            counts = torch.tensor([float(each["step"]) for each in self._states], dtype=torch.float32)
+            state = state | {"step": list(counts.unbind())}
             for each in self._states:
                 each["step"] += 1
-            counts = torch.tensor([each["step"] for each in self._states], dtype=torch.float32)
-            state = state | {"step": list(counts.unbind())}
-        elif "step" in state:
-            torch._foreach_add_(state["step"], 1)
         given = [gradients[place] for place in self._gradients]
-        if [each.stride() for each in given] != [each.stride() for each in parameters]:
+        if [each.stride() for each in given] != self._strides:
             given = [laid_out(*both) for both in zip(given, parameters, strict=True)]
         options = self._groups[0]
         self._kernel(Together(parameters, given, state), float(options["lr"]), options, unfit)
-        if unfit is not None and "step" in state:
-            torch._foreach_sub_(state["step"], [unfit] * len(parameters))
         if self._scattered:
             there, now = ([*some, *itertools.chain(*more.values())] for some, more in (
                 (self.parameters, self._state), (parameters, {name: state[name] for name in self._state})
@@ -93,11 +90,8 @@ class Call:
     def _scattered(self) -> bool:
         """Whether the numbers of a parameter have gaps between them, or others are its state's in memory."""
         beside = [each for name, each in self._state.items() if name != "step"]
-        return any(
-            torch.empty_like(one).stride() != one.stride()
-            or any(one.stride() != two.stride() for two in more)
-            for one, *more in zip(self.parameters, *beside, strict=True)
-        )
+        there = zip(self._strides, self.parameters, *beside, strict=True)
+        return any(each.stride() != dense for dense, *several in there for each in several)
 
     def _packed(self) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
         parameters = [torch.empty_like(each).copy_(each) for each in self.parameters]
@@ -132,9 +126,10 @@ def calls_of(optimizers: Sequence[Optimizer], moving: Mapping[int, int]) -> list
                 key = kernel, tuple(options), parameter.dtype, parameter.device, names
                 members, places = found.setdefault(key, ([], []))
                 members.append(_Member(parameter, group, state, moving[id(parameter)]))
-                places += [(vars(optimizer), "state", optimizer.state), (optimizer.state, parameter, state)]
+                places.append((optimizer.state, parameter, state))
                 places += [(state, name, state[name]) for name in names]
-    return [Call(key[0], members, key[-1], places) for key, (members, places) in found.items()]
+    whole = [(vars(each), "state", each.state) for each in optimizers]
+    return [Call(key[0], members, key[-1], [*whole, *places]) for key, (members, places) in found.items()]
 
 
 def _initialise(

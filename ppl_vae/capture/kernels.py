@@ -30,7 +30,7 @@ class Together(NamedTuple):
 
 Kernel = Callable[[Together, float, Options, Tensor | None], None]
 """Moves parameters, given their learning rate, their group's options, and on a GPU a number (0-d, float32)
-that is 1 where all is to stay as it is. Steps are counted before that.
+that is 1 where all is to stay as it is.
 """
 
 
@@ -43,12 +43,15 @@ def adam(moving: Together, rate: float, options: Options, unfit: Tensor | None) 
     run = torch._fused_adamw_ if options.get("decoupled_weight_decay") else torch._fused_adam_
     beta1, beta2 = options["betas"]
     state = moving.state
+    torch._foreach_add_(state["step"], 1)
     run(
         moving.parameters, moving.gradients, state["exp_avg"], state["exp_avg_sq"],
         state.get("max_exp_avg_sq", []), state["step"], lr=rate, beta1=float(beta1), beta2=float(beta2),
         weight_decay=options["weight_decay"], eps=options["eps"], amsgrad=options["amsgrad"],
         maximize=options["maximize"], grad_scale=None, found_inf=unfit,
     )  # fmt: skip
+    if unfit is not None:
+        torch._foreach_sub_(state["step"], [unfit] * len(state["step"]))
 
 
 def is_plain(numbers: Iterable[Tensor], options: Options) -> bool:

@@ -83,7 +83,9 @@ struct Adam {
   int32_t decoupled, maximize, pyros;              // Pyro's has eps beside the root that is not corrected
 };
 
-template <bool coupled>
+enum Kind { PLAIN, DECAYED, CLIPPED };
+
+template <Kind kind>
 static void update(const Adam& o, double step, int64_t count, float* __restrict weight,
                    const float* __restrict gradient, float* __restrict mean, float* __restrict square) {
   const float size = o.rate / (1 - std::pow(o.beta1, step)), most = o.largest;
@@ -92,8 +94,10 @@ static void update(const Adam& o, double step, int64_t count, float* __restrict 
   const float new1 = 1 - o.beta1, old2 = o.beta2, new2 = 1 - o.beta2;
 #pragma omp simd
   for (int64_t i = 0; i < count; ++i) {
-    const float w = weight[i], bounded = sign * std::min(std::max(gradient[i], -most), most);  // NaN stays
-    const float g = coupled ? bounded + decay * w : bounded;
+    const float w = weight[i];
+    float g = gradient[i];
+    if (kind == CLIPPED) g = g < -most ? -most : (g > most ? most : g);  // NaN stays
+    g = kind == PLAIN ? sign * g : sign * g + decay * w;
     mean[i] += new1 * (g - mean[i]);
     square[i] = old2 * square[i] + new2 * g * g;
     weight[i] = keep * w - size * mean[i] / (narrow * std::sqrt(square[i]) + eps);
@@ -101,9 +105,10 @@ static void update(const Adam& o, double step, int64_t count, float* __restrict 
 }
 
 // Each thread has an equal share of all numbers, whatever parameter they are of. `each`: weights, gradients,
-// means, squares and steps, one after another; `ends` of the parameters
+// means, squares and steps, which are counted, one after another; `ends` of the parameters
 extern "C" void adam(const Adam* options, int64_t parameters, float** each, const int64_t* ends) {
   const int64_t total = ends[parameters - 1];
+  for (int64_t i = 0; i < parameters; ++i) ++*each[4 * parameters + i];
 #pragma omp parallel if (total > 16384)
   {
     const int64_t threads = omp_get_num_threads(), share = (total + threads - 1) / threads;
@@ -113,7 +118,9 @@ extern "C" void adam(const Adam* options, int64_t parameters, float** each, cons
       const int64_t count = std::min(to, ends[i]) - start - first;
       float** at = each + i;
       if (count > 0)
-        (options->decay && !options->decoupled ? update<true> : update<false>)(
+        (options->pyros                           ? update<CLIPPED>
+         : options->decay && !options->decoupled ? update<DECAYED>
+                                                 : update<PLAIN>)(
             *options, *at[4 * parameters], count, at[0] + first, at[parameters] + first,
             at[2 * parameters] + first, at[3 * parameters] + first);
     }
