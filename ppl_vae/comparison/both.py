@@ -18,6 +18,7 @@ from ppl_vae.comparison.point_result import AtPoint
 from ppl_vae.comparison.prepare import make_jobs
 from ppl_vae.comparison.training_result import AfterTraining
 from ppl_vae.comparison.trainings import folder_of_runs, run_jobs
+from ppl_vae.core.checks import check_given
 from ppl_vae.data import DataSet, Split
 from ppl_vae.runs.owner import owned
 
@@ -93,7 +94,9 @@ def compare(
 
     Raises:
         PairError, ValueError, RunError: as those two.
+        TypeError: for an option that `at_point` does not have, before anything is trained.
     """
+    check_given(at_point, point or {}, draws=10, reference_draws=0)
     with folder_of_runs(run_dir, fit_options) as folder, owned(folder):
         jobs = make_jobs(
             make_pair, estimators, data, epochs=epochs, seconds=seconds, seeds=seeds, judge_on=judge_on,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -88,6 +89,28 @@ def checked(**least: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return checking
 
     return decorate
+
+
+def check_given(function: Callable[..., Any], given: Mapping[str, Any], **least: int) -> None:
+    """Check options that a function is called with only later, perhaps hours of training later.
+
+    Args:
+        function: the one that will be called.
+        given: options of it, which go by keyword alone.
+        least: as of `checked`.
+
+    Raises:
+        TypeError: for an option that the function does not have.
+        ValueError: for one of another kind.
+    """
+    every = inspect.signature(function).parameters.values()
+    known = {each.name: str(each.annotation) for each in every if each.kind is each.KEYWORD_ONLY}
+    for name, value in given.items():
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"its options are {', '.join(known)}"
+            raise TypeError(f"{function.__name__}() got an unexpected keyword argument {name!r}: {hint}")
+        _check_kind(name, value, known[name], least.get(name, 1))
 
 
 def _check_kind(name: str, value: Any, kind: str, least: int) -> None:

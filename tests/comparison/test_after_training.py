@@ -400,3 +400,21 @@ def test_both_questions_at_once(tmp_path):
     assert set(result.dataset.children) == {"after_training", "at_point"}
     assert "at one point" in str(result)
     assert "after training" in str(result)
+
+
+@pytest.mark.parametrize(
+    ("point", "error", "message"),
+    [
+        (
+            {"draw": 20},
+            TypeError,
+            r"at_point\(\) got an unexpected keyword argument 'draw': did you mean 'draws'",
+        ),
+        ({"draws": 3}, ValueError, "draws must be a whole number >= 10, got 3"),
+        ({"num_particles": 5}, ValueError, "num_particles must be a list, got 5"),
+    ],
+)
+def test_options_of_the_point_are_refused_before_anything_is_trained(point, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        compare(make_small_pair, [IWAE(2)], make_set(), run_dir=tmp_path / "runs", point=point, **QUICK)
+    assert not (tmp_path / "runs").exists()
