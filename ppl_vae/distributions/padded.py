@@ -19,8 +19,8 @@ def steps_there(x: Tensor, length: Tensor | None) -> Tensor | None:
     Raises:
         ValueError: for shapes that do not fit and, when validation is on, for lengths that x cannot have.
     """
-    if x.dim() < 2:
-        raise ValueError(f"x must be sequences, (B, T, ...), got {tuple(x.shape)}")
+    if x.dim() < 2 or not x.shape[1]:
+        raise ValueError(f"x must be sequences of one step or more, (B, T, ...), got {tuple(x.shape)}")
     if length is None:
         return None
     if length.shape != x.shape[:1]:

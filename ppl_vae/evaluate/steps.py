@@ -29,10 +29,10 @@ def per_step(result: Any, steps: Tensor) -> PerStep:
 
     Args:
         result: has `per_datum`, (N,) nats.
-        steps: (N,) numbers of steps, T_i.
+        steps: (N,) numbers of steps, T_i; an empty sequence has none, and its score is 0.
 
     Raises:
-        ValueError: for other than one positive number for each datum.
+        ValueError: for other than one positive number for each datum that is not empty, or where all are.
 
     >>> from ppl_vae.evaluate import bounds
     >>> from ppl_vae.testing.state_space import state_space
@@ -42,12 +42,18 @@ def per_step(result: Any, steps: Tensor) -> PerStep:
     """
     score = torch.as_tensor(result.per_datum).double().cpu()
     count = torch.as_tensor(steps).double().cpu()
-    if count.shape != score.shape or not bool((count > 0).all()):
+    if count.shape != score.shape or not _are_steps(count, score):
         raise ValueError(
-            f"steps must be one positive number for each of the {len(score)} data, got shape "
+            f"steps must be one positive number for each of the {len(score)} data, 0 for an empty one, whose "
+            "score is 0, and not for all, got shape "
             f"{tuple(count.shape)} with values from {float(count.min()) if count.numel() else None}"
         )
     value = score.sum() / count.sum()
     left = (score - value * count) / count.mean()
     error = left.std() / len(left) ** 0.5 if len(left) > 1 else torch.tensor(float("nan"))
     return PerStep(float(value), float(error))
+
+
+def _are_steps(count: Tensor, score: Tensor) -> bool:
+    there = (count > 0) & count.isfinite()
+    return bool((there | (count == 0) & (score == 0)).all() & there.any())

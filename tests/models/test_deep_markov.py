@@ -151,6 +151,17 @@ def test_its_captured_step_is_the_eager_one(direction):
     assert_same_steps(neural(direction).double(), estimators.IWAE(2), [(x.double(), length)], sgd, steps=3)
 
 
+def test_an_empty_sequence_has_no_nats_and_no_steps():
+    x, length = notes(4)
+    with_empty = evaluate.bounds(neural(), (x, torch.where(torch.arange(4) == 2, 0, length)), 3)
+    assert with_empty.per_datum[2] == 0
+    steps = torch.tensor([6, 3, 0, 2])
+    value, _ = evaluate.per_step(with_empty, steps)
+    assert value == pytest.approx(float(with_empty.per_datum.sum()) / 11, rel=1e-6)
+    with pytest.raises(ValueError, match="one positive number for each"):
+        evaluate.per_step(with_empty, torch.zeros(4))
+
+
 def test_samples_end_where_they_are_told_to():
     pair, (x, length) = neural(), notes()
     pair.remember((x, length))
@@ -196,6 +207,8 @@ def test_what_does_not_fit_is_named():
         neural(num_transforms=-1)
     with pytest.raises(ValueError, match=r"length must be whole numbers of steps, found 1.5"):
         neural().guide(torch.zeros(2, 6, 5), torch.tensor([1.5, 2.0]))
+    with pytest.raises(ValueError, match=r"of one step or more, \(B, T, ...\), got \(2, 0, 5\)"):
+        neural().guide(torch.zeros(2, 0, 5))
     with pytest.raises(ValueError, match="direction must be one of"):
         nets.Recurrent(5, 3, "sideways")
 
