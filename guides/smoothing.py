@@ -76,6 +76,8 @@ class Smoothing(nn.Module):
     def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         """Draw z for each of the len(x) sequences."""
         there = steps_there(x, length)
+        if there is not None:  # whatever stands after an end, NaN too, whose gradient would be NaN
+            x = x.where(there[(...,) + (None,) * (x.dim() - 2)], 0)
         context = self.features(x, there)
         with pyro.plate("data", len(x), dim=-1):
             chain = NormalChain(self.combiner, self.start, x.shape[1], there, context)

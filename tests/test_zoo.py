@@ -119,7 +119,7 @@ def _moving_questions(case, pair, batch, x0, x1):
     found = pv.attribute(pair, x0, x1)
     assert case.site in found.vectors
     if case.detail == "Sphere":  # on which there are no straight lines
-        with pytest.raises(ValueError, match=r"site 'z': its codes are sphere, .*method='spherical'"):
+        with pytest.raises(ValueError, match=r"its codes are rows of length 1, .*method='spherical'"):
             found.apply(pair, x0)
         with pytest.raises(ValueError, match=r"site 'z': the values of its .*no line of numbers"):
             pv.optimise(pair, brightness, x0)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
+from pyro.distributions.constraints import sphere
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.utils import lazy_property
@@ -19,6 +20,7 @@ _WORDS: tuple[tuple[Any, str], ...] = (
     (constraints.real_vector, "real"),
     (constraints.boolean, "0 or 1"),
     (constraints.one_hot, "one-hot rows"),
+    (sphere, "rows of length 1"),
     (constraints.simplex, "rows that are not negative and sum to 1"),
     (constraints.nonnegative_integer, "counts 0, 1, 2, ..."),
     (constraints.positive_integer, "whole numbers 1, 2, 3, ..."),
@@ -202,3 +204,21 @@ def is_discrete_support(fn: Any) -> bool | None:
         return bool(fn.support.is_discrete)
     except NotImplementedError:
         return None
+
+
+def kind_of_density(fn: Any) -> str | None:
+    """What a distribution's density is one over: numbers of one kind cannot be held against another's.
+
+    A density on the sphere or the simplex is one by area, of one dimension less than the space around. None
+    where `is_discrete_support` says nothing.
+    """
+    discrete = is_discrete_support(fn)
+    if discrete is None:
+        return None
+    support = fn.support
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    for surface, name in ((sphere, "sphere"), (constraints.simplex, "simplex")):
+        if support is surface:
+            return f"continuous on the {name}"
+    return "discrete" if discrete else "continuous"

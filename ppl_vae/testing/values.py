@@ -13,7 +13,7 @@ from ppl_vae.core.constraints import (
     are_bytes_over_255,
     in_words,
     innermost_name,
-    is_discrete_support,
+    kind_of_density,
     support_fault,
 )
 from ppl_vae.core.density import has_density
@@ -39,9 +39,8 @@ def check_latents_alike(model_trace: Trace, guide_trace: Trace) -> None:
                 f"site {name!r}: its event shape is {list(model.event_shape)} in the model but "
                 f"{list(guide.event_shape)} in the guide. {_same_event(model, guide)}"
             )
-        discrete = [is_discrete_support(fn) for fn in (model, guide)]
-        if None not in discrete and discrete[0] != discrete[1]:
-            kinds = ["discrete" if each else "continuous" for each in discrete]
+        kinds = kind_of_density(model), kind_of_density(guide)
+        if None not in kinds and kinds[0] != kinds[1]:
             raise PairError(
                 f"site {name!r}: the model's {innermost_name(model)} is {kinds[0]} and the guide's "
                 f"{innermost_name(guide)} is {kinds[1]}, so their densities cannot be held against each "

@@ -11,6 +11,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from ppl_vae.core.constraints import in_words, innermost_name, kind_of_density
 from ppl_vae.core.isolation import eval_mode, questioning, random_numbers
 from ppl_vae.core.layout import particle_first
 from ppl_vae.core.pair import Pair
@@ -88,6 +89,14 @@ def require_site(particles: Particles, site: str | None, prior: nn.Module) -> st
         raise ValueError(
             f"site {site!r} has codes of the event shape {list(node['fn'].event_shape)}, and the prior's is "
             f"{list(found)}"
+        )
+    with poutine.block():
+        kinds = kind_of_density(prior()), kind_of_density(drawn := particles.guide_trace.nodes[site]["fn"])
+    if None not in kinds and kinds[0] != kinds[1]:
+        raise ValueError(
+            f"site {site!r}: {type(prior).__name__} is {kinds[0]} and the codes, of the guide's "
+            f"{innermost_name(drawn)}, are {kinds[1]}, so their densities cannot be held against each other: "
+            f"take a prior whose values are {in_words(drawn.support)}"
         )
     return site
 

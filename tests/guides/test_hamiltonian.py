@@ -205,7 +205,7 @@ def test_it_starts_from_a_mixture_of_experts_and_from_a_flow():
 def test_a_start_in_a_part_of_space_or_in_one_point_is_refused():
     encoder = nets.MLPEncoder((DATA,), LATENT, ())
     for prior, start, message in (
-        (priors.Sphere(LATENT), guides.PowerSpherical, "draws values that are sphere"),
+        (priors.Sphere(LATENT), guides.PowerSpherical, "draws values that are rows of length 1"),
         (priors.LogNormal(LATENT), guides.LogNormal, "draws values that are > 0"),
         (None, guides.Deterministic, "all of its mass is in one point"),
     ):

@@ -162,6 +162,19 @@ def test_an_empty_sequence_has_no_nats_and_no_steps():
         evaluate.per_step(with_empty, torch.zeros(4))
 
 
+@pytest.mark.parametrize("direction", ["backwards", "both"])
+def test_padding_may_be_nan(direction):
+    """It is not looked at, and leaves no NaN in a gradient either."""
+    (x, length), found = notes(), []
+    for filling in (0.0, float("nan")):
+        pair = neural(direction, num_transforms=1)
+        padded = x.where((torch.arange(6) < length[:, None]).unsqueeze(-1), filling)
+        torch.manual_seed(0)
+        estimators.ELBO(2).differentiable_loss(pair.model, pair.guide, padded, length).backward()
+        found.append([each.grad for each in pair.parameters()])
+    torch.testing.assert_close(*found)
+
+
 def test_samples_end_where_they_are_told_to():
     pair, (x, length) = neural(), notes()
     pair.remember((x, length))

@@ -141,6 +141,14 @@ def test_what_cannot_be_refitted_is_refused():
     assert refit.site == "z2"
 
 
+@pytest.mark.parametrize(("family", "kind"), [("Bernoulli", "discrete"), ("Sphere", "on the sphere")])
+def test_a_prior_whose_density_is_of_another_kind_is_refused(family, kind):
+    guide = guides.Bernoulli if family == "Bernoulli" else guides.PowerSpherical
+    pair = vae(prior=getattr(priors, family)(2), guide=guide)
+    with pytest.raises(ValueError, match=f"DiagonalNormal is continuous and the codes, .* are .*{kind}"):
+        pv.refit_prior(pair, torch.randn(30, 5), priors.DiagonalNormal(2))
+
+
 def test_a_fixed_prior_is_put_in_place_untrained():
     pair, x = vae(prior=priors.MixtureOfGaussians(2, 3)), torch.randn(100, 5)
     refit = pv.refit_prior(pair, x, priors.StandardNormal(2))
