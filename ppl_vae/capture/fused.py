@@ -22,11 +22,14 @@ KINDS: dict[type, tuple[Kernel, dict[str, str]]] = {
     torch.optim.Adam: (kernels.adam, _ADAM | {"max_exp_avg_sq": "amsgrad"}),
     torch.optim.AdamW: (kernels.adam, _ADAM | {"max_exp_avg_sq": "amsgrad"}),
     torch.optim.SGD: (kernels.sgd, {"momentum_buffer": "momentum"}),
+    torch.optim.Adamax: (kernels.own_adam, {"exp_avg": "", "exp_inf": ""}),
     ClippedAdam: (kernels.own_adam, _ADAM),
 }
 """Optimizers that have a kernel, with the state that they keep for each parameter besides the count of steps,
 each part with the option without which it does not.
 """
+_OWN = (torch.optim.Adamax, ClippedAdam)
+"""Those whose kernel is ours alone, for float32 on a CPU."""
 
 
 class _Member(NamedTuple):
@@ -145,7 +148,7 @@ def _initialise(
     if kind in (ClippedAdam, torch.optim.SGD):
         return names
     if state.get("step") is None:
-        wide = not group.get("fused") and torch.get_default_dtype() == torch.float64
+        wide = torch.get_default_dtype() == torch.float64 and not group.get("fused") and kind not in _OWN
         state["step"] = torch.zeros((), dtype=torch.float64 if wide else torch.float32)
     if not parameter.is_cpu:
         state["step"] = state["step"].to(parameter.device, torch.float32)  # where a kernel looks for it
@@ -176,4 +179,4 @@ def _fits(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
         return not (group["momentum"] and group["dampening"])  # torch leaves it out at the first step only
     state = [each for one in parameters for each in optimizer.state.get(one, {}).values()]
     tensors = [each for each in state if isinstance(each, Tensor)]
-    return kind is not ClippedAdam or kernels.is_plain([*parameters, *tensors], group)
+    return kind not in _OWN or kernels.is_plain([*parameters, *tensors], group)

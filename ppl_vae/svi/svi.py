@@ -52,7 +52,7 @@ class SVI(PyroSVI):
         model: a Pyro program.
         guide: the approximate posterior, a Pyro program.
         optim: of `pyro.optim`, with schedulers, options for each parameter, and clipping; after a graph Adam,
-            AdamW, SGD and ClippedAdam move all parameters at once, any other one makes its own step.
+            AdamW, SGD, Adamax and ClippedAdam move all parameters at once, any other makes its own step.
         loss: of `pyro.infer`, of `ppl_vae.estimators`, or a function as Pyro takes it.
         loss_and_grads: as of Pyro's.
         capture: True captures each shape after its first step, which takes some seconds, and what

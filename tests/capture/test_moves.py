@@ -10,9 +10,18 @@ from pyro.optim.clipped_adam import ClippedAdam
 
 from ppl_vae import estimators
 from ppl_vae.capture import CaptureError
+from ppl_vae.capture.fused import has_kernel
 from ppl_vae.capture.held import _sharing
 from ppl_vae.capture.moves import Moves
-from tests.capture.helpers import TOLERANCE, assert_same_steps, captured_step, images, seeded, vae
+from tests.capture.helpers import (
+    TOLERANCE,
+    assert_same_steps,
+    captured_step,
+    images,
+    needs_compiler,
+    seeded,
+    vae,
+)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -148,3 +157,26 @@ def test_gradients_that_are_parameters_are_found():
     w, v = torch.ones(3), torch.ones(3)
     moved = w * v
     assert _sharing([moved, v[1:], w * 2, moved], [w, v]) == [1, 3]
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "options", [{}, {"weight_decay": 0.1, "maximize": True, "betas": (0.8, 0.9)}], ids=str
+)
+@pytest.mark.parametrize("default", [torch.float32, torch.float64], ids=str)
+def test_adamax_has_a_kernel_too(options, default):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(default)
+    try:
+        mine, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 37, dtype=torch.float32)) for _ in range(2))
+        optimizers = [torch.optim.Adamax([each], lr=0.1, **options) for each in (mine, theirs)]
+        assert has_kernel(optimizers[0])
+        moves = Moves(optimizers[:1], {id(mine): 0})
+        for step in range(4):
+            theirs.grad = torch.linspace(-3, 3, 37, dtype=torch.float32) * (step - 1.5)
+            moves.after((0,), [theirs.grad])
+            optimizers[1].step()
+            torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-6)
+        assert optimizers[0].state[mine]["step"] == 4
+    finally:
+        torch.set_default_dtype(before)

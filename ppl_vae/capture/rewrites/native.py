@@ -80,16 +80,17 @@ extern "C" void threefry(
 
 struct Adam {
   double rate, beta1, beta2, eps, decay, largest;  // the options of torch.optim, and a gradient's largest
-  int32_t decoupled, maximize, pyros;              // Pyro's has eps beside the root that is not corrected
+  int32_t decoupled, maximize, kind;
 };
 
-enum Kind { PLAIN, DECAYED, CLIPPED };
+enum Kind { PLAIN, DECAYED, CLIPPED, ADAMAX };  // Pyro's clipped one has eps beside the root uncorrected
 
 template <Kind kind>
 static void update(const Adam& o, double step, int64_t count, float* __restrict weight,
                    const float* __restrict gradient, float* __restrict mean, float* __restrict square) {
   const float size = o.rate / (1 - std::pow(o.beta1, step)), most = o.largest;
-  const float narrow = 1 / std::sqrt(1 - std::pow(o.beta2, step)), eps = o.pyros ? o.eps * narrow : o.eps;
+  const float narrow = 1 / std::sqrt(1 - std::pow(o.beta2, step));
+  const float eps = kind == CLIPPED ? o.eps * narrow : o.eps;
   const float keep = o.decoupled ? 1 - o.rate * o.decay : 1, sign = o.maximize ? -1 : 1, decay = o.decay;
   const float new1 = 1 - o.beta1, old2 = o.beta2, new2 = 1 - o.beta2;
 #pragma omp simd
@@ -99,6 +100,12 @@ static void update(const Adam& o, double step, int64_t count, float* __restrict 
     if (kind == CLIPPED) g = g < -most ? -most : (g > most ? most : g);  // NaN stays
     g = kind == PLAIN ? sign * g : sign * g + decay * w;
     mean[i] += new1 * (g - mean[i]);
+    if (kind == ADAMAX) {
+      const float before = old2 * square[i], now = std::fabs(g) + eps;
+      square[i] = before > now ? before : now;
+      weight[i] = w - size * mean[i] / square[i];
+      continue;
+    }
     square[i] = old2 * square[i] + new2 * g * g;
     weight[i] = keep * w - size * mean[i] / (narrow * std::sqrt(square[i]) + eps);
   }
@@ -118,7 +125,8 @@ extern "C" void adam(const Adam* options, int64_t parameters, float** each, cons
       const int64_t count = std::min(to, ends[i]) - start - first;
       float** at = each + i;
       if (count > 0)
-        (options->pyros                           ? update<CLIPPED>
+        (options->kind == ADAMAX                 ? update<ADAMAX>
+         : options->kind == CLIPPED              ? update<CLIPPED>
          : options->decay && !options->decoupled ? update<DECAYED>
                                                  : update<PLAIN>)(
             *options, *at[4 * parameters], count, at[0] + first, at[parameters] + first,
