@@ -50,13 +50,16 @@ PUBLISHED = {  # of not-MIWAE's table, by the net's decoder; and the mean's
 
 
 class MissingForAReason(nn.Module):
-    """z ~ N(0, I), x | z ~ N(decoder(z), sigma^2), and of each x_d whether it is seen depends on it."""
+    """z ~ N(0, I), x | z ~ N(decoder(z), sigma^2), and of each x_d whether it is seen depends on it.
+
+    A linear decoder has one sigma for all, as probabilistic PCA; a deep one predicts it, as the paper's.
+    """
 
     def __init__(self, columns: int, latent_dim: int, hidden: tuple[int, ...], reason: bool) -> None:
         super().__init__()
         self.columns, self.latent_dim, self.hidden, self.reason = columns, latent_dim, hidden, reason
-        self.decoder = nets.MLP(latent_dim, hidden, columns)
-        self.raw_scale = nn.Parameter(torch.zeros(columns))
+        self.decoder = nets.MLP(latent_dim, hidden, 2 * columns if hidden else columns)
+        self.raw_scale = nn.Parameter(torch.zeros(()))
         self.slope, self.middle = nn.Parameter(torch.zeros(columns)), nn.Parameter(torch.zeros(columns))
 
     def forward(self, x: Tensor, seen: Tensor) -> None:
@@ -65,46 +68,52 @@ class MissingForAReason(nn.Module):
         with pyro.plate("data", len(x), dim=-1):
             z = pyro.sample("z", dist.Normal(x.new_zeros(self.latent_dim), 1.0).to_event(1))
             z = z.squeeze(-3) if z.dim() > 2 else z  # of several particles: no dim for the columns
-            loc = self.decoder(z).transpose(-1, -2)
-            scale = (functional.softplus(self.raw_scale) + 1e-3).unsqueeze(-1)
+            raw = self.decoder(z).transpose(-1, -2)
+            loc, raw_scale = raw.chunk(2, -2) if self.hidden else (raw, self.raw_scale)
             with columns:
-                whole = pyro.sample("x", dist.Normal(loc, scale), obs=x.T, obs_mask=seen.T > 0.5)
+                normal = dist.Normal(loc, functional.softplus(raw_scale) + 1e-3)
+                whole = pyro.sample("x", normal, obs=x.T, obs_mask=seen.T > 0.5)
                 if self.reason:
                     slope, middle = functional.softplus(self.slope).unsqueeze(-1), self.middle.unsqueeze(-1)
                     pyro.sample("s", dist.Bernoulli(logits=-slope * (whole - middle)), obs=seen.T)
 
 
 class Guide(nn.Module):
-    """q(z | x_seen), zeros in the gaps and the mask beside them."""
+    """q(z | x_seen), zeros in the gaps."""
 
     def __init__(self, columns: int, latent_dim: int, hidden: tuple[int, ...]) -> None:
         super().__init__()
         self.columns, self.latent_dim, self.hidden = columns, latent_dim, hidden
-        self.encoder = nets.MLPEncoder((2 * columns,), latent_dim, hidden)
+        self.encoder = nets.MLPEncoder((columns,), latent_dim, hidden)
 
     def forward(self, x: Tensor, seen: Tensor) -> None:
-        loc, scale = self.encoder(torch.cat([x * seen, seen], -1))
+        loc, scale = self.encoder(x * seen)
         with pyro.plate("data", len(x), dim=-1):
             pyro.sample("z", dist.Normal(loc, scale).to_event(1))
 
 
 @torch.no_grad()
 def impute(pair: pv.Pair, x: Tensor, seen: Tensor, num_proposals: int) -> Tensor:
-    """E[x_missing | x_seen, s] by self-normalised importance sampling, (N, D)."""
+    """E[x_missing | x_seen, s] by self-normalised importance sampling, (2, N, D).
+
+    First the mean of the drawn x, which the mask's site has weighed; then that of the decoder's means, which
+    the paper's code takes.
+    """
     done = []
     for rows in torch.arange(len(x)).split(200):
-        total, weight, size = torch.zeros(len(rows), x.shape[1]), torch.zeros(len(rows)), 200
-        top = torch.full((len(rows),), -torch.inf)
+        size, top = 200, torch.full((len(rows),), -torch.inf)
+        total, weight = torch.zeros(2, len(rows), x.shape[1]), torch.zeros(len(rows))
         for _ in range(num_proposals // size):
             drawn = estimators.IWAE(size).draw(pair.model, pair.guide, x[rows], seen[rows])
-            values = drawn.model_trace.nodes["x"]["value"]  # (K, D, B), what is seen as it is
+            nodes = drawn.model_trace.nodes  # of (K, D, B); in x, what is seen is as it is
+            values = torch.stack([nodes["x"]["value"], nodes["x_unobserved"]["fn"].loc])
             log_weight = drawn.log_weight
             new = torch.maximum(top, log_weight.amax(0))
-            share = (log_weight - new).exp()
-            total = total * (top - new).exp().unsqueeze(-1) + (share.unsqueeze(1) * values).sum(0).T
-            weight, top = weight * (top - new).exp() + share.sum(0), new
+            share, kept = (log_weight - new).exp(), (top - new).exp()
+            total = total * kept.unsqueeze(-1) + (share.unsqueeze(1) * values).sum(1).transpose(-1, -2)
+            weight, top = weight * kept + share.sum(0), new
         done.append(total / weight.unsqueeze(-1))
-    return torch.cat(done)
+    return torch.cat(done, 1)
 
 
 def one_table(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -125,7 +134,7 @@ def one_table(name: str, options: argparse.Namespace) -> dict[str, Any]:
     row["column means"] = error(means.expand_as(whole))
     mice = IterativeImputer(max_iter=10, random_state=0).fit_transform(gappy)
     row["MICE (scikit-learn)"] = error(torch.from_numpy(mice).float())
-    latent_dim = min(10, whole.shape[1] - 1)
+    latent_dim = whole.shape[1] - 1
     for kind, hidden in (("linear", ()), ("deep", (128, 128))):
         for reason in (False, True):
             torch.manual_seed(options.seed)
@@ -138,9 +147,10 @@ def one_table(name: str, options: argparse.Namespace) -> dict[str, Any]:
             pv.fit(pair, estimators.IWAE(20), rows, epochs=epochs, progress=False, **fitting)
             torch.manual_seed(options.seed)
             which = f"{kind}, mask {'modelled' if reason else 'ignored'}"
-            row[which] = error(impute(pair, x, seen, options.num_proposals))
+            drawn, means = impute(pair, x, seen, options.num_proposals)
+            row[which], row[f"{which}, decoder's means"] = error(drawn), error(means)
             row[f"seconds, {which}"] = time.perf_counter() - started
-            print(name, which, round(row[which], 3), flush=True)
+            print(name, which, round(row[which], 3), round(error(means), 3), flush=True)
     return row
 
 

@@ -13,7 +13,17 @@ import torch
 from pyro.distributions import TransformedDistribution as PyroTransformed
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from torch import Tensor
-from torch.distributions import Independent, MixtureSameFamily, OneHotCategorical, TransformedDistribution
+from torch.distributions import (
+    AffineTransform,
+    ComposeTransform,
+    Independent,
+    IndependentTransform,
+    MixtureSameFamily,
+    OneHotCategorical,
+    Transform,
+    TransformedDistribution,
+)
+from torch.distributions.transforms import _InverseTransform
 
 from ppl_vae.core.observed import Observed
 from ppl_vae.core.sites import PairError
@@ -141,15 +151,36 @@ def _elements(fn: Any) -> Any:
     if not fn.event_shape or isinstance(fn, OneHotCategorical):
         return fn
     if isinstance(fn, TransformedDistribution):
-        mixing = [t for t in fn.transforms if t.domain.event_dim or t.codomain.event_dim]
-        if mixing:
-            names = ", ".join(dict.fromkeys(type(t).__name__ for t in mixing))
+        single = [(t, _of_numbers(t, fn.event_shape)) for t in fn.transforms]
+        if mixing := [type(t).__name__ for t, alone in single if alone is None]:
+            names = ", ".join(dict.fromkeys(mixing))
             raise _Whole(f"{names} of its {type(fn).__name__} makes each number from several")
-        return PyroTransformed(_elements(fn.base_dist), fn.transforms)
+        return PyroTransformed(_elements(fn.base_dist), [alone for _, alone in single if alone is not None])
     shape = list(fn.event_shape)
     if isinstance(fn, MixtureSameFamily):
         raise _Whole(f"its MixtureSameFamily draws one component for a whole event of shape {shape}")
     raise _Whole(f"its {type(fn).__name__} is one density of a whole event of shape {shape}")
+
+
+def _of_numbers(transform: Transform, event: torch.Size) -> Transform | None:
+    """The same map as one of single numbers, whatever event it was declared for; None where it mixes them."""
+    if not transform.domain.event_dim and not transform.codomain.event_dim:
+        return transform
+    if isinstance(transform, IndependentTransform):
+        return _of_numbers(transform.base_transform, event)
+    if isinstance(transform, AffineTransform):
+        scale, depth = transform.scale, transform.event_dim
+        # torch counts a scale that is broadcast over the event once, and not for every number
+        known = not isinstance(scale, Tensor) or scale.shape[scale.dim() - depth :] == event[-depth:]
+        return AffineTransform(transform.loc, scale) if known else None
+    if isinstance(transform, ComposeTransform):
+        parts = [_of_numbers(part, event) for part in transform.parts]
+        single = [part for part in parts if part is not None]
+        return ComposeTransform(single) if len(single) == len(parts) else None
+    if isinstance(transform, _InverseTransform):
+        inner = _of_numbers(transform.inv, event)
+        return None if inner is None else inner.inv
+    return None
 
 
 def _fitting(mask: Any, single: Any, event_dim: int, site: str, of_values: bool) -> Tensor:

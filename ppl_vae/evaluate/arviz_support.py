@@ -94,10 +94,10 @@ def smoothed(log_weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     rows = log_weight.double().T.contiguous().cpu().numpy()
     shape = k_hat(rows)
-    plain = rows - np.logaddexp.reduce(rows, axis=1, keepdims=True)
     fitted = np.isfinite(shape)
-    if fitted.any():
-        with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # NaN where no draw has a density
+        plain = rows - np.logaddexp.reduce(rows, axis=1, keepdims=True)
+        if fitted.any():
             plain[fitted] = _psis()(rows[fitted])[0]
     return torch.from_numpy(plain).T.to(log_weight.device), torch.from_numpy(shape).to(log_weight.device)
 

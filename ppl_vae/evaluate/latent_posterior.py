@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,6 +15,7 @@ from ppl_vae.capture.function import Capture, check_capture
 from ppl_vae.core.checks import checked
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
+from ppl_vae.core.telling import tell
 from ppl_vae.evaluate import arviz_support
 from ppl_vae.evaluate.k_hat import k_hat_limit
 from ppl_vae.evaluate.loop import progress_bar
@@ -209,7 +209,7 @@ def tell_doubts(
             "proposed, so that their draws are still next to pseudo-Gibbs's: more warmup, or method='hmc'"
         )
     for line in lines:
-        warnings.warn(f"{what}: {line}", stacklevel=4)
+        tell(f"{what}: {line}")
 
 
 def as_inference_data(drawn: PosteriorDraws, method: str) -> Any:

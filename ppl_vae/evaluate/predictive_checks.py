@@ -150,7 +150,10 @@ def _values(statistics: Mapping[str, Statistic], x: Tensor) -> tuple[list[str], 
     for name, function in statistics.items():
         found = function(x.clone())
         try:
-            value = torch.as_tensor(found).double().cpu()
+            value = torch.as_tensor(found)
+            if value.is_complex():
+                raise TypeError("no order among complex numbers")
+            value = value.double().cpu()
         except (TypeError, ValueError, RuntimeError):
             raise ValueError(
                 f"the statistic {name!r} must be a number, or several, got {found!r:.80}"

@@ -13,7 +13,7 @@ from ppl_vae.sampling.joint import Joint
 from ppl_vae.sampling.question import Kept, PosteriorDraws, Question, gathered
 from ppl_vae.sampling.settings import Settings
 from ppl_vae.sampling.step_size import StepSize, first_step_size
-from ppl_vae.sampling.weighted import effective_size, from_guide, resampled
+from ppl_vae.sampling.weighted import effective_size, from_guide, require_weights, resampled
 
 
 def posterior_draws(question: Question, settings: Settings) -> PosteriorDraws:
@@ -77,6 +77,7 @@ def _annealed(question: Question, settings: Settings) -> PosteriorDraws:
         settings.num_leapfrogs, question.advance,
     )  # fmt: skip
     end = run.forward()
+    require_weights(end.log_weight, question.what)
     normalised, k_hat = question.smooth(end.log_weight)
     chosen = resampled(normalised, settings.num_samples)
     points = torch.take_along_dim(end.points, chosen.unsqueeze(-1), 0)

@@ -34,8 +34,12 @@ def from_guide(question: Question, settings: Settings) -> PosteriorDraws:
             f"{what}: the latents {sorted(shared)} outside the plate 'data' are shared by all data, so no "
             "datum has weights of its own: move them into the plate, or ask for method='guide'"
         )
+    if settings.method != "guide":
+        require_weights(log_weight, what)
+    lost = without_weights(log_weight)
     normalised, k_hat = smooth(log_weight)
-    per_datum = {"k_hat": k_hat, "ess": effective_size(normalised)}
+    ess = effective_size(normalised)
+    per_datum = {"k_hat": k_hat.masked_fill(lost, torch.inf), "ess": ess.masked_fill(lost, 0.0)}
     if settings.method == "resample":
         chosen = resampled(normalised, settings.num_samples)
         values = {name: take(value, chosen) for name, value in values.items()}
@@ -80,6 +84,24 @@ def with_sums(particles: Particles) -> Trace:
 def effective_size(log_weight: Tensor) -> Tensor:
     """(B,) 1 / sum of squares of normalised weights, (S, B) their logarithms."""
     return (-(2 * log_weight.double()).logsumexp(0)).exp()
+
+
+def without_weights(log_weight: Tensor) -> Tensor:
+    """(B,) of (S, B): whether none of a datum's draws has a density, or one has none that is a number."""
+    return (log_weight == -torch.inf).all(0) | log_weight.isnan().any(0)
+
+
+def require_weights(log_weight: Tensor, what: str) -> None:
+    """Refuse data without weights: normalised they would be 0 / 0."""
+    lost = without_weights(log_weight)
+    if bool(lost.any()):
+        raise PairError(
+            f"{what}: {int(lost.sum()):,} of {len(lost):,} data, the first of them number "
+            f"{int(lost.nonzero()[0])}, have the density 0, or none, at every one of {len(log_weight):,} "
+            "draws of their latents, so there is no posterior to weigh: they lie outside the likelihood's "
+            "support there. evaluate.log_likelihood(pair, data).per_datum tells which; leave them out, or "
+            "give the model a likelihood under which they are possible"
+        )
 
 
 def resampled(log_weight: Tensor, count: int) -> Tensor:

@@ -161,6 +161,29 @@ def test_wrappers_are_undone():
     assert torch.equal(masked(base.to_event(1), True, "x").log_prob(x), base.log_prob(x).sum(-1))
 
 
+AFFINE = transforms.AffineTransform(torch.arange(D).double(), torch.full((D,), 2.0).double(), event_dim=1)
+LOGISTIC = transforms.IndependentTransform(transforms.SigmoidTransform(), 1)
+
+
+@pytest.mark.parametrize(
+    "number_by_number",
+    [
+        [AFFINE],
+        [AFFINE.inv, transforms.ExpTransform()],
+        [LOGISTIC],
+        [transforms.ComposeTransform([AFFINE, LOGISTIC])],
+    ],
+)
+def test_transforms_of_an_event_that_go_number_by_number(number_by_number):
+    p = dist.TransformedDistribution(dist.Normal(real(B, D), 1.0).to_event(1), number_by_number)
+    x, seen = p.sample(), torch.tensor([True, False, True, False])
+    single = elements(p, "x")
+    assert single.batch_shape == (B, D)
+    torch.testing.assert_close(single.log_prob(x).sum(-1), p.log_prob(x), rtol=1e-12, atol=1e-12)
+    hidden = masked(p, seen, "x").log_prob(x.masked_fill(~seen, math.nan))
+    torch.testing.assert_close(hidden, single.log_prob(x)[:, seen].sum(-1))
+
+
 FLOW = transforms.SoftmaxTransform()
 WHOLE = {
     "MultivariateNormal": dist.MultivariateNormal(torch.zeros(3), torch.eye(3)),

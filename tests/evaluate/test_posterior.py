@@ -243,10 +243,38 @@ def test_the_seed_decides_and_the_callers_numbers_stay():
 
 def test_too_short_a_run_is_said():
     oracle, x = linear_gaussian(0.05, 6.0)
-    with pytest.warns(UserWarning, match="R-hat is above"):
+    with pytest.warns(UserWarning, match="R-hat is above") as told:
         pv.posterior(oracle.pair, x, num_samples=4, warmup=1, num_leapfrogs=1, progress=False)
+    assert told[0].filename == __file__  # the line that asked, and not one of ours
     with pytest.warns(UserWarning, match="k-hat is above"):
         pv.posterior(oracle.pair, x, method="resample", num_samples=40, progress=False)
+
+
+class Around(nn.Module):
+    """x within 1 of z, so that x = 50 cannot be."""
+
+    def forward(self, x):
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            pyro.sample("x", dist.Uniform(z - 1, z + 1, validate_args=False), obs=x)
+
+
+class OneNormal(nn.Module):
+    def forward(self, x):
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0).expand([len(x)]))
+
+
+def test_impossible_data_are_named_where_weights_are_asked_for():
+    pair, x = pv.Pair(Around(), OneNormal()), torch.tensor([0.0, 50.0, 0.5])
+    short = {"num_samples": 20, "num_temperatures": 3, "num_proposals": 50, "progress": False}
+    for method in ("importance", "resample", "anneal"):
+        with pytest.raises(pv.PairError, match="1 of 3 data, the first of them number 1, have the density 0"):
+            pv.posterior(pair, x, method=method, **short)
+    with pytest.warns(UserWarning, match="k-hat is above"):
+        draws = pv.posterior(pair, x, method="guide", num_samples=20, progress=False)
+    assert draws["sample_stats"]["k_hat"].values[1] == math.inf
+    assert draws["sample_stats"]["ess"].values[1] == 0
 
 
 class Shared(nn.Module):
