@@ -29,6 +29,7 @@ from ppl_vae.evaluate.disentanglement_metrics import (
 from ppl_vae.evaluate.lines import rows
 from ppl_vae.evaluate.loop import check_pair_type
 from ppl_vae.evaluate.some_rows import batches_of, chosen_rows
+from ppl_vae.queries.arguments import tensor_of
 from ppl_vae.queries.handlers import centre, mean_of
 from ppl_vae.queries.site_tensors import data_first
 
@@ -115,8 +116,8 @@ def disentanglement(
     Args:
         pair: the guide alone is run; its modules are in eval mode meanwhile.
         data: a `data.Split` whose factors are known, as of `data.load("sprites")`, or any data and `factors`.
-        factors: (N, F), or as the split has them.
-        names: of the factors, such as `data_set.factor_names`; "factor 0", ... without.
+        factors: (N, F), a frame too, or as the split has them.
+        names: of the factors, such as `data_set.factor_names`; without, a frame's columns, or "factor 0", ...
         continuous: those without levels, which get `bins` of as many data each for MIG and FactorVAE's score,
             the squared correlation for SAP and regressions for DCI. By default the factors of more than 100
             values, or of fewer than five data a value.
@@ -143,7 +144,7 @@ def disentanglement(
         site, codes = _codes(pair, source, chosen, site)
         order = torch.randperm(len(codes)).numpy()
         random = np.random.default_rng(int(torch.randint(2**31, ())))
-    labels = _names(names, known.shape[1])
+    labels = _names(names or list(map(str, getattr(factors, "columns", ()))), known.shape[1])
     values = known[chosen.numpy()][order]
     size = min(num_train, 2 * len(codes) // 3) if len(codes) < num_train + num_test else num_train
     varies = np.array([len(np.unique(column)) > 1 for column in values[:size].T])
@@ -220,7 +221,7 @@ def _given(factors: Any, data: Any, size: int) -> np.ndarray:
             "has them, such as data.load('sprites').test"
         )
     try:
-        values = torch.as_tensor(factors).detach().cpu().double()
+        values = tensor_of(factors).detach().cpu().double()
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"factors must be numbers, ({size}, F), got {factors!r:.80}") from None
     if values.dim() != 2 or len(values) != size or not bool(values.isfinite().all()):

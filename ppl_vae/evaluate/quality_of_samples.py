@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from ppl_vae.evaluate.loop import check_pair_type
 from ppl_vae.evaluate.nearest_neighbours import neighbours
 from ppl_vae.evaluate.replicates import Kind, Latents, Replicates
 from ppl_vae.evaluate.sample_distances import frechet_of, kernel_distance
+from ppl_vae.queries.arguments import tensor_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class SampleQuality:
     Attributes:
         frechet: the squared Frechet distance of the features' normal laws; it grows as n falls.
         kernel: the squared discrepancy under the cubic kernel, unbiased; mean over subsets.
-        kernel_spread: its standard deviation over subsets.
+        kernel_spread: its standard deviation over subsets of 1,000; NaN where there are no more data.
         precision, recall, density, coverage: of nearest neighbours, see `nearest_neighbours.neighbours`.
         coverage_of_the_law: what coverage would be in the mean, if the samples had the data's law.
         num_data: n, of the data and of the samples.
@@ -50,9 +52,12 @@ class SampleQuality:
     def lines(self) -> list[tuple[str, str, str]]:
         """(name, value, remark) of each line of the table."""
         few = "! fewer data than features" if self.num_data <= self.num_features else ""
+        spread = f"± {self.kernel_spread:.2g} over subsets"
+        if math.isnan(self.kernel_spread):
+            spread = "of one subset: its spread shows from 1,001 data on"
         return [
             ("Frechet distance", f"{self.frechet:.4g}", few or f"of n = {self.num_data:,}"),
-            ("kernel distance", f"{self.kernel:.3g}", f"± {self.kernel_spread:.2g} over subsets"),
+            ("kernel distance", f"{self.kernel:.3g}", spread),
             ("precision", f"{self.precision:.3f}", ""),
             ("recall", f"{self.recall:.3f}", ""),
             ("density", f"{self.density:.3f}", "1 for the data's law"),
@@ -163,11 +168,16 @@ def _labels(data: Any, labels: Any, source: Replicates) -> Tensor:
             "which a small classifier is trained; torch.nn.Flatten() takes the values themselves"
         )
     try:
-        classes = torch.as_tensor(known).cpu()
+        classes = tensor_of(known).cpu()
     except (TypeError, ValueError, RuntimeError):
         raise ValueError("labels must be class numbers, (N,): turn names into numbers first") from None
     if classes.shape != source.chosen.shape:
         raise ValueError(
             f"labels must be {tuple(source.chosen.shape)}, one for each datum, got {classes.shape}"
+        )
+    if classes.is_floating_point() and bool((classes != classes.round()).any()):
+        raise ValueError(
+            f"labels must be class numbers, got {classes.unique()[:3].tolist()} ...: give classes, or "
+            "features="
         )
     return classes[source.chosen].to(source.batch[0].device)

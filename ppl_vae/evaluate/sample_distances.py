@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,11 +38,15 @@ def frechet_of(x: Tensor, y: Tensor) -> float:
 
 
 def kernel_distance(x: Tensor, y: Tensor, num_subsets: int = 100, size: int = 1000) -> tuple[float, float]:
-    """The squared maximum mean discrepancy under the cubic kernel: mean and spread over random subsets."""
+    """The squared maximum mean discrepancy under the cubic kernel: mean and spread over random subsets.
+
+    Where both sets are no larger than a subset there is one, and no spread: NaN.
+    """
+    num_subsets = 1 if max(len(x), len(y)) <= size else num_subsets
     size = min(size, len(x), len(y))
     found = []
     for _ in range(num_subsets):
         first, second = x[torch.randperm(len(x))[:size]], y[torch.randperm(len(y))[:size]]
         within = polynomial(first, first), polynomial(second, second)
         found.append(unbiased(*within, polynomial(first, second)))
-    return float(np.mean(found)), float(np.std(found))
+    return float(np.mean(found)), float(np.std(found)) if len(found) > 1 else math.nan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,10 +75,7 @@ class Attribute:
                 the pair does not have.
         """
         require_pair(pair)
-        several = isinstance(strength, Iterable)
-        steps = torch.as_tensor(list(strength) if isinstance(strength, Iterable) else [strength])
-        if steps.dim() != 1 or not len(steps) or not bool(steps.double().isfinite().all()):
-            raise ValueError(f"strength must be a finite number, or several, got {strength!r}")
+        steps, several = _steps(strength)
         with questioning(pair, seed, pair.device):
             batch = as_tensors(pair, x)
             sites = centre(pair, batch)
@@ -89,6 +87,7 @@ class Attribute:
                     continue
                 code = laid_out(site["value"], site)
                 if name in self.vectors:
+                    _require_size(site, code, self.vectors[name])
                     scaled = steps.to(code).reshape(-1, *[1] * code.dim())
                     moved = code + scaled * _over_data(self.vectors[name].to(code), site)
                     _require_inside(site, code, moved)
@@ -157,6 +156,30 @@ def attribute(
     return Attribute(vectors, errors, _separation(one, two, vectors), (len(one[name]), len(two[name])))
 
 
+def _steps(strength: Any) -> tuple[Tensor, bool]:
+    """(S,) finite numbers, and whether they were given as several."""
+    several = isinstance(strength, Iterable) and getattr(strength, "ndim", 1) > 0
+    try:
+        steps = torch.as_tensor(list(strength) if several else [strength])
+        known = steps.dim() == 1 and len(steps) > 0 and bool(steps.double().isfinite().all())
+    except (TypeError, ValueError, RuntimeError):
+        known = False
+    if not known:
+        raise ValueError(f"strength must be a finite number, or several, got {strength!r:.80}")
+    return steps, several
+
+
+def _require_size(site: Site, code: Tensor, vector: Tensor) -> None:
+    """Refuse a pair whose codes are of another shape than those that the vector is between."""
+    event = len(site["fn"].event_shape)
+    before = code.shape[: code.dim() - event - 1]
+    if vector.shape != before + code.shape[code.dim() - event :]:
+        raise ValueError(
+            f"site {site['name']!r}: its codes have the shape {list(code.shape)}, data included, and the "
+            f"vector {list(vector.shape)} is of other codes: apply it to the pair that it is from"
+        )
+
+
 def _moves(site: Site, chosen: str | None) -> bool:
     return chosen in (None, site["name"]) and not is_discrete(site["fn"]) and data_frame(site) is not None
 
@@ -193,4 +216,5 @@ def _separation(one: Mapping[str, Tensor], two: Mapping[str, Tensor], vectors: M
     spread = ((len(first) - 1) * first.var() + (len(second) - 1) * second.var()) / (
         len(first) + len(second) - 2
     )
-    return float((first.mean() - second.mean()) / spread.sqrt())
+    apart = first.mean() - second.mean()
+    return float(apart / spread.sqrt()) if apart else 0.0

@@ -18,7 +18,7 @@ from ppl_vae.core.density import require_density
 from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.pair import Pair, require_pair
 from ppl_vae.core.sites import Site, data_frame
-from ppl_vae.queries.arguments import Batch, as_tensors, check_site
+from ppl_vae.queries.arguments import Batch, as_tensors, check_site, tensor_of
 from ppl_vae.queries.code_search import Path, Scored, searched
 from ppl_vae.queries.draws import Draws
 from ppl_vae.queries.handlers import centre, is_discrete, latent_sites, mean_of, run, sample_sites
@@ -104,7 +104,7 @@ def optimise(
     Args:
         pair: the pair.
         score: from the mean of the observed data, (n, \*event), or a dictionary of them by site where there
-            are several, to (n,) numbers; differentiable, but for "bayesian".
+            are several, to (n,) numbers; a differentiable tensor, or for "bayesian" any numbers.
         start: a batch of n data, whose codes it begins at.
         like: data whose codes say where the shell is; `start` by default.
         site: the latent site that moves; all continuous ones by default. The others stay.
@@ -163,6 +163,7 @@ def _climbed(
             value, log_prior = at(free)
             objective = value + prior_weight * log_prior
             gradients = torch.autograd.grad(objective.sum(), list(free.values()))
+        _require_numbers(objective, gradients, step)
         objectives.append(objective.detach())
         scores.append(value.detach())
         if step == steps:
@@ -176,6 +177,23 @@ def _climbed(
             around.keep(free)
     codes = {name: each.detach() for name, each in free.items()}
     return Path(codes, scores[-1], scores[0], log_prior.detach(), torch.stack(objectives))
+
+
+def _require_numbers(objective: Tensor, gradients: Sequence[Tensor], step: int) -> None:
+    """Refuse a score without a value or a slope, before a step goes to where it points."""
+    lost = ~objective.isfinite()
+    if bool(lost.any()):
+        number = int(lost.nonzero()[0])
+        raise ValueError(
+            f"score, or the prior's log-density, is {float(objective[number].detach())} for datum {number} "
+            f"at step {step}, and an ascent needs finite numbers: clamp what the score takes a logarithm or "
+            "a quotient of"
+        )
+    if not all(bool(each.isfinite().all()) for each in gradients):
+        raise ValueError(
+            f"the gradient of score is no finite number at step {step}, though its value is one, as that of "
+            "a root is at 0: method='bayesian' needs no gradient"
+        )
 
 
 class _Ascent:
@@ -250,6 +268,8 @@ class _Ascent:
             means[name] = laid_out(mean, each)
         value = self.score(next(iter(means.values())) if len(means) == 1 else means)
         count = len(self.batch[0])
+        if not self.slopes and not isinstance(value, Tensor):
+            value = _as_numbers(value).to(self.batch[0].device)
         if not isinstance(value, Tensor) or value.shape != (count,):
             what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"score must give ({count},) numbers, one for each datum, and gave {what}")
@@ -264,6 +284,14 @@ class _Ascent:
             require_density(each)
             log_prior = log_prior + each["fn"].log_prob(each["value"]).reshape(-1, count).sum(0)
         return value, log_prior
+
+
+def _as_numbers(value: Any) -> Any:
+    """A score from NumPy, pandas or a list, where nothing is to be differentiated."""
+    try:
+        return tensor_of(value).double()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"score must give numbers, one for each datum, and gave {value!r:.80}") from None
 
 
 def _can_move(site: Site) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -156,6 +157,8 @@ def test_of_a_pair():
     assert result.information.shape == (3, 3)
     for text in ("3 dimensions of 'z' against 3 factors", "MIG", "constant", "still"):
         assert text in str(result)
+    framed = pd.DataFrame(levels, columns=["shape", "size", "place"])
+    assert evaluate.disentanglement(pair, x, framed, num_votes=10).names == ("shape", "size", "place")
     shuffled = evaluate.disentanglement(pair, x, x[torch.randperm(1500)], num_votes=500)
     assert shuffled.mig < 0.02
     assert shuffled.factor_vae < 0.45

@@ -116,6 +116,8 @@ def test_a_classifier_is_trained_on_labels_and_named():
     labels = (torch.arange(300) >= 150).long() * 7
     first, again, other = (evaluate.sample_quality(pair, x, labels=labels, seed=seed) for seed in (0, 0, 1))
     assert first == again
+    assert math.isnan(first.kernel_spread)  # of one subset
+    assert "of one subset" in str(first)
     assert first.network != other.network
     assert first.num_features == 64
     assert "SmallClassifier" in first.network
@@ -161,6 +163,7 @@ def test_refusals():
         (nn.Flatten(), {"site": "y"}, "no observed site 'y'"),
         ("inception", {}, "must be a module or a function"),
         (None, {"labels": ["a"] * 30}, "labels must be class numbers"),
+        (None, {"labels": torch.rand(30)}, "labels must be class numbers"),
         (None, {"labels": torch.zeros(3)}, r"labels must be \(30,\)"),
     ):
         with pytest.raises(ValueError, match=match):

@@ -122,6 +122,22 @@ def test_what_has_no_direction_is_refused():
     with pytest.raises(ValueError, match="two data or more"):
         pv.attribute(pair, one[:1], two)
     found = pv.attribute(pair, one, two)
-    for strength in ((), float("nan"), torch.zeros(2, 2).tolist()):
+    for strength in ((), float("nan"), torch.zeros(2, 2).tolist(), "much", None):
         with pytest.raises(ValueError, match="strength must be"):
             found.apply(pair, one, strength)
+    other = pv.Pair(models.LinearGaussian(2, 5), guides.MeanField(nets.MLPEncoder((5,), 2))).double()
+    with pytest.raises(
+        ValueError, match=r"the shape \[30, 2\], data included, and the vector \[3\] is of other"
+    ):
+        found.apply(other, one)
+
+
+def test_rows_in_another_order_and_one_at_a_time():
+    pair, (one, two) = make_pair().double(), groups()
+    found, order = pv.attribute(pair, one, two), torch.randperm(30)
+    torch.testing.assert_close(pv.attribute(pair, one[order], two).vector, found.vector)
+    moved = found.apply(pair, one, (0.0, 2.0)).mean
+    torch.testing.assert_close(found.apply(pair, one[order], (0.0, 2.0)).mean, moved[:, order])
+    torch.testing.assert_close(found.apply(pair, one[3:4], (0.0, 2.0)).mean, moved[:, 3:4])
+    assert found.apply(pair, one, torch.tensor(2.0)).mean.equal(moved[1])
+    assert pv.attribute(pair, one, one).separation == 0

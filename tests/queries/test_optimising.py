@@ -108,6 +108,11 @@ def test_positive_latents_stay_positive_and_reach_the_argmax():
     [
         (lambda x: x.sum(), r"score must give \(6,\) numbers.*gave shape \(\)"),
         (lambda x: 1.0, "gave float"),
+        (
+            lambda x: (-x.square().sum(-1)).log(),
+            "is nan for datum 0 at step 0, and an ascent needs finite numbers",
+        ),
+        (lambda x: (0 * x.sum(-1)).sqrt(), "the gradient of score is no finite number at step 0"),
         (lambda x: x.detach().sum(-1), "does not depend on the codes in a way that has a gradient"),
     ],
 )
@@ -144,6 +149,11 @@ def test_a_search_reaches_the_argmax_of_a_score_without_a_gradient():
     assert bool((found.objective.diff(dim=0) >= 0).all())
     assert not bool(found.left.any())
     torch.testing.assert_close(found.objective[-1], found.score + found.log_prior)
+    named = {"method": "bayesian", "steps": 1}
+    plain = pv.optimise(pair, lambda x: score(x).numpy(), start(), **named)
+    assert plain.score.equal(pv.optimise(pair, score, start(), **named).score)
+    with pytest.raises(ValueError, match="score must give numbers, one for each datum, and gave 'high'"):
+        pv.optimise(pair, lambda _: "high", start(), **named)
     with pytest.raises(ValueError, match="no score is a finite number"):
         pv.optimise(pair, lambda x: x.sum(-1) + torch.nan, start(), method="bayesian", steps=1)
 
