@@ -55,15 +55,15 @@ class Stack:
         return np.asarray(self._coder.get_compressed())
 
     def push(self, symbols: np.ndarray, table: Table) -> None:
-        """Push symbols, (n,), each with its probabilities, (n, V): -log2 p bits each."""
-        if len(symbols):
+        """Push symbols, (n,), each with its probabilities, (n, V): -log2 p bits each, none where V = 1."""
+        if len(symbols) and table.shape[-1] > 1:
             flat = np.ascontiguousarray(symbols, dtype=np.int32)
             self._coder.encode_reverse(flat, self._family, np.ascontiguousarray(table))
 
     def pop(self, table: Table) -> np.ndarray:
         """The symbols, (n,), that were pushed with these probabilities, or draws from them."""
-        if not len(table):
-            return np.empty(0, dtype=np.int32)
+        if not len(table) or table.shape[-1] == 1:
+            return np.zeros(len(table), dtype=np.int32)
         symbols = self._coder.decode(self._family, np.ascontiguousarray(table))
         self.lowest = min(self.lowest, self._coder.num_words())
         return np.asarray(symbols)

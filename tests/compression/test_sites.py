@@ -63,6 +63,11 @@ CASES = {
         torch.minimum(COUNTS, torch.tensor([1.0, 5.0, 9.0, 3.0])),
     ),
     "Poisson": (lambda z: dist.Poisson(z.exp()).to_event(1), COUNTS),
+    "Poisson of zeros alone": (lambda z: dist.Poisson(z.exp()).to_event(1), torch.zeros(N, D)),
+    "a single category": (
+        lambda z: dist.Categorical(logits=z.unsqueeze(-1)).to_event(1),
+        torch.zeros(N, D, dtype=torch.long),
+    ),
     "ZeroInflatedPoisson": (
         lambda z: dist.ZeroInflatedPoisson(z.exp(), gate=z.sigmoid()).to_event(1),
         COUNTS,
@@ -96,6 +101,15 @@ CASES = {
 def test_families_of_data_come_back(name, options):
     likelihood, x = CASES[name]
     comes_back(model_of(likelihood), normal_guide, x, **options)
+
+
+def test_rows_in_another_order_and_one_by_one_come_back():
+    likelihood, x = CASES["Poisson"]
+    whole = comes_back(model_of(likelihood), normal_guide, x)
+    turned = comes_back(model_of(likelihood), normal_guide, x.flip(0))
+    assert turned.rate == pytest.approx(whole.rate, rel=0.1)
+    for row in (x[:1], x[-1:]):
+        comes_back(model_of(likelihood), normal_guide, row)
 
 
 def test_a_discrete_table_with_gaps_comes_back_and_gaps_count():
