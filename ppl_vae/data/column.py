@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from ppl_vae.data.cells import Cells
 from ppl_vae.data.data_error import DataError
+from ppl_vae.data.decimals import shortest
 from ppl_vae.data.one_cell import Value, number_of, plain
 
 NUMBERS = ("numeric", "log", "count")
 LEVELLED = ("category", "ordinal")
 KINDS = (*NUMBERS, *LEVELLED, "label", "constant", "left out")
 LARGEST_COUNT = 2**24  # the whole numbers up to here are exact in float32
+_HALF_STEP, _ROUNDING = 2.0**-24, 2.0**-50  # of float32, of some sums in float64
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,8 @@ class Column:
     def _places(self, cells: Cells) -> NDArray[np.float64]:
         """The numbers of the cells' levels."""
         places: dict[Value, float] = {level: float(place) for place, level in enumerate(self.levels)}
-        if any(isinstance(level, str) for level in self.levels):
-            # a text that spells a number may have come as one
+        if any(isinstance(level, str | bool) for level in self.levels):
+            # a text that spells a number may have come as one, and a truth value as a text
             places |= {str(level): place for level, place in places.items() if str(level) not in places}
         seen = np.unique(cells.seen) if cells.is_numeric else set(cells.seen.tolist())
         known = {value: places.get(plain(value), places.get(str(plain(value)))) for value in seen}
@@ -148,6 +150,16 @@ class Column:
             return pd.array(x, dtype="Int64") if gaps.any() else x.astype(np.int64)
         places = np.where(np.isnan(x), -1, np.clip(np.round(x), 0, len(self.levels) - 1)).astype(np.int64)
         return self.of_levels(places)
+
+    def in_float32(self, x: NDArray[np.float64]) -> Any:
+        """`inverse` of a column of x that float32 has rounded: the numbers that were in the table."""
+        values = self.inverse(x)
+        if self.kind not in ("numeric", "log"):
+            return values
+        with np.errstate(over="ignore", invalid="ignore"):
+            size = np.abs(values) if self.kind == "numeric" else np.abs(np.log(values))
+            within = _HALF_STEP * np.abs(x) * self.scale + _ROUNDING * (size + abs(self.loc))
+            return shortest(values, within if self.kind == "numeric" else within * values)
 
     def in_units(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Numbers in the user's units; of classes and levels, their numbers."""

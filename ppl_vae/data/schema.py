@@ -100,6 +100,8 @@ class Schema:
     def inverse(self, x: Tensor | NDArray[Any]) -> pd.DataFrame:
         """Rows of x as a frame in the user's units, under the user's names.
 
+        A number of float32 is the one with the fewest decimals that it stands for: 168.7, not 168.70000038.
+
         Means of counts stay fractional; a category is the nearest of its classes. Constant columns are there
         too, labels and columns that were left out are not.
 
@@ -111,6 +113,7 @@ class Schema:
         """
         import pandas as pd  # not at the top: it is slow to import
 
+        rounded = x.dtype in (torch.float32, np.float32)
         array = (
             x.detach().cpu().double().numpy() if isinstance(x, Tensor) else np.asarray(x, dtype=np.float64)
         )
@@ -121,7 +124,7 @@ class Schema:
         place, found = 0, {}
         for column in self.columns:
             if column.in_x:
-                found[column.name] = column.inverse(rows[:, place])
+                found[column.name] = (column.in_float32 if rounded else column.inverse)(rows[:, place])
                 place += 1
             elif column.kind == "constant":
                 found[column.name] = [column.levels[0]] * len(rows)

@@ -56,3 +56,21 @@ def test_its_own_table_stays_as_it_is():
     pair, _ = trained()
     table = data.table(columns(60, 50.0), columns={"class": "label"})
     assert of_table(table.train, pair) is table.train
+
+
+def test_what_float32_has_rounded_is_a_level_again_and_truth_values_come_as_texts():
+    """Few rows of whole numbers are guessed to be numeric, and were 2.00000002 among levels 0, 1, 2."""
+    rows = {
+        "height": [round(150 + 0.7 * n, 1) for n in range(60)],
+        "visits": [n % 7 for n in range(60)],
+        "member": [n % 3 == 0 for n in range(60)],
+    }
+    schema = data.table(rows).schema
+    assert [column.kind for column in schema] == ["numeric", "ordinal", "category"]
+    x = schema.forward(rows)
+    back = schema.inverse(x)
+    assert back["height"].tolist() == rows["height"]
+    few = {name: values[:8] for name, values in rows.items()} | {"member": list(map(str, rows["member"][:8]))}
+    other = data.table(few, columns={"visits": "numeric"})
+    assert other.schema.inverse(other.schema.forward(few))["visits"].tolist() == rows["visits"][:8]
+    assert schema.forward(few).equal(x[:8])
