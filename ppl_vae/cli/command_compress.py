@@ -11,7 +11,7 @@ from ppl_vae.cli import OK
 from ppl_vae.cli.command_impute import add_part
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.options import Parser, add_data, make_parser
-from ppl_vae.cli.saved import add_run, data_of_run, load_pair
+from ppl_vae.cli.saved import add_run, data_of_run, load_pair, part_of
 from ppl_vae.compression import compress, decompress
 from ppl_vae.core.checks import check_seed
 from ppl_vae.runs import atomic_write
@@ -55,7 +55,7 @@ def run(words: Sequence[str]) -> int:
     settings = {
         name: options[name] for name in ("num_samples", "bits", "batch_size", "verify", "coders", "progress")
     }
-    split = data_of_run(options).part(options.part)
+    split = part_of(data_of_run(options), options.part)
     print(compress(pair, split, options.out, seed=options.seed, **settings))
     print(f"in {options.out}")
     return OK

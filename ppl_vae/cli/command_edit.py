@@ -18,7 +18,7 @@ from ppl_vae.cli.command_impute import add_part
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.options import Parser, add_data, make_parser
 from ppl_vae.cli.report import save_figure
-from ppl_vae.cli.saved import add_run, data_of_run, load_pair
+from ppl_vae.cli.saved import add_run, data_of_run, load_pair, part_of
 from ppl_vae.cli.showing import as_images, is_image, shown_and_held
 from ppl_vae.core.checks import check_count, check_seed
 from ppl_vae.core.isolation import questioning
@@ -83,7 +83,7 @@ def run(words: Sequence[str]) -> int:
     if (options.toward is None) == (options.ascend is None):
         raise UsageError("say what to edit: either --toward LABEL, or --ascend COLUMN_OR_FUNCTION")
     pair = load_pair(options)
-    split = data_of_run(options).part(options.part).to(pair.device)
+    split = part_of(data_of_run(options), options.part).to(pair.device)
     schema = cast("Schema | None", split.naming.schema or pair.schema)
     out = options.out or options.run / f"edited.{'png' if schema is None else 'csv'}"
     if out.suffix not in (".png", ".npz", ".csv") or (out.suffix == ".csv" and schema is None):

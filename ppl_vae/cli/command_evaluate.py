@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from ppl_vae.cli import OK
 from ppl_vae.cli.checked_before import check_folder, check_judged, check_judging
 from ppl_vae.cli.command_train import add_judging, contents
 from ppl_vae.cli.options import Parser, add_data, make_parser
 from ppl_vae.cli.report import judge, write_report
-from ppl_vae.cli.saved import add_run, data_of_run, load_pair
+from ppl_vae.cli.saved import Part, add_run, data_of_run, load_pair, part_of
 from ppl_vae.runs import METRICS, RunFolder
 
 EPILOG = """examples:
@@ -24,7 +23,7 @@ def parser() -> Parser:
     """The options of `ppl-vae evaluate`."""
     options = make_parser("evaluate", "Judge the pair of a run's folder.", EPILOG, arguments="RUN ")
     add_run(options)
-    options.add_argument("--part", type=Literal["train", "valid", "test"], default="test", help="of the data")
+    options.add_argument("--part", type=Part, default="test", help="of the data; all for a table")
     options.add_argument(
         "--out", type=Path | None, default=None, help="a folder for summary, figures, inference data"
     )
@@ -43,7 +42,7 @@ def run(words: Sequence[str]) -> int:
         check_folder(options.out, "--out")
     pair = load_pair(options)
     dataset = data_of_run(options)
-    split = dataset.part(options.part)
+    split = part_of(dataset, options.part)
     check_judged(split, options.part)
     judgement = judge(pair, split, seed=options.seed, progress=options.progress, **vars(options.evaluate))
     print(f"{options.part} data of {dataset.name}: {judgement}")

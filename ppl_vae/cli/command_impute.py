@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from ppl_vae import evaluate
 from ppl_vae.cli import OK
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.options import Parser, add_data, make_parser
-from ppl_vae.cli.saved import add_run, data_of_run, load_pair
+from ppl_vae.cli.saved import Part, add_run, data_of_run, load_pair, part_of
 from ppl_vae.core.checks import check_seed
 from ppl_vae.evaluate.imputation import impute
 from ppl_vae.runs import atomic_write
@@ -43,7 +42,7 @@ def parser() -> Parser:
 
 def add_part(options: Parser) -> None:
     """Of which part of the data, and the seed."""
-    options.add_argument("--part", type=Literal["train", "valid", "test"], default="test", help="of the data")
+    options.add_argument("--part", type=Part, default="test", help="of the data; all for a table")
     options.add_argument("--seed", type=int, default=0, help="of the draws")
 
 
@@ -54,7 +53,7 @@ def run(words: Sequence[str]) -> int:
     if options.out.suffix not in (".csv", ".npz"):
         raise UsageError(f"--out {options.out}: give a name that ends in .csv or .npz")
     pair = load_pair(options)
-    split = data_of_run(options).part(options.part)
+    split = part_of(data_of_run(options), options.part)
     names = ("method", "num_samples", "num_proposals", "num_chains", "warmup", "num_leapfrogs")
     settings = {name: options[name] for name in (*names, "num_temperatures", "progress")}
     found = evaluate.impute(pair, split, seed=options.seed, **settings)

@@ -10,7 +10,7 @@ from ppl_vae.cli import OK
 from ppl_vae.cli.command_impute import add_part
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.options import Parser, add_data, make_parser
-from ppl_vae.cli.saved import add_run, data_of_run, load_pair
+from ppl_vae.cli.saved import ALL, add_run, data_of_run, load_pair, part_of
 from ppl_vae.core.checks import check_seed
 from ppl_vae.evaluate import anomaly
 from ppl_vae.runs import atomic_write
@@ -61,8 +61,12 @@ def run(words: Sequence[str]) -> int:
         )
     }
     if options.method == "typicality" and options.entropy is None:
+        if options.part == ALL:
+            raise UsageError(
+                "--method typicality with --part all has no training data to learn from: give --entropy"
+            )
         settings["reference"] = dataset.train
-    found = evaluate.anomaly(pair, dataset.part(options.part), seed=options.seed, **settings)
+    found = evaluate.anomaly(pair, part_of(dataset, options.part), seed=options.seed, **settings)
     lines = ["datum,score", *(f"{number},{float(score)!r}" for number, score in enumerate(found.score))]
     atomic_write(options.out, lambda path: path.write_text("\n".join(lines) + "\n"))
     print(found)

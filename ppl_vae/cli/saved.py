@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jsonargparse
 
@@ -12,10 +12,17 @@ from ppl_vae.cli.command_train import COMMAND
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.cli.options import Parser
 from ppl_vae.core.pair import Pair
+from ppl_vae.data.division import Division
+from ppl_vae.data.loading import TABLES
 from ppl_vae.data.named import NAMED
+from ppl_vae.data.text_file import rows_of_file
 from ppl_vae.runs import CONFIG, RunError, RunFolder
 from ppl_vae.runs.identity import other_data
 from ppl_vae.runs.safe_yaml import YamlError, read_yaml
+from ppl_vae.runs.schemas import schema_of
+
+ALL = "all"
+Part = Literal["train", "valid", "test", "all"]
 
 
 def add_run(parser: Parser) -> None:
@@ -41,7 +48,9 @@ def data_of_run(options: jsonargparse.Namespace) -> data.DataSet:
         RunError: where the options of the run give other data by now.
     """
     if options.data is not None:
-        return data.load(options.data, **vars(options.load))
+        return _given(options)
+    if getattr(options, "part", None) == ALL:
+        raise UsageError("--part all is for a table of --data; the run's own data have train, valid and test")
     path = options.run / COMMAND
     if not path.is_file():
         return _data_in_python(options.run)
@@ -61,6 +70,27 @@ def data_of_run(options: jsonargparse.Namespace) -> data.DataSet:
             f"with --data (and --load.*) what to judge it on"
         )
     return found
+
+
+def part_of(dataset: data.DataSet, name: str) -> data.Split:
+    """One part by its name, or all rows."""
+    return dataset.test if name == ALL else dataset.part(name)
+
+
+def _given(options: jsonargparse.Namespace) -> data.DataSet:
+    """The data of `--data`: rows of the run's table as that has them, not as they would be by themselves."""
+    load, whole = vars(options.load), getattr(options, "part", None) == ALL
+    folder, path = RunFolder(options.run), Path(str(options.data)).expanduser()
+    schema = schema_of(folder, folder.read_config()) if folder.has(CONFIG) else None
+    if schema is None or path.suffix.lower() not in TABLES or not path.is_file():
+        if whole:
+            raise UsageError("--part all is for a table in a text file, with a run that was trained on one")
+        return data.load(options.data, **load)
+    if given := [name for name in ("columns", "standardise", "missing") if load.get(name) is not None]:
+        raise UsageError(f"--load.{given[0]}: the run's own table says how {path} is read: leave it out")
+    names = ("seed", "valid_fraction", "test_fraction", "labels")
+    division = Division(**{name: load[name] for name in names if name in load})
+    return rows_of_file(path, schema, None if whole else division)
 
 
 def _data_in_python(run: Path) -> data.DataSet:

@@ -147,7 +147,8 @@ def read_csv(path: Path) -> Loaded | None:
             y = frame.iloc[:, names.index("label")].to_numpy()
             frame = frame.drop(columns=frame.columns[names.index("label")])
     tensor = to_storage(frame.to_numpy(dtype=np.float64), str(path))
-    return Loaded(tensor_part(tensor, y, f"{path}: label"))
+    columns = tuple(str(name).strip() for name in frame.columns) if form.header else ()
+    return Loaded(tensor_part(tensor, y, f"{path}: label"), naming=Naming(columns=columns))
 
 
 def tensor_part(tensor: torch.Tensor, y: Any, what: str) -> Part:

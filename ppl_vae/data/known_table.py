@@ -23,7 +23,7 @@ def of_table(data: Any, pair: Pair) -> Any:
     """A split of a frame's rows, as the table has them that the pair was trained on; other data as they are.
 
     A split of another table is brought to that one's columns and units too: its own were fitted to other
-    rows.
+    rows. So is one whose columns have the table's names, as of a file of numbers alone.
 
     Raises:
         DataError: a column is lacking, or holds a value that its kind does not have.
@@ -33,6 +33,8 @@ def of_table(data: Any, pair: Pair) -> Any:
         return data
     if isinstance(data, Split) and data.naming.schema not in (None, schema):
         return _translated(data, schema)
+    if isinstance(data, Split) and data.naming.schema is None and _names_all(data, schema):
+        return _numbers_of(data, schema)
     if not is_frame(data):
         return data
     x = schema.forward(data)
@@ -41,6 +43,19 @@ def of_table(data: Any, pair: Pair) -> Any:
         y = _labels(data, schema)
     naming = Naming(columns=schema.names, schema=schema)
     return Split(ResidentRows(x), y, missing=bool(x.isnan().any()), naming=naming, with_labels=y is not None)
+
+
+def _names_all(split: Split, schema: Schema) -> bool:
+    return set(schema.names) <= set(split.naming.columns or ())
+
+
+def _numbers_of(split: Split, schema: Schema) -> Split:
+    """The rows of a split whose columns have names and are numbers as the user has them."""
+    rows = split.rows.read(torch.arange(len(split), device=split.device)).cpu().numpy()
+    x = schema.forward(dict(zip(split.naming.columns or (), rows.T, strict=True)))
+    naming = replace(split.naming, columns=schema.names, schema=schema)
+    missing = bool(x.isnan().any())
+    return replace(split, rows=ResidentRows(x), missing=missing, naming=naming).to(split.device)
 
 
 def _translated(split: Split, schema: Schema) -> Split:

@@ -110,16 +110,44 @@ def table_of_cells(
     schema = Schema(_columns(cells, columns), tuple(map(str, marks)))
     if not schema.names:
         raise DataError(f"{name}: no column is left for x:\n{schema}")
-    by_name = {each.name: each for each in cells}
-    numbers = schema.encode(by_name)
-    y = None
-    if schema.label is not None:
-        classes = np.nan_to_num(schema.label.encode(by_name[schema.label.name]), nan=MISSING)
-        y = torch.from_numpy(classes.astype(np.int64))
+    numbers, y = encoded(cells, schema)
     loaded = Loaded(Part(ResidentRows(torch.from_numpy(numbers)), y), missing=bool(np.isnan(numbers).any()))
     raw = assemble(name, loaded, replace(division, labels=division.labels is not False))
-    if standardise:
-        schema = schema.fitted(_numbers(raw.train))
+    return _standardised(raw, schema.fitted(_numbers(raw.train)) if standardise else schema, division)
+
+
+def table_like(name: str, cells: list[Cells], schema: Schema, division: Division | None) -> DataSet:
+    """The data set of other rows of a known table, in its units; without a division each part has all rows.
+
+    Raises:
+        DataError: a column is lacking, or holds a value that its kind does not have.
+    """
+    numbers, y = encoded(cells, schema)
+    part, missing = Part(ResidentRows(torch.from_numpy(numbers)), y), bool(np.isnan(numbers).any())
+    if division is None:
+        whole = Split(part.rows, y, missing=missing)
+        return _standardised(DataSet(name, whole, whole, whole), schema, Division())
+    raw = assemble(
+        name, Loaded(part, missing=missing), replace(division, labels=division.labels is not False)
+    )
+    return _standardised(raw, schema, division)
+
+
+def encoded(cells: list[Cells], schema: Schema) -> tuple[np.ndarray, torch.Tensor | None]:
+    """The numbers of x, not yet standardised, and the labels, where the cells have them."""
+    by_name = {each.name: each for each in cells}
+    if lacking := [each for each in schema.names if each not in by_name]:
+        raise DataError(f"the table has no column {lacking[0]!r}: it has {list(by_name)}")
+    numbers = schema.encode(by_name)
+    y = None
+    if schema.label is not None and schema.label.name in by_name:
+        classes = np.nan_to_num(schema.label.encode(by_name[schema.label.name]), nan=MISSING)
+        y = torch.from_numpy(classes.astype(np.int64))
+    return numbers, y
+
+
+def _standardised(raw: DataSet, schema: Schema, division: Division) -> DataSet:
+    """The data set with x as the schema has it."""
     parts: dict[str, Any] = {}
     for part, split in raw.parts().items():
         naming = replace(split.naming, columns=schema.names, schema=schema)

@@ -10,7 +10,8 @@ from ppl_vae.data.data_error import DataError
 from ppl_vae.data.dataset import DataSet
 from ppl_vae.data.division import Division
 from ppl_vae.data.one_cell import MARKS
-from ppl_vae.data.tables import Columns, table_of_cells
+from ppl_vae.data.schema import Schema
+from ppl_vae.data.tables import Columns, table_like, table_of_cells
 from ppl_vae.data.text_form import Form, form_of, numbered, opened, unequal
 
 
@@ -26,6 +27,14 @@ def table_of_file(
     try:
         cells = read_cells(path, form_of(path), given)
         return table_of_cells(path.stem, cells, columns, standardise, given, division)
+    except DataError as error:
+        raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+
+
+def rows_of_file(path: Path, schema: Schema, division: Division | None) -> DataSet:
+    """The data set of a text file with other rows of a known table; as `table_like`."""
+    try:
+        return table_like(path.stem, read_cells(path, form_of(path), schema.marks), schema, division)
     except DataError as error:
         raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
 

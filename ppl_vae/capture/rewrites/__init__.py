@@ -17,6 +17,7 @@ from ppl_vae.capture.rewrites.rounding import MatmulPrecision
 __all__ = ["Backend", "Operators", "Setting", "operators", "rewrite"]
 
 Backend = Literal["inductor", "graph"]
+"""What runs a graph: compiled, or operation by operation."""
 Operators = dict[Any, Callable[..., Any]]
 """What is called in place of an operator."""
 
