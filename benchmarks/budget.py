@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -35,6 +36,22 @@ class Budget:
 def processor_seconds() -> float:
     """What this process and its compilers have used."""
     return sum(os.times()[:4])
+
+
+def judged(
+    take_step: Callable[[], object], judge: Callable[[], dict[str, float]], seconds: float, points: int
+) -> dict[str, Any]:
+    """Steps until the processor's seconds are over, judged so many times on the way, outside of the time."""
+    used, steps, curve = 0.0, 0, []
+    while True:
+        if used >= seconds * len(curve) / points:
+            curve.append({"seconds": round(used, 1), "steps": steps, **judge()})
+            print(curve[-1], flush=True)
+            if used >= seconds:
+                return {"steps": steps, "curve": curve}
+        started = time.process_time()
+        take_step()
+        used, steps = used + time.process_time() - started, steps + 1
 
 
 def train(

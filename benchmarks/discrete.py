@@ -14,15 +14,16 @@ The published figures are of trainings to the end; the curve says how far this i
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import platform
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from budget import judged
 from pyro.infer import ELBO
 
 import ppl_vae as pv
@@ -72,20 +73,19 @@ def train(
     learned = [*pair.parameters(), *auxiliary.parameters()]
     step = Step(pair, estimator, torch.optim.Adam(learned, lr=options.learning_rate), check_finite=False)
     few = digits.part("valid").take(500, seed=0)
-    used, steps, curve, order = 0.0, 0, [], torch.Generator().manual_seed(0)
-    while True:
-        for index in digits.train.indices(options.batch_size, shuffle_generator=order):
-            if used >= options.seconds * len(curve) / options.points:
-                point = {"seconds": used, "steps": steps, "valid -ELBO": -evaluate.bounds(pair, few).elbo}
-                print(point, flush=True)
-                curve.append(point)
-                if used >= options.seconds:
-                    return {"steps": steps, "curve": curve}
-                pair.train()
-            started = time.process_time()
-            with validation(False):
-                step.on(digits.train, index)
-            used, steps = used + time.process_time() - started, steps + 1
+    order = torch.Generator().manual_seed(0)
+    epochs = (digits.train.indices(options.batch_size, shuffle_generator=order) for _ in itertools.count())
+    indices = itertools.chain.from_iterable(epochs)
+
+    def take_step() -> None:
+        pair.train()
+        with validation(False):
+            step.on(digits.train, next(indices))
+
+    def judge() -> dict[str, float]:
+        return {"valid -ELBO": -evaluate.bounds(pair, few).elbo}
+
+    return judged(take_step, judge, options.seconds, options.points)
 
 
 def main() -> None:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
+from budget import judged
 from matplotlib.patches import Rectangle
 from pyro.infer import ELBO
 from torch import Tensor, nn
@@ -83,18 +83,12 @@ def train(
     torch.manual_seed(1)
     optimizer = torch.optim.Adam(pair.parameters(), lr=options.learning_rate)
     step = Step(pair, estimator, optimizer, clip_norm=50.0)
-    used, steps, curve = 0.0, 0, []
-    while True:
-        if used >= options.seconds * len(curve) / options.points:
-            point = {"seconds": round(used, 1), "steps": steps, "accuracy": accuracy(pair, *test)}
-            print(point, flush=True)
-            curve.append(point)
-            if used >= options.seconds:
-                return {"steps": steps, "curve": curve}
-            pair.train()
-        started = time.process_time()
+
+    def take_step() -> None:
+        pair.train()
         step.on(split, torch.randint(len(split), (options.batch_size,)))
-        used, steps = used + time.process_time() - started, steps + 1
+
+    return judged(take_step, lambda: {"accuracy": accuracy(pair, *test)}, options.seconds, options.points)
 
 
 def accuracy(pair: pv.Pair, x: Tensor, how_many: Tensor) -> float:

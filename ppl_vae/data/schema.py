@@ -15,6 +15,7 @@ from ppl_vae.data.cells import Cells, to_cells
 from ppl_vae.data.column import Column
 from ppl_vae.data.columns_of import columns_of
 from ppl_vae.data.data_error import DataError
+from ppl_vae.data.missing_labels import MISSING
 from ppl_vae.data.one_cell import MARKS
 
 if TYPE_CHECKING:
@@ -58,8 +59,20 @@ class Schema:
         return next((column for column in self.columns if column.kind == "label"), None)
 
     def encode(self, cells: Mapping[str, Cells]) -> NDArray[np.float64]:
-        """The columns of x as numbers, NaN where missing; not yet standardised."""
+        """The columns of x as numbers, NaN where missing; not yet standardised.
+
+        Raises:
+            DataError: a column is lacking, or holds a value that its kind does not have.
+        """
+        _require(self.names, cells)
         return np.stack([column.encode(cells[column.name]) for column in self], 1)
+
+    def classes(self, cells: Mapping[str, Cells]) -> Tensor | None:
+        """The numbers of the labels, `MISSING` where one is; None where the cells have no column of them."""
+        if self.label is None or self.label.name not in cells:
+            return None
+        places = self.label.encode(cells[self.label.name])
+        return torch.from_numpy(np.nan_to_num(places, nan=MISSING).astype(np.int64))
 
     def fitted(self, numbers: NDArray[np.float64]) -> Schema:
         """The schema whose numeric columns are standardised by these rows of `encode`."""
@@ -83,8 +96,7 @@ class Schema:
             DataError: a column is lacking.
         """
         given = columns_of(frame)
-        if lacking := [name for name in names if name not in given]:
-            raise DataError(f"the table has no column {lacking[0]!r}: it has {list(given)}")
+        _require(names, given)
         return {name: to_cells(name, given[name].values, self.marks) for name in names}
 
     def standardise(self, numbers: NDArray[np.float64]) -> Tensor:
@@ -159,3 +171,8 @@ class Schema:
             raise DataError(f"{given!r:.120} is no schema of a table")
         columns = tuple(Column.from_plain(each) for each in given["columns"])
         return cls(columns, tuple(map(str, given.get("marks") or ())))
+
+
+def _require(names: Sequence[str], given: Mapping[str, Any]) -> None:
+    if lacking := [name for name in names if name not in given]:
+        raise DataError(f"the table has no column {lacking[0]!r}: it has {list(given)}")

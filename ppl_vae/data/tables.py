@@ -17,7 +17,6 @@ from ppl_vae.data.data_error import DataError
 from ppl_vae.data.dataset import DataSet, Loaded, Part, assemble, with_few_labels
 from ppl_vae.data.division import Division
 from ppl_vae.data.guess import Choice, column_of, guessed
-from ppl_vae.data.missing_labels import MISSING
 from ppl_vae.data.one_cell import MARKS
 from ppl_vae.data.rows import ResidentRows
 from ppl_vae.data.schema import Schema
@@ -110,9 +109,7 @@ def table_of_cells(
     schema = Schema(_columns(cells, columns), tuple(map(str, marks)))
     if not schema.names:
         raise DataError(f"{name}: no column is left for x:\n{schema}")
-    numbers, y = encoded(cells, schema)
-    loaded = Loaded(Part(ResidentRows(torch.from_numpy(numbers)), y), missing=bool(np.isnan(numbers).any()))
-    raw = assemble(name, loaded, replace(division, labels=division.labels is not False))
+    raw = _divided(name, cells, schema, division)
     return _standardised(raw, schema.fitted(_numbers(raw.train)) if standardise else schema, division)
 
 
@@ -122,28 +119,26 @@ def table_like(name: str, cells: list[Cells], schema: Schema, division: Division
     Raises:
         DataError: a column is lacking, or holds a value that its kind does not have.
     """
-    numbers, y = encoded(cells, schema)
-    part, missing = Part(ResidentRows(torch.from_numpy(numbers)), y), bool(np.isnan(numbers).any())
-    if division is None:
-        whole = Split(part.rows, y, missing=missing)
-        return _standardised(DataSet(name, whole, whole, whole), schema, Division())
-    raw = assemble(
-        name, Loaded(part, missing=missing), replace(division, labels=division.labels is not False)
-    )
-    return _standardised(raw, schema, division)
+    if division is not None:
+        return _standardised(_divided(name, cells, schema, division), schema, division)
+    part, missing = _part(cells, schema)
+    whole = Split(part.rows, part.y, missing=missing)
+    return _standardised(DataSet(name, whole, whole, whole), schema, Division())
 
 
-def encoded(cells: list[Cells], schema: Schema) -> tuple[np.ndarray, torch.Tensor | None]:
-    """The numbers of x, not yet standardised, and the labels, where the cells have them."""
+def _divided(name: str, cells: list[Cells], schema: Schema, division: Division) -> DataSet:
+    """The data set with x not yet standardised."""
+    part, missing = _part(cells, schema)
+    labels = division.labels is not False
+    return assemble(name, Loaded(part, missing=missing), replace(division, labels=labels))
+
+
+def _part(cells: list[Cells], schema: Schema) -> tuple[Part, bool]:
+    """All rows, x not yet standardised, and whether any of it is missing."""
     by_name = {each.name: each for each in cells}
-    if lacking := [each for each in schema.names if each not in by_name]:
-        raise DataError(f"the table has no column {lacking[0]!r}: it has {list(by_name)}")
     numbers = schema.encode(by_name)
-    y = None
-    if schema.label is not None and schema.label.name in by_name:
-        classes = np.nan_to_num(schema.label.encode(by_name[schema.label.name]), nan=MISSING)
-        y = torch.from_numpy(classes.astype(np.int64))
-    return numbers, y
+    rows = ResidentRows(torch.from_numpy(numbers))
+    return Part(rows, schema.classes(by_name)), bool(np.isnan(numbers).any())
 
 
 def _standardised(raw: DataSet, schema: Schema, division: Division) -> DataSet:

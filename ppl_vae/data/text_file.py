@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ppl_vae.data.cells import Cells, to_cells
@@ -24,17 +25,22 @@ def table_of_file(
 ) -> DataSet:
     """The data set of a table in a text file."""
     given = (marks,) if isinstance(marks, str) else tuple(marks)
-    try:
+    with _naming(path):
         cells = read_cells(path, form_of(path), given)
         return table_of_cells(path.stem, cells, columns, standardise, given, division)
-    except DataError as error:
-        raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
 def rows_of_file(path: Path, schema: Schema, division: Division | None) -> DataSet:
     """The data set of a text file with other rows of a known table; as `table_like`."""
-    try:
+    with _naming(path):
         return table_like(path.stem, read_cells(path, form_of(path), schema.marks), schema, division)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors begin with the file's name."""
+    try:
+        yield
     except DataError as error:
         raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
 
