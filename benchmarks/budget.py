@@ -39,9 +39,12 @@ def processor_seconds() -> float:
 
 
 def judged(
-    take_step: Callable[[], object], judge: Callable[[], dict[str, float]], seconds: float, points: int
+    take_step: Callable[[float], object], judge: Callable[[], dict[str, float]], seconds: float, points: int
 ) -> dict[str, Any]:
-    """Steps until the processor's seconds are over, judged so many times on the way, outside of the time."""
+    """Steps until the processor's seconds are over, compiling counted; each is told what share of them is.
+
+    Judged so many times on the way, outside of the time.
+    """
     used, steps, curve = 0.0, 0, []
     while True:
         if used >= seconds * len(curve) / points:
@@ -49,9 +52,14 @@ def judged(
             print(curve[-1], flush=True)
             if used >= seconds:
                 return {"steps": steps, "curve": curve}
-        started = time.process_time()
-        take_step()
-        used, steps = used + time.process_time() - started, steps + 1
+        started = processor_seconds()
+        take_step(used / seconds)
+        used, steps = used + processor_seconds() - started, steps + 1
+
+
+def cosine(learning_rate: float, fraction: float) -> float:
+    """A rate that falls to zero."""
+    return learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, fraction)))
 
 
 def train(
@@ -77,7 +85,7 @@ def train(
     pair.train()
     while (fraction := budget.fraction()) < 1:
         index = torch.randperm(len(split))[:batch]
-        step.set_learning_rate(learning_rate * 0.5 * (1 + math.cos(math.pi * fraction)))
+        step.set_learning_rate(cosine(learning_rate, fraction))
         step.set_epoch(fraction)
         step.on(split, index)
         count += 1

@@ -3,7 +3,7 @@
 Twelve stochastic layers on one path, the weight of the KL term rising over the first fifth, steps with a
 spike in the gradient left out. The curve is the ELBO of the training batches; what is judged is the test set.
 
-    PPL_VAE_DATA=... python benchmarks/deep_ladder.py --seconds 480 --out benchmarks/results/deep_ladder.json
+    PPL_VAE_DATA=... python benchmarks/deep_ladder.py --seconds 2100 --out benchmarks/results/deep_ladder.json
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+import pandas as pd
 import torch
 from budget import Budget, train
 
 import ppl_vae as pv
-from ppl_vae import data, evaluate, guides, likelihoods, models, nets
+from ppl_vae import data, evaluate, guides, likelihoods, models, nets, plots
 from ppl_vae.runs import atomic_write
 
 PUBLISHED = {"LVAE, 12 layers, -log p": 78.30, "NVAE, -log p": 78.01}
@@ -32,11 +34,25 @@ def make_pair(shape: tuple[int, ...], layers: tuple[int, ...], channels: int) ->
     return pv.Pair(model, guides.DeepTopDown(nets.ConvBottomUp(shape, **sizes), path))  # type: ignore[arg-type]
 
 
+def picture(pair: pv.Pair, test: data.Split, curve: list[dict[str, float]], steps: float, path: Path) -> None:
+    """The bound and each layer's KL as the training goes on, reconstructions, and draws."""
+    history = pd.DataFrame(curve).rename(columns=lambda name: name.replace("kl_", "train_kl_"))
+    history["epoch"] = history["step"] / steps
+    figure, axes = plt.subplots(4, 1, figsize=(9, 13), height_ratios=[3, 3, 1, 1])
+    axes[0].plot(history["epoch"], -history["elbo"])
+    axes[0].set(xlabel="epoch", ylabel="-ELBO of the training batches, nats", ylim=(75, 150))
+    plots.layer_kl(history, ax=axes[1])
+    x = test.take(20).tensors()[0]
+    plots.reconstructions(x, pv.reconstruct(pair, x, seed=0).mean, columns=20, ax=axes[2])
+    plots.samples(pv.sample(pair, 40, seed=0).mean, columns=20, ax=axes[3])
+    figure.savefig(path, bbox_inches="tight", dpi=80)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=480, help="of the processor, for the training")
+    parser.add_argument("--seconds", type=float, default=2100, help="of the processor, for the training")
     parser.add_argument(
         "--wall", type=float, default=math.inf, help="seconds after which it ends in any case"
     )
@@ -59,8 +75,8 @@ def main() -> None:
     for row in train(
         pair, mnist.train, budget, options.batch, options.learning_rate, options.skip_norm, warmup=0.2
     ):
-        curve.append({name: round(value, 2) for name, value in row.items() if not name.startswith("kl_")})
-        print(curve[-1], flush=True)
+        curve.append({name: round(value, 2) for name, value in row.items()})
+        print({name: value for name, value in curve[-1].items() if not name.startswith("kl_")}, flush=True)
     processor, wall = budget.used()
     test = mnist.test.take(options.test)
     bounds = evaluate.bounds(pair, test, num_particles=5)
@@ -93,8 +109,9 @@ def main() -> None:
             f"-log p, at most (K = {options.num_particles})": -found.value,
         },
         "published": PUBLISHED,
-        "curve": curve,
+        "curve": [{name: each[name] for name in each if not name.startswith("kl_")} for each in curve],
     }
+    picture(pair, test, curve, len(mnist.train) / options.batch, options.out.with_suffix(".png"))
     text = json.dumps(result, indent=2)
     atomic_write(options.out, lambda path: path.write_text(text + "\n"))
     print(text)

@@ -18,7 +18,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
-from budget import judged
+from budget import cosine, judged
 from matplotlib.patches import Rectangle
 from pyro.infer import ELBO
 from torch import Tensor, nn
@@ -82,10 +82,11 @@ def train(
     """Steps until the time is over, with the count's accuracy on the way."""
     torch.manual_seed(1)
     optimizer = torch.optim.Adam(pair.parameters(), lr=options.learning_rate)
-    step = Step(pair, estimator, optimizer, clip_norm=50.0)
+    step = Step(pair, estimator, optimizer, clip_norm=50.0, capture=True)
 
-    def take_step() -> None:
+    def take_step(fraction: float) -> None:
         pair.train()
+        step.set_learning_rate(cosine(options.learning_rate, fraction))
         step.on(split, torch.randint(len(split), (options.batch_size,)))
 
     return judged(take_step, lambda: {"accuracy": accuracy(pair, *test)}, options.seconds, options.points)

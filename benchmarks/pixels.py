@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import platform
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
-from budget import Budget
+from budget import Budget, cosine
 from torch import Tensor, nn
 
 import ppl_vae as pv
@@ -78,7 +77,7 @@ def train(pair: pv.Pair, mnist: data.DataSet, budget: Budget) -> list[dict[str, 
                 print(curve[-1], flush=True)
             if used >= 1:
                 return curve
-            step.set_learning_rate(RATE * 0.5 * (1 + math.cos(math.pi * used)))
+            step.set_learning_rate(cosine(RATE, used))
             step.on(mnist.train, index)
             seen += len(index)
 

@@ -23,7 +23,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import torch
+from safetensors.torch import load_file
 
 import ppl_vae as pv
 from ppl_vae import data, estimators, evaluate, guides, kl, likelihoods, models, nets
@@ -38,13 +40,18 @@ def chorales(options: argparse.Namespace) -> dict[str, Any]:
     known = data.load("chorales")
     cut = {name: pieces(known.part(name)) for name in ("train", "valid", "test")}
     pair = chorales_pair(options, cut["train"])
+    if options.weights is not None:  # of a pair without flows, which begin as the identity
+        lacking = pair.load_state_dict(load_file(options.weights), strict=False)
+        assert not lacking.unexpected_keys
+        print("not among the weights:", lacking.missing_keys)
     started = time.process_time()
     run = pv.fit(
         pair, estimators.ELBO(), data.DataSet("chorales", **cut), epochs=options.epochs, batch_size=20,
         learning_rate=options.learning_rate, schedule="cosine", clip_norm=200.0, validate_every=20,
         patience=options.epochs, weight_decay=options.weight_decay,
         optimizer=functools.partial(torch.optim.Adam, betas=(0.96, 0.999)),
-        kl=kl.LinearWarmup(start=0.2, epochs=max(1, options.epochs // 5)), device="cpu", capture="auto",
+        kl=1.0 if options.weights else kl.LinearWarmup(start=0.2, epochs=max(1, options.epochs // 5)),
+        device="cpu", capture="auto",
         run_dir=options.run_dir, resume=options.run_dir is not None, checkpoint_every=20,
     )  # fmt: skip
     seconds = time.process_time() - started
@@ -65,7 +72,34 @@ def chorales(options: argparse.Namespace) -> dict[str, Any]:
     result["test, nats a step"] = {
         "-ELBO": -bound.value, "standard error": bound.standard_error, "-IWAE(50)": -tight.value,
     }  # fmt: skip
+    picture(pair, known.test, curve["epoch"].tolist(), (-curve["valid_elbo"] * each).tolist(), options.out)
     return result
+
+
+def picture(
+    pair: pv.Pair, test: data.Split, epochs: list[float], nats: list[float], out: Path, steps: int = 96
+) -> None:
+    """The validation curve; a chorale, its reconstruction, and two that are drawn: time by pitch."""
+    figure, axes = plt.subplots(5, 1, figsize=(9, 11), height_ratios=[2, 1, 1, 1, 1])
+    axes[0].plot(epochs, nats)
+    axes[0].set(xlabel="epoch", ylabel="-ELBO, validation, nats a step", ylim=(6, 10))
+    axes[0].axhline(PUBLISHED["Pyro's example"], linestyle=":", label="Pyro's example, test")
+    axes[0].legend()
+    x, length = test.tensors()
+    longest = int(length.argmax())
+    chorale = x[longest : longest + 1, :steps], length[longest : longest + 1].clamp(max=steps)
+    drawn = pv.sample(pair, 2, inputs={"length": steps}, seed=0).value
+    rows = {
+        "a test chorale": chorale[0][0],
+        "its reconstruction": pv.reconstruct(pair, *chorale, seed=0).mean[0],
+        "drawn": drawn[0],
+        "drawn, another": drawn[1],
+    }
+    for ax, (name, roll) in zip(axes[1:], rows.items(), strict=True):
+        ax.imshow(roll[:steps].T[20:80], origin="lower", aspect="auto", cmap="Greys", vmin=0, vmax=1)
+        ax.set(title=name, xlabel="quarter notes", ylabel="key", yticks=[])
+    figure.tight_layout()
+    figure.savefig(out.with_suffix(".png"), dpi=80)
 
 
 def chorales_pair(options: argparse.Namespace, train: data.Split) -> pv.Pair:
@@ -196,7 +230,10 @@ def nats(texts: list[str], counts: list[dict[str, Counter[str]]], strength: floa
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
     """What was asked for."""
-    return {name: value for name, value in vars(options).items() if name not in ("out", "run_dir")}
+    found = {
+        name: value for name, value in vars(options).items() if name not in ("out", "run_dir", "weights")
+    }
+    return found | {"from the weights of a run without flows": options.weights is not None}
 
 
 def main() -> None:
@@ -211,6 +248,7 @@ def main() -> None:
     parser.add_argument("--transforms", type=int, default=0, help="flows in the guide of the chorales")
     parser.add_argument("--weight-decay", type=float, default=0.0)
     parser.add_argument("--attention", action="store_true", help="in the place of recurrent nets, for names")
+    parser.add_argument("--weights", type=Path, help="of a run without flows, to go on from")
     parser.add_argument("--run-dir", type=Path, help="to go on there after a stop")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()

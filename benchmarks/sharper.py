@@ -45,8 +45,8 @@ def steepness(x: Tensor) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--test", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sharper.json"))
     options = parser.parse_args()
@@ -70,7 +70,7 @@ def main() -> None:
         pair, started = make_pair(mnist.shape, train.mean()), time.process_time()
         run = pv.fit(
             pair, estimators.MeanFieldELBO(), train, epochs=options.epochs, batch_size=100,
-            penalties=treatment, progress=False, capture=False, device="cpu",
+            penalties=treatment, progress=False, device="cpu",
         )  # fmt: skip
         again = pv.reconstruct(pair, test.tensors()[0], seed=0).mean
         bounds = evaluate.bounds(pair, test)

@@ -23,13 +23,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import torch
 from sklearn.cluster import KMeans
 from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
 import ppl_vae as pv
-from ppl_vae import data, estimators, evaluate, guides, likelihoods, models, nets, priors
+from ppl_vae import data, estimators, evaluate, guides, likelihoods, models, nets, plots, priors
 from ppl_vae.evaluate import Clustering
 from ppl_vae.runs import atomic_write
 
@@ -45,15 +46,15 @@ def scores(found: Clustering) -> dict[str, float]:
     }
 
 
-def fit(pair: pv.Pair, estimator: Any, digits: Any, epochs: int, seed: int, **options: Any) -> pv.Pair:
+def fit(pair: pv.Pair, estimator: Any, digits: Any, epochs: int, seed: int) -> pv.Pair:
     pv.fit(
         pair, estimator, digits, epochs=epochs, seed=seed, batch_size=100, learning_rate=2e-3,
-        schedule="cosine", progress=False, capture=False, check=False, device="cpu", **options,
+        schedule="cosine", progress=False, check=False, device="cpu",
     )  # fmt: skip
     return pair.eval()
 
 
-def clusters(seed: int, epochs: int, latent_dim: int = 10) -> dict[str, Any]:
+def clusters(seed: int, epochs: int, out: Path, latent_dim: int = 10) -> dict[str, Any]:
     torch.manual_seed(seed)
     digits = data.load("digits", labels=False)
     parts = {name: split.tensors()[0] for name, split in digits.parts().items() if split is not None}
@@ -82,13 +83,18 @@ def clusters(seed: int, epochs: int, latent_dim: int = 10) -> dict[str, Any]:
     test = data.Split.from_tensor(parts["test"], labels)
     found["vade_at_start"] = scores(evaluate.clustering(pair, test))
     fit(pair, estimators.ELBO(), digits, epochs, seed)
-    found["vade"] = scores(evaluate.clustering(pair, test))
+    scored = evaluate.clustering(pair, test)
+    found["vade"] = scores(scored)
+    members = [parts["test"][scored.clusters == each][:20] for each in range(10)]
+    rows = [torch.cat([each, torch.zeros(20 - len(each), *SHAPE)]) for each in members]
+    figure = plots.images(torch.cat(rows), columns=20).figure
+    figure.savefig(out.with_name(f"{out.stem}_clusters.png"), bbox_inches="tight", dpi=60)  # type: ignore[union-attr]
     nats = {"vae": plain, "vade": pair}
     found["elbo"] = {name: evaluate.bounds(each, parts["test"], 5).elbo for name, each in nats.items()}
     return found
 
 
-def views(seed: int, epochs: int, latent_dim: int = 16) -> dict[str, Any]:
+def views(seed: int, epochs: int, out: Path, latent_dim: int = 16) -> dict[str, Any]:
     torch.manual_seed(seed)
     digits = data.load("digits")
     train, test = digits.train.tensors()[0], digits.test.tensors()[0]
@@ -113,6 +119,7 @@ def views(seed: int, epochs: int, latent_dim: int = 16) -> dict[str, Any]:
         "mean": {"error": error(right.mean(0))},
         "ridge": {"error": error(ridge.float())},
     }
+    guessed = {"data": truth, "ridge": ridge.float()}
     for name in ("ProductOfExperts", "MixtureOfExperts", "MixtureOfProducts"):
         torch.manual_seed(seed)
         decoders = [nets.MLPDecoder(latent_dim, HALF, (128,)) for _ in range(2)]
@@ -122,12 +129,18 @@ def views(seed: int, epochs: int, latent_dim: int = 16) -> dict[str, Any]:
         pair = fit(pv.Pair(model, getattr(guides, name)(encoders)), estimators.ELBO(), rows, epochs, seed)
         missing = torch.full_like(truth, torch.nan)
         filled = pv.impute(pair, halves["test"][0], missing, method="guide", num_samples=100, progress=False)
+        guessed[name] = filled.means["right"]
         both = evaluate.bounds(pair, halves["test"], 20)
         found[name] = {"error": error(filled.means["right"]), "elbo_of_both": both.elbo}
+    figure, axes = plt.subplots(len(guessed), 1, figsize=(9, 4.5))
+    for ax, (name, half) in zip(axes, guessed.items(), strict=True):
+        plots.images(torch.cat([halves["test"][0], half], -1)[:20].clamp(0, 1), columns=20, ax=ax)
+        ax.set_title(name, fontsize=8)
+    figure.savefig(out.with_name(f"{out.stem}_views.png"), bbox_inches="tight", dpi=80)
     return found
 
 
-def hamiltonian(seed: int, epochs: int, latent_dim: int = 8) -> dict[str, Any]:
+def hamiltonian(seed: int, epochs: int, out: Path, latent_dim: int = 8) -> dict[str, Any]:
     digits = data.load("digits", binarise="fixed")
     found = {}
 
@@ -160,7 +173,7 @@ def hamiltonian(seed: int, epochs: int, latent_dim: int = 8) -> dict[str, Any]:
     return found
 
 
-def riemannian(seed: int, epochs: int, latent_dim: int = 8) -> dict[str, Any]:
+def riemannian(seed: int, epochs: int, out: Path, latent_dim: int = 8) -> dict[str, Any]:
     digits = data.load("digits", binarise="fixed")
     found = {}
 
@@ -192,7 +205,7 @@ def riemannian(seed: int, epochs: int, latent_dim: int = 8) -> dict[str, Any]:
 
 
 PARTS = {"clusters": clusters, "views": views, "hamiltonian": hamiltonian, "riemannian": riemannian}
-EPOCHS = {"clusters": 100, "views": 20, "hamiltonian": 30, "riemannian": 20}
+EPOCHS = {"clusters": 100, "views": 200, "hamiltonian": 30, "riemannian": 20}
 
 
 def summary(runs: list[Any]) -> Any:
@@ -217,7 +230,7 @@ def main() -> None:
         run = PARTS[name]
         epochs = max(1, round(EPOCHS[name] * options.epochs_factor))
         started = time.process_time()
-        found = summary([run(seed, epochs) for seed in SEEDS[: options.seeds]])
+        found = summary([run(seed, epochs, options.out) for seed in SEEDS[: options.seeds]])
         seconds = round(time.process_time() - started)
         result[name] = {"epochs": epochs, "seeds": options.seeds, "processor_seconds": seconds, **found}
         print(name, json.dumps(result[name], indent=1), flush=True)

@@ -1,12 +1,12 @@
 """A VQ-VAE on the bundled digits: its codebook by gradient and by moving averages, dead codes, a later prior.
 
-Eight by eight images become four codes of sixteen values; nets of one hidden layer, Adam, one thread, not
-captured, everything from the same seed. Judged by the ELBO on the test images, which is log p(x, z) at the
+Eight by eight images become four codes of sixteen values; nets of one hidden layer, Adam, one thread,
+everything from the same seed. Judged by the ELBO on the test images, which is log p(x, z) at the
 codes: with the uniform prior it pays four log 16 = 11.09 nats for them, and `pv.refit_prior` then fits an
 autoregressive prior to the codes of the training images. "codes in use" counts the values, of 16, that any of
 the four codes of a training image takes. A VAE of four normal latents with the same nets stands beside.
 
-    python benchmarks/vq.py --epochs 30 --out benchmarks/results/vq.json
+    python benchmarks/vq.py --epochs 150 --out benchmarks/results/vq.json
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import torch
 
 import ppl_vae as pv
-from ppl_vae import data, estimators, evaluate, guides, kl, likelihoods, models, nets, priors
+from ppl_vae import data, estimators, evaluate, guides, kl, likelihoods, models, nets, plots, priors
 from ppl_vae.runs import atomic_write
 
 SHAPE, CODES, VALUES, DIM, HIDDEN = (1, 8, 8), 4, 16, 4, (100,)
@@ -31,6 +32,7 @@ CODEBOOKS: dict[str, dict[str, Any]] = {
     "by gradient, dead codes revived": {"revive_below": 0.1},
     "by moving averages, dead codes revived": {"moving": True, "revive_below": 0.1},
 }
+LEVELS = "four levels, drawn (HRQ-VAE)"
 
 
 def quantised(options: dict[str, Any]) -> pv.Pair:
@@ -65,7 +67,7 @@ def trained(pair: pv.Pair, digits: data.DataSet, options: argparse.Namespace, **
     started = time.process_time()
     run = pv.fit(
         pair, estimators.MeanFieldELBO(), digits, epochs=options.epochs, batch_size=options.batch_size,
-        learning_rate=options.learning_rate, progress=False, capture=False, **more,
+        learning_rate=options.learning_rate, progress=False, **more,
     )  # fmt: skip
     found = evaluate.bounds(pair, digits.test)
     return {
@@ -78,12 +80,17 @@ def trained(pair: pv.Pair, digits: data.DataSet, options: argparse.Namespace, **
     }
 
 
-def with_codes(pair: pv.Pair, digits: data.DataSet) -> dict[str, Any]:
-    """How many values are in use, and what a fitted prior gives."""
+def with_codes(pair: pv.Pair, digits: data.DataSet, ax: Any) -> dict[str, Any]:
+    """How many values are in use, and what a fitted prior gives; test digits, what is made of them, and draws
+    with that prior.
+    """
     codes = pv.encode(pair, *digits.train.tensors()).latents["z"]
     started = time.process_time()
     refit = pv.refit_prior(pair, digits.train, priors.Autoregressive(CODES, VALUES), patience=3)
     after = evaluate.bounds(refit.pair, digits.test)
+    (x,) = digits.test.take(24).tensors()
+    rows = [x, pv.reconstruct(pair, x, seed=0).mean, pv.sample(refit.pair, 24, seed=0).mean]
+    plots.images(torch.cat(rows), columns=24, ax=ax)
     return {
         "codes in use": int(codes.sum((0, 1)).count_nonzero()),
         "test ELBO with the fitted prior": after.elbo,
@@ -96,8 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--levels-alone", action="store_true", help="the rest of --out stays")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=150)
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/vq.json"))
@@ -105,32 +111,34 @@ def main() -> None:
 
     torch.set_num_threads(1)
     digits = data.load("digits")
-    if options.levels_alone:
-        result: dict[str, Any] = json.loads(options.out.read_text())
-    else:
-        result = codebooks(digits, options)
-    pair, name = level_by_level(), "four levels, drawn (HRQ-VAE)"
-    result[name] = trained(pair, digits, options) | with_codes(pair, digits)
+    names = [*CODEBOOKS, LEVELS]
+    figure, axes = plt.subplots(len(names), 1, figsize=(9, 1.6 * len(names)))
+    result = codebooks(digits, options, axes)
+    pair = level_by_level()
+    result[LEVELS] = trained(pair, digits, options) | with_codes(pair, digits, axes[-1])
+    for ax, name in zip(axes, names, strict=True):
+        ax.set_title(f"{name}: test digits, reconstructions, draws with the fitted prior", fontsize=8)
+    figure.savefig(options.out.with_suffix(".png"), bbox_inches="tight", dpi=80)
     text = json.dumps(result, indent=2)
     atomic_write(options.out, lambda path: path.write_text(text + "\n"))
     print(text)
 
 
-def codebooks(digits: data.DataSet, options: argparse.Namespace) -> dict[str, Any]:
+def codebooks(digits: data.DataSet, options: argparse.Namespace, axes: Any) -> dict[str, Any]:
     """Those of the VQ-VAE, and the continuous one."""
     result: dict[str, Any] = {
         "settings": {
             "network": f"64-{HIDDEN[0]}-{CODES * DIM}-{HIDDEN[0]}-64, tanh",
             "codes": f"{CODES} of {VALUES} values, vectors of {DIM} numbers, uniform prior, commitment 0.25",
-            **{name: value for name, value in vars(options).items() if name not in ("out", "levels_alone")},
+            **{name: value for name, value in vars(options).items() if name != "out"},
         },
         "machine": {"processor": platform.machine(), "threads": 1, "torch": torch.__version__},
         "codebook": {},
     }
-    for name, book in CODEBOOKS.items():
+    for (name, book), ax in zip(CODEBOOKS.items(), axes, strict=False):
         pair = quantised(book)
         result["codebook"][name] = trained(pair, digits, options, kl=kl.Commitment())
-        result["codebook"][name] |= with_codes(pair, digits)
+        result["codebook"][name] |= with_codes(pair, digits, ax)
         print(name, result["codebook"][name], flush=True)
     result["four normal latents"] = trained(normal(), digits, options)
     return result
