@@ -179,7 +179,7 @@ class Step:
         except CaptureError as error:
             self._give_up(error)
             return None
-        if self.check_finite and not bool(loss.isfinite()):
+        if self.check_finite and not math.isfinite(loss.item()):
             raise NotFinite(f"the loss is {loss.item()}")
         self._count += size
         return loss
@@ -187,7 +187,7 @@ class Step:
     def _run_eager(self, batch: tuple[Tensor, ...]) -> Tensor:
         self._optimizer.zero_grad(set_to_none=True)
         loss, terms = self._forward(*batch)
-        if self.check_finite and not bool(loss.isfinite()):
+        if self.check_finite and not math.isfinite(loss.item()):
             raise NotFinite(f"the loss is {loss.item()}")
         if loss.requires_grad:
             if self._fabric is None:
