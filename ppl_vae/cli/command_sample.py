@@ -24,6 +24,7 @@ EPILOG = """examples:
   ppl-vae sample runs/digits --num 10000 --out samples.npz   numbers: draws of every site, by its name
   ppl-vae sample runs/labelled --given y=3                   of a model with labels: sixty-four threes
   ppl-vae sample runs/wine --out wines.csv                   of a table: rows in its own units
+  ppl-vae sample runs/names                                  of strings: one a line, runs/names/samples.txt
 """
 
 
@@ -47,7 +48,7 @@ def parser() -> Parser:
         type=Path | None,
         default=None,
         help="a .png with the likelihood's means, a .npz with every site's draws and, as SITE_mean, means, "
-        "or of a table a .csv",
+        "or of a table a .csv, or of strings a .txt",
     )
     return options
 
@@ -56,14 +57,20 @@ def run(words: Sequence[str]) -> int:
     """Sample as the words say."""
     options = parser().read(as_inputs(words))
     check_seed("--seed", options.seed)
-    out = options.run / "samples.png" if options.out is None else options.out
-    if out.suffix not in (".png", ".npz", ".csv"):
-        raise UsageError(f"--out {out}: give a name that ends in .png (a picture), .npz (numbers) or .csv")
+    out = _default_out(options.run) if options.out is None else options.out
+    if out.suffix not in (".png", ".npz", ".csv", ".txt"):
+        raise UsageError(
+            f"--out {out}: give a name that ends in .png (a picture), .npz (numbers), .csv (a table's rows) "
+            "or .txt (strings)"
+        )
     pair = load_pair(options)
     draws = draw(pair, options.num, options.inputs or {}, options.seed)
     if out.suffix == ".csv":
         frame = runs.load_schema(options.run).inverse(draws.value)
         atomic_write(out, lambda path: frame.to_csv(path, index=False))
+    elif out.suffix == ".txt":
+        text = "".join(f"{each}\n" for each in runs.load_alphabet(options.run).decode(draws.value))
+        atomic_write(out, lambda path: path.write_text(text, encoding="utf-8"))
     elif out.suffix == ".png":
         means = {name: mean for name, mean in draws.means.items() if is_image(tuple(mean.shape[1:]))}
         if not means:
@@ -75,6 +82,14 @@ def run(words: Sequence[str]) -> int:
         atomic_write(out, lambda path: np.savez(path, **arrays))  # type: ignore[arg-type]
     print(f"{options.num} samples in {out}")
     return OK
+
+
+def _default_out(folder: Path) -> Path:
+    try:
+        runs.load_alphabet(folder)
+    except runs.RunError:  # which `load_pair` says too, where it is the run's fault
+        return folder / "samples.png"
+    return folder / "samples.txt"
 
 
 def _arrays(draws: Draws) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ import jsonargparse
 from torch import nn
 
 from ppl_vae import guides, likelihoods, models, nets
+from ppl_vae.cli.default_sequences import is_sequences, pair_for_sequences, steps_of
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet
@@ -36,7 +37,8 @@ def make_pair(
 ) -> Pair:
     """A model and a guide; what is None is a variational autoencoder's, fitted to the data.
 
-    Data with labels have a conditional one, p(x | y), and with few labels a semi-supervised one, p(x, y).
+    Data with labels have a conditional one, p(x | y), and with few labels a semi-supervised one, p(x, y);
+    strings one that writes symbol after symbol, and sequences with lengths a deep Markov model.
 
     Args:
         dataset: what the pair will be trained on.
@@ -62,6 +64,8 @@ def make_pair(
                 f"the default programs for labels come as a pair: leave --load.labels out, or give {lacking}"
             )
         latent_dim = _latent_dim(model, guide, latent_dim)
+        if dataset.alphabet is not None or is_sequences(dataset):
+            return pair_for_sequences(dataset, model, guide, latent_dim, net, hidden, likelihood, centre)
     encoder, decoder = _NETS[net]
     widths: dict[str, tuple[int, ...]] = {} if hidden is None else {"hidden": hidden}
     if widths and net != "mlp":
@@ -178,4 +182,5 @@ def centre_model(model: nn.Module, dataset: DataSet) -> None:
     if decoder is None or output_bias_of(decoder) is None:
         return
     if isinstance(likelihood, HasInitialBias):
-        nets.centre_output(decoder, likelihood, dataset.train.mean()[None])
+        by_step = isinstance(model, models.DeepMarkov) and is_sequences(dataset)
+        nets.centre_output(decoder, likelihood, steps_of(dataset) if by_step else dataset.train.mean()[None])

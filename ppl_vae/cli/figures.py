@@ -105,7 +105,7 @@ class Pictures:
         for number, site in enumerate(self.latents):
             name = "latent_map" if number == 0 else f"latent_map_{site}"
             yield name, lambda site=site: self.latent_map(site)  # type: ignore[misc]
-        if self.observed:
+        if self.observed and self.split.naming.alphabet is None:  # strings are written, not drawn
             yield "reconstructions", self.reconstructions
             yield "samples", self.samples
             if self.split.labels is not None and len(self.batch) > 1 and self.is_image:

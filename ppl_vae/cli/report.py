@@ -12,12 +12,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ppl_vae import evaluate
+from ppl_vae import evaluate, queries
 from ppl_vae.cli.criticism import Criticism, criticise
 from ppl_vae.cli.figures import Figures, figures_of
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.sites import PairError
-from ppl_vae.data import Split, for_pair
+from ppl_vae.data import Alphabet, Split, for_pair
 from ppl_vae.data.selection import taken_by
 from ppl_vae.evaluate import ActiveUnits, Bounds, Classification, LogLikelihood, Summary
 from ppl_vae.evaluate.arviz_data import inference_data, save_inference_data
@@ -175,7 +175,7 @@ def write_report(
     num_samples: int = 100,
     seed: int = 0,
 ) -> list[str]:
-    """Write summary.txt, summary.json, figures/ and inference_data.nc into a folder.
+    """Write summary.txt, summary.json, figures/ and inference_data.nc into a folder, of strings strings.txt.
 
     Args:
         folder: the run's.
@@ -197,6 +197,8 @@ def write_report(
     atomic_write(folder / "summary.json", lambda path: path.write_text(numbers, encoding="utf-8"))
     split = split.to(pair.device)
     left_out = []
+    if split.naming.alphabet is not None:
+        left_out += _write_strings(folder / "strings.txt", pair, split, split.naming.alphabet, seed)
     if figures:
         left_out += _draw(
             folder / "figures", figures_of(pair, split, judgement.result, history, seed, judgement.criticism)
@@ -209,6 +211,20 @@ def write_report(
         else:
             atomic_write(folder / "inference_data.nc", lambda path: save_inference_data(draws, path))
     return left_out
+
+
+def _write_strings(path: Path, pair: Pair, split: Split, alphabet: Alphabet, seed: int) -> list[str]:
+    """Some strings of the data with their reconstructions, and some that the model draws."""
+    try:
+        batch = split.take(NUM_COLUMNS).tensors()
+        again = queries.reconstruct(pair, *batch, seed=seed)
+        pairs = zip(*map(alphabet.decode, (batch[0], again.value if again.mean is None else again.mean)))
+        drawn = alphabet.decode(queries.sample(pair, NUM_SAMPLES, seed=seed).value)
+    except (ValueError, PairError) as error:  # such as a model without a prior
+        return [f"{path.name}: {error}"]
+    parts = ["data: reconstruction", *map(": ".join, pairs), "", "drawn", *drawn]
+    atomic_write(path, lambda temporary: temporary.write_text("\n".join(parts) + "\n", encoding="utf-8"))
+    return []
 
 
 def _draw(folder: Path, figures: Figures) -> list[str]:

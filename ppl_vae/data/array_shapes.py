@@ -17,7 +17,7 @@ def as_events(array: NDArray, what: str) -> NDArray:
     """A view of `array` as `(N, D)` vectors or `(N, C, H, W)` images.
 
     `(N, H, W)` gains a channel; `(N, H, W, C)` with C in {1, 3} is turned to channels first, unless its
-    second dimension already looks like channels.
+    second dimension already looks like channels. What `are_lengths` says are sequences do not come here.
 
     Raises:
         DataError: another number of dimensions, or no rows.
@@ -34,6 +34,13 @@ def as_events(array: NDArray, what: str) -> NDArray:
         f"{what}: shape {array.shape} has {array.ndim} dimensions; a file holds (N, D), (N, H, W), "
         f"(N, C, H, W) or (N, H, W, C): reshape it, or build a Split from your tensor"
     )
+
+
+def are_lengths(length: NDArray | None, x: NDArray) -> bool:
+    """Whether these may be how many of the T steps of each sequence of x, (N, T, F), are there."""
+    if length is None or length.dtype.kind not in "ui" or x.ndim != 3 or length.shape != x.shape[:1]:
+        return False
+    return bool(len(x) and length.min() >= 0 and length.max() <= x.shape[1])
 
 
 def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:

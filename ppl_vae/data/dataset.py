@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_vae.data.alphabet import Alphabet
 from ppl_vae.data.array_checks import check_unit_interval
 from ppl_vae.data.binarise import fix, generator
 from ppl_vae.data.blocks import BlockColumn
@@ -67,6 +68,11 @@ class DataSet:
     def shape(self) -> tuple[int, ...]:
         """The event shape: `(C, H, W)` or `(D,)`."""
         return self.train.shape
+
+    @property
+    def alphabet(self) -> Alphabet | None:
+        """Of strings, what the numbers of x stand for."""
+        return self.train.naming.alphabet
 
     def to(self, device: torch.device | str) -> DataSet:
         """The data set with batches on `device` (see `Split.to`)."""

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ppl_vae.data.array_checks import divisor_of, rows_per_chunk, to_labels, to_storage
-from ppl_vae.data.array_shapes import as_events
+from ppl_vae.data.array_shapes import are_lengths, as_events
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.dataset import Loaded, Part
 from ppl_vae.data.memory_map import MemoryMap, open_npy
@@ -30,7 +30,8 @@ def read_npz(path: Path) -> Loaded:
     """Arrays `train` [`valid`, `test`], or `x`, or one array of any name.
 
     Labels are `train_labels` ... beside `train`, `y` beside `x`; `x_train`, `y_train` ... are read too. Other
-    arrays of as many rows, `mask` beside `x` or `mask_train` ... beside `x_train`, go to programs by name.
+    arrays of as many rows, `mask` beside `x` or `mask_train` ... beside `x_train`, go to programs by name. A
+    `length` makes (N, T, F) sequences, which else are grey images.
 
     Raises:
         DataError: unreadable or truncated, no known array, or data that cannot be used.
@@ -52,7 +53,9 @@ def read_npz(path: Path) -> Loaded:
                 f"{path} holds {sorted(arrays)}; name the data 'train' (with 'valid' and 'test', "
                 f"if you have them) or 'x'"
             )
-    tensors = {part: _stored(x, what) for part, (x, _, what) in found.items()}
+    lengths = {part: arrays.get("length" if "x" in arrays else f"length_{part}") for part in found}
+    sequences = all(are_lengths(lengths[part], x) for part, (x, _, _) in found.items())
+    tensors = {part: _stored(x, what, sequences) for part, (x, _, what) in found.items()}
     if len({(tensor.dtype, tensor.shape[1:]) for tensor in tensors.values()}) > 1:
         kinds = ", ".join(f"{part} {tensor.dtype} {tuple(tensor.shape)}" for part, tensor in tensors.items())
         raise DataError(f"{path}: the parts differ in type or event shape: {kinds}")
@@ -193,5 +196,5 @@ def _check_size(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
         )
 
 
-def _stored(array: NDArray[Any], what: str) -> torch.Tensor:
-    return to_storage(as_events(array, what), what).contiguous()
+def _stored(array: NDArray[Any], what: str, sequences: bool = False) -> torch.Tensor:
+    return to_storage(array if sequences else as_events(array, what), what).contiguous()

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_vae.data.alphabet import Alphabet
 from ppl_vae.data.binarise import numpy_generator
 from ppl_vae.data.data_error import DataError
 from ppl_vae.data.dataset import DRAW, Loaded, Part
+from ppl_vae.data.naming import Naming
 from ppl_vae.data.rows import ResidentRows
 
 STATES, SYMBOLS, LENGTH, ENDING = 4, 6, 12, 0.15
@@ -77,7 +79,8 @@ def markov_strings(num_data: int, rng: np.random.Generator, size: tuple[int, int
         state = np.where(there, _choose(move[row], rng), STATES)
     names = tuple(f"state_{step}" for step in range(LENGTH))
     rows, known = (torch.from_numpy(each.astype(np.float32)) for each in (x, states))
-    return Loaded(Part(ResidentRows(rows), None, known), factor_names=names)
+    naming = Naming(alphabet=Alphabet("abcdef"[:SYMBOLS]))
+    return Loaded(Part(ResidentRows(rows), None, known), factor_names=names, naming=naming)
 
 
 def _truth(rng: np.random.Generator) -> MarkovTruth:

@@ -25,6 +25,7 @@ from ppl_vae.data.rows import ResidentRows, Rows
 from ppl_vae.data.sparse import is_sparse, sparse_rows
 
 if TYPE_CHECKING:
+    from ppl_vae.data.alphabet import Alphabet
     from ppl_vae.data.schema import Schema
 
 
@@ -41,6 +42,7 @@ class Naming:
         columns: of a table's columns that `x` is made of, in order; empty where there are none.
         left_out: why something of a name is no array, such as a column that lacks values.
         schema: of a table, how its columns become x and come back.
+        alphabet: of strings, what the numbers of x stand for.
     """
 
     main: str = "x"
@@ -50,6 +52,7 @@ class Naming:
     columns: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     schema: Schema | None = None
+    alphabet: Alphabet | None = None
 
 
 ONLY_X = Naming()

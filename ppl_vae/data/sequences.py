@@ -74,7 +74,7 @@ def names(root: Path, size: tuple[int, int] | None) -> Loaded:
         ) from error
     if not known:
         raise DataError(f"{path} is empty; remove it, and it is downloaded anew")
-    return Loaded(Part(ResidentRows(x.float()), None))
+    return Loaded(Part(ResidentRows(x.float()), None), naming=Naming(alphabet=LETTERS))
 
 
 def _file(root: Path, name: str, address: str) -> Path:

@@ -6,7 +6,7 @@ from ppl_vae.runs.atomic import atomic_write
 from ppl_vae.runs.folder import CHECKPOINT, CONFIG, METRICS, WEIGHTS, RunFolder
 from ppl_vae.runs.loading import load, pair_config, pair_from_config
 from ppl_vae.runs.run_error import RunError, WriteError
-from ppl_vae.runs.schemas import load_schema
+from ppl_vae.runs.schemas import load_alphabet, load_schema
 
 __all__ = [
     "CHECKPOINT",
@@ -18,6 +18,7 @@ __all__ = [
     "WriteError",
     "atomic_write",
     "load",
+    "load_alphabet",
     "load_schema",
     "pair_config",
     "pair_from_config",

@@ -1,4 +1,4 @@
-"""The schema of the table that a run was trained on, read back from its folder."""
+"""The schema of the table, or the alphabet of the strings, that a run was trained on, from its folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ppl_vae.data import DataError, Schema
+from ppl_vae.data import Alphabet, DataError, Schema
 from ppl_vae.runs.folder import CONFIG, RunFolder
 from ppl_vae.runs.run_error import RunError
 
@@ -40,4 +40,26 @@ def schema_of(folder: RunFolder, config: Mapping[str, Any]) -> Schema | None:
     try:
         return None if known is None else Schema.from_plain(known)
     except DataError as error:
+        raise RunError(f"{folder.path / CONFIG}: {error}") from error
+
+
+def load_alphabet(path: str | Path) -> Alphabet:
+    """The alphabet of the strings that a run was trained on.
+
+    `load_alphabet(path).decode(pv.sample(pair, 10).value)` is a list of strings.
+
+    Args:
+        path: the run's folder.
+
+    Raises:
+        RunError: for a folder that is no run's, and for a run that was trained on no strings.
+    """
+    folder = RunFolder(path)
+    data = folder.read_config().get("data")
+    known = data.get("alphabet") if isinstance(data, Mapping) else None
+    if known is None:
+        raise RunError(f"{folder.path} was trained on no strings, so that its data have no alphabet")
+    try:
+        return Alphabet(tuple(known))
+    except (DataError, TypeError) as error:
         raise RunError(f"{folder.path / CONFIG}: {error}") from error

@@ -267,6 +267,8 @@ def _describe(prepared: Prepared, data: DataSet | Split) -> None:
     name: dict[str, Any] = {"name": data.name} if isinstance(data, DataSet) else {}
     if (schema := prepared.train.naming.schema) is not None:
         name["schema"] = schema.plain()
+    if (alphabet := prepared.train.naming.alphabet) is not None:
+        name["alphabet"] = list(alphabet.symbols)
     prepared.config = {
         **trees,
         "data": {**name, **training.identity["data"]},

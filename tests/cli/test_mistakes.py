@@ -169,7 +169,7 @@ MISTAKES = [
     Mistake("resume without run_dir", "train --resume", "--run_dir", 2),
     Mistake("optimizer of nowhere", "train --data bits.npy --optimizer torch.optim.Nope", "torch.optim.Nope", 2),
     Mistake("unknown kind to list", "list modles", "modles", 2),
-    Mistake("samples in a text file", "sample run --out samples.txt", ".npz", 2),
+    Mistake("samples in a file of words", "sample run --out samples.docx", ".npz", 2),
     Mistake("labels for half of the default pair", "train --data labelled.npz --labels --guide my_mistakes.Misspelt", "--model", 2),
     # the command line: input
     Mistake("unknown data at the command line", "train --data digitz", "did you mean 'digits'"),
