@@ -116,7 +116,9 @@ def main() -> None:
         "published": PUBLISHED,
         "methods": {},
     }
-    figure, axes = plt.subplots(1 + len(METHODS), 1, figsize=(8, 10), height_ratios=[4] + [1] * len(METHODS))
+    figure, axes = plt.subplots(
+        1 + len(METHODS), 1, figsize=(8, 10), height_ratios=[4] + [1] * len(METHODS), layout="constrained"
+    )
     for (name, (make, path)), ax in zip(METHODS.items(), axes[1:], strict=True):
         print(name, flush=True)
         pair = make_pair(digits.train, path)
@@ -138,7 +140,7 @@ def main() -> None:
         text = json.dumps(result, indent=2)
         atomic_write(options.out, lambda path, text=text: path.write_text(text + "\n"))
     axes[0].set(
-        xlabel="seconds of one processor", ylabel="-ELBO, 500 validation images, nats", ylim=(95, 150)
+        xlabel="seconds of one processor", ylabel="-ELBO, 500 validation images, nats", ylim=(110, 150)
     )
     axes[0].legend()
     figure.savefig(options.out.with_suffix(".png"), bbox_inches="tight", dpi=80)
