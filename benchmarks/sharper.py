@@ -61,7 +61,7 @@ def main() -> None:
         "ELBO alone": None,
         "features of a classifier": penalties.Perceptual(seen[0], weight=5.0),
         "MS-SSIM, 3 scales": penalties.MSSSIM(weight=1000.0, sigma=0.5, scales=3),
-        "adversary": penalties.Adversarial(weight=100.0, feature_weight=1.0, channels=8),
+        "adversary": penalties.Adversarial(100.0, feature_weight=30.0, channels=8, learning_rate=1e-3),
     }
     x = test.take(12).tensors()[0]
     figure, axes = plt.subplots(len(cases), 1, figsize=(8, 2.2 * len(cases)))

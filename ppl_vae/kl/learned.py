@@ -41,6 +41,7 @@ class LearnedPenalty(Penalty):
 
     def judged(self, x: Tensor) -> Any:
         """What the net says of x, cut from its weights: the pair's loss must not train the net."""
+        self.discriminator.eval()  # what it does while it learns, such as a power iteration, is its own
         fixed = {name: value.detach() for name, value in self.discriminator.named_parameters()}
         return functional_call(self.discriminator, fixed, (x,))
 
@@ -53,6 +54,7 @@ class LearnedPenalty(Penalty):
         seen, self._seen = self._seen, None
         if seen is None:
             return
+        self.discriminator.train()
         loss = self.loss(*seen)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

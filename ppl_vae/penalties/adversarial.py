@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
 from pyro import poutine
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import softplus
 
 from ppl_vae.core.particles import Particles
@@ -17,9 +16,8 @@ from ppl_vae.distributions.improper import is_improper
 from ppl_vae.estimators import Facts
 from ppl_vae.kl.learned import LearnedPenalty
 from ppl_vae.kl.treatment import Penalty, check_number
-from ppl_vae.nets import MLP
-from ppl_vae.nets.images import downsample
-from ppl_vae.nets.shapes import Flatten, image_sides, positive_size
+from ppl_vae.nets.shapes import positive_size
+from ppl_vae.penalties.discriminator import Discriminator, discriminator_loss
 from ppl_vae.penalties.treatment import pictures_of, refuse
 
 
@@ -38,7 +36,8 @@ class Adversarial:
         + \log(1 - D(\tilde x)) \bigr]
 
     and is saved with the training. As in later work, and unlike in the paper, the likelihood of the pixels
-    stays in the loss and the guide learns from D too.
+    stays in the loss, the guide learns from D too, and D's layers have spectral norm one: else its slope,
+    which is all that the pair learns from, has no limit, and pictures get worse.
 
     Args:
         weight: of what D is to take for data.
@@ -53,7 +52,8 @@ class Adversarial:
             gradient, or a model without a prior.
 
     Larsen, Sonderby, Larochelle and Winther, Autoencoding beyond Pixels Using a Learned Similarity Metric,
-    arXiv:1512.09300.
+    arXiv:1512.09300; Miyato, Kataoka, Koyama and Yoshida, Spectral Normalization for Generative Adversarial
+    Networks, arXiv:1802.05957.
     """
 
     weight: float = 1.0
@@ -77,37 +77,6 @@ class Adversarial:
         if improper or example.programs is None:
             raise PairError(f"Adversarial: the model has no prior over {improper} to draw pictures from")
         return AdversarialPenalty(self, site, pictures_of(example, site)[0])
-
-
-class Discriminator(nn.Module):
-    """Features of a datum, and the logit that it is one.
-
-    Args:
-        shape: of a datum.
-        channels: see `Adversarial`.
-    """
-
-    def __init__(self, shape: tuple[int, ...], channels: int) -> None:
-        super().__init__()
-        units = 8 * channels
-        try:
-            sides = image_sides(shape)
-        except ValueError:
-            self.features = nn.Sequential(
-                Flatten(shape), MLP(torch.Size(shape).numel(), (units, units), activation="leaky_relu")
-            )
-        else:
-            widths = [shape[0], *(channels * 2**stage for stage in range(len(sides) - 1))]
-            layers = [each for pair in pairwise(widths) for each in downsample(*pair, "leaky_relu")]
-            flatten = Flatten((widths[-1], sides[-1], sides[-1]))
-            dense = MLP(flatten.num_features, (units,), activation="leaky_relu")
-            self.features = nn.Sequential(*layers, flatten, dense)
-        self.logit = nn.Linear(units, 1)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(n,) logits and (n, units) features of x, (n, *shape)."""
-        features = self.features(x)
-        return self.logit(features).squeeze(-1), features
 
 
 class AdversarialPenalty(LearnedPenalty):
@@ -142,13 +111,3 @@ class AdversarialPenalty(LearnedPenalty):
 
     def loss(self, *seen: Tensor) -> Tensor:
         return discriminator_loss(self.discriminator, *seen)
-
-
-def discriminator_loss(discriminator: nn.Module, x: Tensor, again: Tensor, drawn: Tensor) -> Tensor:
-    r"""Scalar: the cross-entropy of telling data from pictures of either kind.
-
-    .. math:: \mathbb{E} \log(1 + e^{-D(x)}) + \tfrac12 \mathbb{E} \log(1 + e^{D(\hat x)})
-        + \tfrac12 \mathbb{E} \log(1 + e^{D(\tilde x)})
-    """
-    told, taken, made = (discriminator(each)[0] for each in (x, again, drawn))
-    return softplus(-told).mean() + (softplus(taken).mean() + softplus(made).mean()) / 2

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from ppl_vae import Pair, guides, likelihoods, models, nets
 from ppl_vae.penalties import Adversarial
-from ppl_vae.penalties.adversarial import Discriminator, discriminator_loss
+from ppl_vae.penalties.discriminator import Discriminator, discriminator_loss
 from tests.penalties.programs import SHAPE, images, particles
 
 
@@ -37,11 +38,23 @@ def test_the_value_is_that_of_the_formula():
     torch.manual_seed(0)
     own = penalty.drawn(drawn)
     assert own.shape == (8, *SHAPE)
+    penalty.discriminator.eval()
     (told, features), (made, _) = penalty.discriminator(node["fn"].mean), penalty.discriminator(own)
     wanted = -1.5 * (told.sigmoid().log().mean() + made.sigmoid().log().mean())
     squares = (features - penalty.discriminator(node["value"])[1]).square().sum(-1)
     torch.manual_seed(0)
     torch.testing.assert_close(penalty(drawn), wanted + 0.25 * squares.mean())
+
+
+def test_the_discriminator_is_as_steep_as_one_and_no_steeper():
+    net = Discriminator((1, 8, 8), 2)
+    with torch.no_grad():
+        for each in net.parameters():
+            each.mul_(30)
+        for _ in range(30):  # power iterations
+            net(torch.randn(4, 1, 8, 8))
+    for layer in (each for each in net.eval().modules() if isinstance(each, nn.Linear | nn.Conv2d)):
+        assert torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2) == pytest.approx(1, abs=1e-2)
 
 
 def test_the_pairs_loss_moves_the_pair_and_not_the_discriminator():
