@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -74,7 +75,7 @@ EVALUATIONS: dict[str, dict[str, Any]] = {
     "bounds": {"num_particles": 5},
     "elbo_surgery": {},
     "holes": {},
-    "inference_gap": {"num_particles": 20, "steps": 3},
+    "inference_gap": {"num_particles": 20, "num_steps": 3},
     "log_likelihood": {"num_particles": 20},
     "per_step": {},
     "predictive_check": {},
@@ -135,6 +136,12 @@ def step(estimator: Any) -> Callable[[pv.Pair, tuple[Tensor, ...]], list[Tensor]
 def test_a_step_and_codes(case):
     assert_the_same_there(case, step(case.estimator))
     assert_the_same_there(case, lambda pair, batch: pv.reconstruct(pair, *batch, seed=0))
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_the_grid_asks_what_there_is(name):
+    """The grid below is run seldom."""
+    inspect.signature(getattr(evaluate, name)).bind(None, None, **EVALUATIONS[name])
 
 
 @pytest.mark.grid
