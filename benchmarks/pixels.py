@@ -110,7 +110,7 @@ def static_mnist(options: argparse.Namespace) -> tuple[pv.Pair, dict[str, Any]]:
         "curve": curve,
         "parameters": sum(each.numel() for each in pair.parameters()),
     }
-    figure, axes = plt.subplots(3, 1, figsize=(9, 10))
+    figure, axes = plt.subplots(3, 1, figsize=(9, 5), height_ratios=[1, 1, 3], layout="constrained")
     started = time.process_time()
     plots.samples(pv.sample(pair, 40, seed=0).value, columns=20, ax=axes[0])
     result["processor seconds for 40 samples"] = time.process_time() - started
