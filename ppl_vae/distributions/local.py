@@ -4,6 +4,7 @@ and back to a distribution.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -212,14 +213,28 @@ def _leaf(fn: Any, moved: set[int], shapes: list[torch.Size]) -> Rebuild:
         )
     start = {name: _source(fn, name, value) for name, value in _leaf_parameters(fn).items()}
     index = {name: _another(value, shapes) for name, value in start.items() if id(value) in moved}
+    others = _other_arguments(fn)
 
     def rebuild(given: Sequence[Tensor]) -> Any:
         values = dict(start)
         for name, number in index.items():
             values[name] = _displaced(fn, name, start, given[number])
-        return type(fn)(**values)
+        try:
+            return type(fn)(**values, **others)
+        except TypeError as error:
+            name = type(fn).__name__
+            raise PairError(
+                f"{name} cannot be made anew of its parameters {list(start)}: {error}; keep each argument of "
+                f"{name} as the attribute of its name"
+            ) from error
 
     return rebuild
+
+
+def _other_arguments(fn: Any) -> dict[str, Any]:
+    """What a distribution was made with besides its parameters, such as a temperature."""
+    names = inspect.signature(type(fn).__init__).parameters.keys() - {"validate_args", *fn.arg_constraints}
+    return {name: vars(fn)[name] for name in names if name in vars(fn)}
 
 
 def _displaced(fn: Any, name: str, start: dict[str, Tensor], by: Tensor) -> Tensor:

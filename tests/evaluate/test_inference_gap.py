@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyro
 import pytest
 import torch
 from torch import nn
@@ -67,6 +68,59 @@ def test_other_families_close_the_encoders_part(make):
     result = gap_of(pair, torch.randn(6, 4), 200, num_steps=60)
     assert result.amortisation > 0.1
     assert -SIGMAS * result.approximation_standard_error - 0.01 < result.approximation < result.amortisation
+
+
+class Halved(torch.distributions.Normal):
+    """A normal of a family with an argument besides its parameters, which a copy must have too."""
+
+    def __init__(self, loc, scale, factor, validate_args=None):
+        self.factor = factor
+        super().__init__(loc, scale, validate_args=validate_args)
+
+    def expand(self, batch_shape, _instance=None):
+        loc, scale = (each.expand(batch_shape) for each in (self.loc, self.scale))
+        return type(self)(loc, scale, self.factor, validate_args=False)
+
+    def rsample(self, sample_shape=()):
+        return self.loc + self.factor * (super().rsample(sample_shape) - self.loc)
+
+    def log_prob(self, value):
+        return super().log_prob(self.loc + (value - self.loc) / self.factor) - torch.log(
+            torch.tensor(self.factor)
+        )
+
+
+class Unkept(Halved):
+    """It does not keep the argument under its name."""
+
+    def __init__(self, loc, scale, by, validate_args=None):
+        super().__init__(loc, scale, by, validate_args)
+
+
+class HalvedGuide(nn.Module):
+    def __init__(self, family):
+        super().__init__()
+        self.family, self.encoder = family, nets.MLPEncoder((4,), 2, (6,))
+
+    def forward(self, x):
+        loc, scale = self.encoder(x)
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z", to_pyro(self.family(loc, 2 * scale, 0.5)))
+
+
+def to_pyro(fn):
+    return pyro.distributions.Independent(fn, 1)
+
+
+def test_a_family_with_an_argument_of_its_own_is_rebuilt_with_it():
+    torch.manual_seed(0)
+    own = Pair(models.LinearGaussian(2, 4), HalvedGuide(Halved))
+    plain = Pair(own.model, guides.MeanField(own.guide.encoder))
+    x = torch.randn(6, 4)
+    one, two = (gap_of(pair, x, 50, num_steps=40) for pair in (own, plain))
+    torch.testing.assert_close(one.best_elbo_per_datum, two.best_elbo_per_datum, atol=0.05, rtol=0)
+    with pytest.raises(PairError, match="Unkept cannot be made anew of its parameters"):
+        gap_of(Pair(own.model, HalvedGuide(Unkept)), x, 50, num_steps=4)
 
 
 class Unknowing(nn.Module):
