@@ -1,4 +1,4 @@
-"""Gradients bounded by the norm of all of them."""
+"""Gradients as optimizers take them: bounded by the norm of all, and in memory as their parameters."""
 
 from __future__ import annotations
 
@@ -20,3 +20,10 @@ def norm_of(gradients: Iterable[Tensor]) -> Tensor:
     """The norm of all of them together, as `nn.utils.clip_grad_norm_` takes it."""
     norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
     return torch.linalg.vector_norm(torch.stack(norms))
+
+
+def laid_out(tensor: Tensor, like: Tensor) -> Tensor:
+    """The tensor, or a copy, with its numbers in memory as another has them: all that a kernel knows of."""
+    if tensor.stride() == like.stride():
+        return tensor
+    return torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)

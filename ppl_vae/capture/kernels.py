@@ -1,64 +1,41 @@
-"""Kernels: fused updates of optimizers, torch's own but for Adam in float32 on a CPU, run on the gradients
-that a graph gives out.
+"""Kernels: the steps of Adam and its kin in float32 on a CPU, in one loop of ours over all parameters.
 
-They are no part of the graph: Inductor would take as long for a loop over each parameter as for the rest of
-a step, and these loops are compiled already, for all parameters at once.
+A step of torch's own, fused, is slower by a twentieth of a whole training step of a small net. What is not
+known here, the first step of an optimizer among it, is left to the optimizer's own step.
 """
 
 from __future__ import annotations
 
 import ctypes
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from pyro.optim.clipped_adam import ClippedAdam
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim import optimizer as torch_optimizer
 
 from ppl_vae.capture.rewrites import native
 
-Options = Mapping[str, Any]
+KINDS: dict[type, str] = {
+    torch.optim.Adam: "exp_avg_sq",
+    torch.optim.AdamW: "exp_avg_sq",
+    torch.optim.Adamax: "exp_inf",
+    ClippedAdam: "exp_avg_sq",
+}
+"""The optimizers that are known, with the second moment that each keeps beside `exp_avg`."""
 
 
-class Together(NamedTuple):
-    """Parameters with their gradients and their optimizer's state, by name, which move at once."""
+class _Member(NamedTuple):
+    """A parameter, its gradient, its moments, and the state that they are of."""
 
-    parameters: list[Tensor]
-    gradients: list[Tensor]
-    state: Mapping[str, list[Tensor]]
-
-
-Kernel = Callable[[Together, float, Options, Tensor | None], None]
-"""Moves parameters, given their learning rate, their group's options, and on a GPU a number (0-d, float32)
-that is 1 where all is to stay as it is.
-"""
-
-
-def adam(moving: Together, rate: float, options: Options, unfit: Tensor | None) -> None:
-    """Adam, or AdamW where the decay of weights is decoupled."""
-    numbers = itertools.chain(moving.parameters, moving.gradients, *moving.state.values())
-    if is_plain(numbers, options):
-        own_adam(moving, rate, options, unfit)
-        return
-    run = torch._fused_adamw_ if options.get("decoupled_weight_decay") else torch._fused_adam_
-    beta1, beta2 = options["betas"]
-    state = moving.state
-    torch._foreach_add_(state["step"], 1)
-    run(
-        moving.parameters, moving.gradients, state["exp_avg"], state["exp_avg_sq"],
-        state.get("max_exp_avg_sq", []), state["step"], lr=rate, beta1=float(beta1), beta2=float(beta2),
-        weight_decay=options["weight_decay"], eps=options["eps"], amsgrad=options["amsgrad"],
-        maximize=options["maximize"], grad_scale=None, found_inf=unfit,
-    )  # fmt: skip
-    if unfit is not None:
-        torch._foreach_sub_(state["step"], [unfit] * len(state["step"]))
-
-
-def is_plain(numbers: Iterable[Tensor], options: Options) -> bool:
-    """Whether all that is to move is float32 on the CPU, for a kind of Adam that `own_adam` knows."""
-    special = options.get("amsgrad") or options.get("centered_variance")
-    plain = all([each.dtype is torch.float32 and each.is_cpu for each in numbers])
-    return not special and plain and native.library() is not None
+    parameter: Tensor
+    gradient: Tensor
+    mean: Tensor
+    second: Tensor
+    state: dict[str, Any]
 
 
 class _Adam(ctypes.Structure):
@@ -68,28 +45,93 @@ class _Adam(ctypes.Structure):
     )
 
 
-def own_adam(moving: Together, rate: float, options: Options, unfit: Tensor | None) -> None:
-    """Adam, AdamW, Adamax and Pyro's ClippedAdam in a loop of ours: half of torch's time on one thread."""
-    state, count, largest = moving.state, len(moving.parameters), options.get("clip_norm")
-    kind = 3 if "exp_inf" in state else 0 if largest is None else 2
-    second = state["exp_inf" if kind == 3 else "exp_avg_sq"]
-    numbers = [*moving.parameters, *moving.gradients, *state["exp_avg"], *second, *state["step"]]
+def move(optimizers: Iterable[Optimizer], gradients: Mapping[int, Tensor]) -> list[Optimizer]:
+    """Make the steps of all optimizers whose step is known here now, parameters of equal options at once.
+
+    Args:
+        optimizers: torch's or Pyro's.
+        gradients: by the `id` of parameters; others stay.
+
+    Returns:
+        The optimizers that were left alone.
+    """
+    together: dict[tuple[Any, ...], list[_Member]] = {}
+    left = []
+    for optimizer in optimizers:
+        found = _members(optimizer, gradients)
+        if found is None:
+            left.append(optimizer)
+            continue
+        for group, members in zip(optimizer.param_groups, found, strict=True):
+            if "lrd" in group:  # Pyro's
+                group["lr"] *= group["lrd"]
+            if members:
+                together.setdefault(_options(type(optimizer), group), []).extend(members)
+    for options, members in together.items():
+        _run(options, members)
+    return left
+
+
+def hooked(optimizer: Optimizer) -> bool:
+    """Whether something is to be called at each of its steps, or of all optimizers'."""
+    own = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    return bool(
+        own or torch_optimizer._global_optimizer_pre_hooks or torch_optimizer._global_optimizer_post_hooks
+    )
+
+
+def _members(optimizer: Optimizer, gradients: Mapping[int, Tensor]) -> list[list[_Member]] | None:
+    """What a step moves, by group; None where the loop would not do all that the step does."""
+    kind, own = type(optimizer), vars(optimizer).get("step")
+    # torch's schedulers wrap the step, which is then the class's own
+    plain = getattr(own, "__wrapped__", own) in (None, kind.step) and not hooked(optimizer)
+    if kind not in KINDS or not plain or native.library() is None:
+        return None
+    found: list[list[_Member]] = []
+    for group in optimizer.param_groups:
+        if group.get("amsgrad") or group.get("centered_variance"):
+            return None
+        found.append([])
+        for parameter in group["params"]:
+            if (gradient := gradients.get(id(parameter))) is None:
+                continue
+            if not (state := optimizer.state.get(parameter)):  # torch makes it at its first step
+                return None
+            member = _Member(parameter, gradient, state["exp_avg"], state[KINDS[kind]], state)
+            step = state["step"]  # in Python, as Pyro counts, or a tensor
+            if not all(map(_fits, member[:4])) or not (isinstance(step, int) or _fits(step)):
+                return None
+            found[-1].append(member)
+    return found
+
+
+def _fits(tensor: Tensor) -> bool:
+    return tensor.dtype is torch.float32 and tensor.is_cpu and tensor.is_contiguous()
+
+
+def _options(kind: type, group: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The fields of `_Adam`."""
+    largest = group.get("clip_norm")
+    return (
+        *map(float, (group["lr"], *group["betas"], group["eps"], group["weight_decay"])),
+        torch.inf if largest is None else float(largest),
+        bool(group.get("decoupled_weight_decay")),
+        bool(group.get("maximize")),
+        2 if kind is ClippedAdam else 3 if kind is torch.optim.Adamax else 0,
+    )
+
+
+def _run(options: Sequence[Any], members: Sequence[_Member]) -> None:
+    parameters, gradients, means, seconds, states = zip(*members, strict=True)
+    steps = []
+    for state in states:
+        step = state["step"]
+        if isinstance(step, int):  # tensors are counted in the loop
+            state["step"] += 1
+            step = torch.tensor(float(step), dtype=torch.float32)
+        steps.append(step)
+    numbers = (*parameters, *gradients, *means, *seconds, *steps)
     pointers = (ctypes.c_void_p * len(numbers))(*map(Tensor.data_ptr, numbers))
-    ends = (ctypes.c_int64 * count)(*itertools.accumulate(map(Tensor.numel, moving.parameters)))
-    chosen = _Adam(
-        rate, *map(float, (*options["betas"], options["eps"], options["weight_decay"])),
-        torch.inf if largest is None else float(largest), bool(options.get("decoupled_weight_decay")),
-        bool(options.get("maximize")), kind,
-    )  # fmt: skip
-    native.library().adam(ctypes.byref(chosen), count, pointers, ends)
-    torch.autograd.graph.increment_version(moving.parameters)
-
-
-def sgd(moving: Together, rate: float, options: Options, unfit: Tensor | None) -> None:
-    """Stochastic gradient descent with momentum; its memory is there from the first step on, at zero."""
-    torch._fused_sgd_(
-        moving.parameters, moving.gradients, moving.state.get("momentum_buffer", []), lr=rate,
-        weight_decay=options["weight_decay"], momentum=options["momentum"], dampening=options["dampening"],
-        nesterov=options["nesterov"], maximize=options["maximize"], is_first_step=False, grad_scale=None,
-        found_inf=unfit,
-    )  # fmt: skip
+    ends = (ctypes.c_int64 * len(members))(*itertools.accumulate(map(Tensor.numel, parameters)))
+    native.library().adam(ctypes.byref(_Adam(*options)), len(members), pointers, ends)
+    torch.autograd.graph.increment_version(parameters)

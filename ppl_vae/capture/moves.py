@@ -5,36 +5,22 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ppl_vae.capture import kernels
 from ppl_vae.capture.capture_error import CaptureError
-from ppl_vae.capture.fused import Call, calls_of, has_kernel, hooked
 
 Kept = list[tuple[list[float], list[dict[str, Any]]]]
-
-
-class _Plan(NamedTuple):
-    """What moves some parameters.
-
-    Attributes:
-        calls: of kernels.
-        decaying: the groups whose learning rates decay at each step.
-        written: the optimizers that make their own step.
-    """
-
-    calls: list[Call]
-    decaying: list[dict[str, Any]]
-    written: list[Optimizer]
 
 
 class Moves:
     """The update of some parameters by their optimizers: one for all, or one for each as Pyro has it.
 
-    No graph knows of it. Where an optimizer's kind has a kernel, all that it can move is moved at once;
-    any other optimizer makes its own step, as it is written.
+    No graph knows of it, and nothing is remembered from step to step. Each optimizer makes its own step, as
+    it is written, unless a kernel does the same faster.
 
     Args:
         optimizers: torch's or Pyro's.
@@ -54,8 +40,6 @@ class Moves:
         if not self.parameters:
             raise CaptureError("the optimizer has none of the parameters")
         self._at = {number[id(each)]: each for each in self.parameters}
-        self._looked: list[Any] = []
-        self._plans: dict[tuple[Any, ...], _Plan] = {}
         for optimizer in optimizers:
             _check(optimizer)
 
@@ -65,7 +49,7 @@ class Moves:
 
     def after(
         self,
-        numbers: tuple[int, ...],
+        numbers: Sequence[int],
         gradients: Sequence[Tensor],
         unfit: Tensor | None = None,
         stepping: Collection[int] | None = None,
@@ -83,20 +67,13 @@ class Moves:
             if unfit.item():
                 return
             unfit = None
-        if (looked := self._look()) != self._looked:
-            self._looked = looked
-            self._plans.clear()
-        plan = self._plans.get((numbers, stepping))
-        if plan is None or not all([call.holds() for call in plan.calls]):
-            plan = self._plans[numbers, stepping] = self._plan(numbers, stepping)
-        for group in plan.decaying:
-            group["lr"] *= group["lrd"]
-        for call in plan.calls:
-            call(gradients, unfit)
-        if plan.written and (unfit is None or not unfit.item()):
-            given = {id(self._at[each]): gradient for each, gradient in zip(numbers, gradients, strict=True)}
-            for optimizer in plan.written:
-                _step_as_written(optimizer, given)
+        given = {id(self._at[each]): gradient for each, gradient in zip(numbers, gradients, strict=True)}
+        making = self._optimizers
+        if stepping is not None:
+            steps = {id(self._at[each]) for each in stepping}
+            making = [each for each in making if not steps.isdisjoint(map(id, _parameters(each)))]
+        for optimizer in kernels.move(making, given):
+            _step_as_written(optimizer, given, unfit)
 
     def kept(self) -> Kept:
         """What steps change of the optimizers: learning rates that they decay themselves, and their state."""
@@ -123,49 +100,39 @@ class Moves:
     def _now(self) -> list[int]:
         return [*map(id, self._all())]
 
-    def _look(self) -> list[Any]:
-        """What a plan hangs on: the optimizers' own steps and hooks, sizes and options of groups."""
-        return [
-            (
-                vars(each).get("step"),
-                hooked(each),
-                [
-                    (len(group["params"]), [option for name, option in group.items() if name not in _APART])
-                    for group in each.param_groups
-                ],
-            )
-            for each in self._optimizers
-        ]
-
-    def _plan(self, numbers: tuple[int, ...], stepping: Collection[int] | None) -> _Plan:
-        making = self._optimizers
-        if stepping is not None:
-            steps = {id(self._at[each]) for each in stepping}
-            making = [each for each in making if not steps.isdisjoint(map(id, _parameters(each)))]
-        fused, written = ([each for each in making if has_kernel(each) is yes] for yes in (True, False))
-        moving = {id(self._at[each]): place for place, each in enumerate(numbers)}
-        decaying = [group for each in fused for group in each.param_groups if "lrd" in group]
-        return _Plan(calls_of(fused, moving), decaying, written)
-
-
-_APART = ("params", "lr", "initial_lr")
-
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:
     return [each for group in optimizer.param_groups for each in group["params"]]
 
 
-def _step_as_written(optimizer: Optimizer, gradients: Mapping[int, Tensor]) -> None:
-    """Its own step on these gradients, by the `id` of parameters, whose `grad` is as before afterwards."""
+def _step_as_written(optimizer: Any, gradients: Mapping[int, Tensor], unfit: Tensor | None = None) -> None:
+    """Its own step on these gradients, by the `id` of parameters, whose `grad` is as before afterwards.
+
+    Where it is fused, a GPU finds out for itself whether it is `unfit`, and nothing waits for it. torch's
+    fused steps take it for granted that numbers fill their memory; where they do not, the step is not fused.
+    """
     parameters = _parameters(optimizer)
+    fused = [each for each in optimizer.param_groups if each.get("fused")]
+    scattered = [each for each in fused if not all([one.is_contiguous() for one in each["params"]])]
+    asks = unfit is not None and len(fused) == len(optimizer.param_groups) and not scattered
+    if unfit is not None and (not asks or kernels.hooked(optimizer)) and unfit.item():
+        return
     before = [each.grad for each in parameters]
     try:
+        if asks:
+            optimizer.found_inf = unfit  # as torch.amp.GradScaler tells it
+        for group in scattered:
+            group["fused"] = False
         for each in parameters:
             each.grad = gradients.get(id(each))
         optimizer.step()
     finally:
         for each, gradient in zip(parameters, before, strict=True):
             each.grad = gradient
+        for group in scattered:
+            group["fused"] = True
+        if asks:
+            del optimizer.found_inf
 
 
 def _check(optimizer: Optimizer) -> None:

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from ppl_vae.capture.calls import Call
 from ppl_vae.capture.capture_error import CaptureError
-from ppl_vae.capture.clipping import clip
-from ppl_vae.capture.fused import laid_out
+from ppl_vae.capture.clipping import clip, laid_out
 from ppl_vae.capture.moves import Moves
 from ppl_vae.capture.surroundings import same_store
 from ppl_vae.capture.watched import Watched

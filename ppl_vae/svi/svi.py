@@ -52,7 +52,8 @@ class SVI(PyroSVI):
         model: a Pyro program.
         guide: the approximate posterior, a Pyro program.
         optim: of `pyro.optim`, with schedulers, options for each parameter, and clipping; after a graph Adam,
-            AdamW, SGD, Adamax and ClippedAdam move all parameters at once, any other makes its own step.
+            AdamW, Adamax and ClippedAdam in float32 on a CPU move all parameters at once, any other makes
+            its own step for each.
         loss: of `pyro.infer`, of `ppl_vae.estimators`, or a function as Pyro takes it.
         loss_and_grads: as of Pyro's.
         capture: True captures each shape after its first step, which takes some seconds, and what

@@ -1,9 +1,10 @@
-"""Adam in a loop of ours against torch's own kernel, option by option."""
+"""Adam and its kin in a loop of ours against torch's own steps, option by option."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from pyro.optim.clipped_adam import ClippedAdam
 
 from ppl_vae.capture import kernels
 from ppl_vae.capture.rewrites import native
@@ -12,58 +13,105 @@ from tests.capture.helpers import needs_compiler
 SHAPES = [(), (0,), (3,), (257, 129), (20_001,)]
 
 
-def state(seed):
+def parameters(dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in SHAPES]
+
+
+def own_step(optimizer, gradients):
+    for parameter in optimizer.param_groups[0]["params"]:
+        parameter.grad = gradients.get(id(parameter))
+    optimizer.step()
+
+
+def gradients_of(parameters, seed):
     generator = torch.Generator().manual_seed(seed)
-    parameters, gradients = ([torch.randn(s, generator=generator) for s in SHAPES] for _ in range(2))
-    moments = {
-        name: [torch.rand(s, generator=generator) for s in SHAPES] for name in ("exp_avg", "exp_avg_sq")
-    }
-    steps = [torch.tensor(float(1 + place)) for place in range(len(SHAPES))]
-    return kernels.Together(parameters, gradients, moments | {"step": steps})
+    return {id(each): torch.randn(each.shape, generator=generator).to(each.dtype) for each in parameters}
+
+
+ADAM = torch.optim.Adam, torch.optim.AdamW
+OPTIONS = [{}, {"weight_decay": 0.3}, {"maximize": True}, {"betas": (0.0, 0.5)}]
+CASES = [(kind, options) for kind in ADAM for options in OPTIONS]
+CASES += [(torch.optim.Adamax, {"weight_decay": 0.1}), (ClippedAdam, {"clip_norm": 0.5, "lrd": 0.9})]
 
 
 @needs_compiler
-@pytest.mark.parametrize(
-    "options", [{}, {"weight_decay": 0.3}, {"maximize": True}, {"betas": (0.0, 0.5)}], ids=str
-)
-@pytest.mark.parametrize("decoupled", [False, True])
+@pytest.mark.parametrize(("kind", "options"), CASES)
 @pytest.mark.parametrize("threads", [1, 3])
-def test_adam_moves_what_torchs_does(options, decoupled, threads, monkeypatch):
-    own, torchs = state(0), state(0)
-    chosen = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
-    chosen |= {"decoupled_weight_decay": decoupled} | options
+def test_a_step_moves_what_the_optimizers_own_does(kind, options, threads):
+    own, torchs = parameters(), parameters()
+    optimizers = [kind(each, lr=0.1, **options) for each in (own, torchs)]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         assert native.library() is not None
-        for _ in range(3):
-            kernels.adam(own, 0.1, chosen, None)
-        monkeypatch.setattr(native, "library", lambda: None)
-        for _ in range(3):
-            kernels.adam(torchs, 0.1, chosen, None)
+        for step in range(4):
+            one, two = (gradients_of(each, step) for each in (own, torchs))
+            if kernels.move(optimizers[:1], one):
+                assert step == 0, "which makes the state"
+                own_step(optimizers[0], one)
+            own_step(optimizers[1], two)
     finally:
         torch.set_num_threads(before)
-    for name in ("exp_avg", "exp_avg_sq"):
-        torch.testing.assert_close(own.state[name], torchs.state[name], rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(own.parameters, torchs.parameters, rtol=1e-5, atol=1e-6)
-    assert own.parameters[2]._version == 3, "autograd is told, as of any change in place"
+    for one, two in zip(own, torchs, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+        for name, value in optimizers[1].state[two].items():
+            found = optimizers[0].state[one][name]
+            torch.testing.assert_close(found, value, rtol=1e-6, atol=1e-6)
+    assert optimizers[0].param_groups[0]["lr"] == optimizers[1].param_groups[0]["lr"]
+    assert own[2]._version >= 3, "autograd is told, as of any change in place"
+
+
+def amsgrad(optimizer, gradients):
+    optimizer.param_groups[0]["amsgrad"] = True
+
+
+def a_hook(optimizer, gradients):
+    optimizer.register_step_pre_hook(lambda *_: None)
+
+
+def a_step_of_its_own(optimizer, gradients):
+    optimizer.step = lambda: None
+
+
+def no_state(optimizer, gradients):
+    optimizer.state.clear()
+
+
+def columns_first(optimizer, gradients):
+    key = next(key for key, each in gradients.items() if each.dim() == 2)
+    gradients[key] = gradients[key].t().contiguous().t()
+
+
+def float64(optimizer, gradients):
+    for parameter in optimizer.param_groups[0]["params"]:
+        parameter.data = parameter.data.double()
 
 
 @needs_compiler
-@pytest.mark.parametrize("change", ["amsgrad", "float64"])
-def test_what_it_does_not_know_goes_to_torch(change):
-    moving = state(0)
-    options = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
-    if change == "amsgrad":
-        options["amsgrad"] = True
-        moving.state["max_exp_avg_sq"] = [each.clone() for each in moving.state["exp_avg_sq"]]
-    else:
-        moving = kernels.Together(
-            *([each.double() for each in part] for part in moving[:2]),
-            {name: [each.double() for each in part] for name, part in moving.state.items()},
-        )
-    assert not kernels.is_plain(moving.parameters, options)
-    before = moving.parameters[2].clone()
-    moving.state["step"] = [each.float() for each in moving.state["step"]]
-    kernels.adam(moving, 0.1, options, None)
-    assert not torch.equal(before, moving.parameters[2])
+@pytest.mark.parametrize("change", [amsgrad, a_hook, a_step_of_its_own, no_state, columns_first, float64])
+def test_what_it_does_not_know_is_left_alone(change):
+    own = parameters()
+    optimizer = torch.optim.Adam(own, lr=0.1)
+    gradients = gradients_of(own, 0)
+    own_step(optimizer, gradients)
+    assert kernels.move([optimizer], {}) == []
+    change(optimizer, gradients)
+    before = [each.detach().clone() for each in own]
+    assert kernels.move([optimizer], gradients) == [optimizer]
+    assert all(torch.equal(one, two) for one, two in zip(before, own, strict=True))
+
+
+def test_a_fused_step_that_is_unfit_moves_nothing():
+    """As a GPU finds out for itself; torch's fused step on a CPU knows it too."""
+    from ppl_vae.capture.moves import _step_as_written
+
+    own = parameters()
+    optimizer = torch.optim.Adam(own, lr=0.1, fused=True)
+    before = [each.detach().clone() for each in own]
+    _step_as_written(optimizer, gradients_of(own, 0), torch.ones(()))
+    assert all(torch.equal(one, two) for one, two in zip(before, own, strict=True))
+    assert not hasattr(optimizer, "found_inf")
+    _step_as_written(optimizer, gradients_of(own, 0), torch.zeros(()))
+    assert not torch.equal(before[2], own[2])
+    assert optimizer.state[own[2]]["step"] == 1
