@@ -71,10 +71,15 @@ def compile_graph(graph: fx.GraphModule, inputs: Sequence[Tensor], setting: Sett
             "matmul_precision='bf16' is for a CPU; elsewhere fit(precision='bf16') runs the nets in bfloat16"
         )
     rewrite(graph, setting)
-    if setting.backend == "graph":
-        return graph
-    if setting.on_cpu:
-        inductor.require_compiler()
-        keep_memory()
-    run: Compiled = inductor.compile(graph, inputs, torchs_noise=setting.same_noise or setting.on_cpu)
-    return in_bfloat16(run) if rounds and rounding.has_products() else run
+    run: Compiled = graph
+    if setting.backend == "inductor":
+        if setting.on_cpu:
+            inductor.require_compiler()
+            keep_memory()
+        run = inductor.compile(graph, inputs, torchs_noise=setting.same_noise or setting.on_cpu)
+    if rounds and not rounding.has_products():
+        warnings.warn(
+            "matmul_precision='bf16' changes nothing: this processor has no such products (AMX)", stacklevel=2
+        )
+        return run
+    return in_bfloat16(run) if rounds else run

@@ -134,8 +134,8 @@ class FitOptions:
             done; True makes that an error; False never does. Captured or not, the training is the same but
             for rounding.
         matmul_precision: "bf16" rounds the factors of a captured step's matrix products and convolutions to
-            bfloat16, on a CPU; sums, log-probabilities and all else are float32. It takes less time only on
-            a processor that has such products (AVX512-BF16, AMX), and needs `capture=True`.
+            bfloat16, on a CPU that has such products (AMX), which takes less time; on another it changes
+            nothing. Sums, log-probabilities and all else are float32. It needs `capture=True`.
         loggers: "tensorboard", "wandb", "mlflow"; metrics.csv is always written.
         progress: show a progress bar; where standard error is no terminal, a line an epoch at most every
             ten seconds.

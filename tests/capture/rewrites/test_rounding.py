@@ -4,52 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 import ppl_vae as pv
 from ppl_vae import estimators
 from ppl_vae.capture import CaptureError
 from ppl_vae.capture.graph import compile_graph, lower
 from ppl_vae.capture.rewrites import Setting, rounding
-from ppl_vae.capture.rewrites.rounding import in_bfloat16, round_factors, to_bfloat16
+from ppl_vae.capture.rewrites.rounding import in_bfloat16
 from ppl_vae.runs import RunError
 from ppl_vae.train.captured_step import CapturedStep
 from ppl_vae.train.objective import Objective
 from tests.capture.helpers import adam, convolutional, images, needs_compiler, seeded, vae
 
 UNIT = 2.0**-8  # the largest relative error of rounding to 8 bits
-
-
-def test_a_rounded_number_is_the_nearest_that_bfloat16_has():
-    x = torch.cat([torch.randn(10_000) * scale for scale in (1e-30, 1e-3, 1.0, 1e30)])
-    assert torch.equal(to_bfloat16(x), x.bfloat16().float())
-    assert to_bfloat16(torch.zeros(1)) == 0
-
-
-def rounded(function, *inputs):
-    graph = lower(lambda tensors: [function(*tensors)], list(inputs), torch.device("cpu"))
-    return round_factors(graph), graph(*inputs)[0]
-
-
-def test_products_are_those_of_the_rounded_factors_summed_in_float32():
-    x, weight, bias = torch.randn(50, 30), torch.randn(20, 30), torch.randn(20)
-    count, found = rounded(nn.functional.linear, x, weight, bias)
-    assert count == 2
-    exact = x.bfloat16().double() @ weight.bfloat16().double().t() + bias.double()
-    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-5)
-    assert (found.double() - x.double() @ weight.double().t() - bias.double()).abs().max() > 1e-3
-    count, found = rounded(torch.bmm, x.expand(3, 50, 30), weight.t().expand(3, 30, 20))
-    assert count == 2
-    torch.testing.assert_close(found[0].double(), exact - bias.double(), rtol=1e-5, atol=1e-5)
-
-
-def test_convolutions_too_and_nothing_else():
-    x, weight = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3)
-    count, found = rounded(nn.functional.conv2d, x, weight)
-    assert count == 2
-    torch.testing.assert_close(found, nn.functional.conv2d(to_bfloat16(x), to_bfloat16(weight)))
-    assert rounded(lambda a: (a * a).sum(), x)[0] == 0
-    assert rounded(torch.mm, torch.randn(3, 3).double(), torch.randn(3, 3).double())[0] == 0
 
 
 def gradients(pair, x, **options):
@@ -77,29 +44,36 @@ def gradients(pair, x, **options):
     ids=["mlp", "convolutional", "compiled"],
 )
 def test_gradients_agree_with_float32s_to_the_rounding_of_bfloat16(make, backend, monkeypatch):
-    monkeypatch.setattr(rounding, "has_products", lambda: False)
+    monkeypatch.setattr(rounding, "has_products", lambda: True)
     pair = make()
     x = images(side=8 if make is not vae else 4)
     loss, exact = gradients(pair, x, backend="graph")
     near, found = gradients(pair, x, backend=backend, matmul_precision="bf16")
     assert near == pytest.approx(loss, rel=4 * UNIT)
-    assert near != pytest.approx(loss, rel=1e-6), "not float32's"
     for one, two in zip(found, exact, strict=True):
         assert one.dtype == torch.float32
         # a few products deep, each with an error of up to two roundings
         assert (one - two).norm() < 8 * UNIT * two.norm() + 1e-6
 
 
-@needs_compiler
-@pytest.mark.slow
-def test_a_processor_with_such_products_rounds_by_itself(monkeypatch):
-    monkeypatch.setattr(rounding, "has_products", lambda: True)
+def test_products_are_those_of_the_rounded_factors_summed_in_float32():
+    if not rounding.has_products():
+        pytest.skip("the processor has no bfloat16 products")
+    x, weight = torch.randn(128, 256), torch.randn(256, 64)
+    found = in_bfloat16(torch.mm)(x, weight)
+    assert found.dtype == torch.float32
+    exact = x.bfloat16().double() @ weight.bfloat16().double()
+    torch.testing.assert_close(found.double(), exact, rtol=1e-3, atol=1e-3)
+    assert (found.double() - x.double() @ weight.double()).abs().max() > 1e-2
+
+
+def test_a_processor_without_such_products_stays_with_float32(monkeypatch):
+    monkeypatch.setattr(rounding, "has_products", lambda: False)
     pair, x = vae(), images()
-    loss, exact = gradients(pair, x, backend="graph")
-    near, found = gradients(pair, x, backend="inductor", matmul_precision="bf16")
-    assert near == pytest.approx(loss, rel=4 * UNIT)
-    for one, two in zip(found, exact, strict=True):
-        assert (one - two).norm() < 8 * UNIT * two.norm() + 1e-6
+    loss, _ = gradients(pair, x, backend="graph")
+    with pytest.warns(UserWarning, match="changes nothing: this processor has no such products"):
+        same, _ = gradients(pair, x, backend="graph", matmul_precision="bf16")
+    assert same == loss
 
 
 def test_the_mode_of_onednn_is_as_before_afterwards():
@@ -131,6 +105,7 @@ def test_it_is_an_option_of_fit_and_kept_with_the_run(tmp_path, monkeypatch):
         return made[-1]
 
     monkeypatch.setattr("ppl_vae.train.step.CapturedStep", graph_only)
+    monkeypatch.setattr(rounding, "has_products", lambda: True)
     options |= {"capture": True, "run_dir": tmp_path}
     pv.fit(vae(), estimators.ELBO(), images(24), matmul_precision="bf16", **options)
     assert made[0].matmul_precision == "bf16"
