@@ -33,22 +33,14 @@ static void set(Mode m) { asm volatile("msr fpcr, %0" : : "r"(m)); }
 
 static Mode before[1024];
 
-extern "C" void flush_all() {
+extern "C" void flush(int begin) {  // and afterwards as before
 #pragma omp parallel
   {
     const int thread = omp_get_thread_num();
     if (thread < 1024) {
-      before[thread] = mode();
-      set(before[thread] | FLUSH);
+      if (begin) before[thread] = mode();
+      set(begin ? before[thread] | FLUSH : before[thread]);
     }
-  }
-}
-
-extern "C" void restore_all() {
-#pragma omp parallel
-  {
-    const int thread = omp_get_thread_num();
-    if (thread < 1024) set(before[thread]);
   }
 }
 

@@ -56,54 +56,40 @@ class Noise:
 
     def operators(self) -> dict[Any, Callable[..., Any]]:
         """What `make_fx` puts in place of torch's random operators; others keep torch's generators."""
+        uniform, normal = self.uniform, self.normal
         return {
-            aten.rand.default: self._new(self.uniform),
-            aten.randn.default: self._new(self.normal),
-            aten.rand_like.default: self._like(self.uniform),
-            aten.randn_like.default: self._like(self.normal),
-            aten.uniform_.default: self._uniform_,
-            aten.normal_.default: self._normal_,
-            aten.bernoulli_.float: self._bernoulli_,
-            aten.bernoulli.default: self._bernoulli,
+            aten.rand.default: self._drawn(uniform, lambda u, _: u),
+            aten.randn.default: self._drawn(normal, lambda n, _: n),
+            aten.rand_like.default: self._drawn(uniform, lambda u, _: u),
+            aten.randn_like.default: self._drawn(normal, lambda n, _: n),
+            aten.uniform_.default: self._drawn(
+                uniform, lambda u, x, low=0.0, high=1.0: x.copy_(u * (high - low) + low)
+            ),
+            aten.normal_.default: self._drawn(
+                normal, lambda n, x, mean=0.0, std=1.0: x.copy_(n * std + mean)
+            ),
+            aten.bernoulli_.float: self._drawn(uniform, lambda u, x, p=0.5: x.copy_(u < p), torch.float32),
+            aten.bernoulli.default: self._drawn(uniform, lambda u, p: (u < p).to(p.dtype)),
         }
 
-    def _new(self, draw: Callable[..., Tensor]) -> Callable[..., Any]:
-        def new(size: Sequence[int], *, dtype: torch.dtype | None = None, **options: Any) -> Any:
-            dtype = dtype or torch.get_default_dtype()
-            return draw(size, dtype) if self._can(size, dtype, options.get("device")) else NotImplemented
+    def _drawn(
+        self, draw: Callable[..., Tensor], make: Callable[..., Tensor], fixed: torch.dtype | None = None
+    ) -> Callable[..., Any]:
+        """An operator that makes something of random numbers of its first argument's shape and type, or of a
+        `fixed` type; not of those of a generator of one's own.
+        """
 
-        return new
+        def run(x: Any, *options: Any, generator: Any = None, dtype: Any = None, **kind: Any) -> Any:
+            like = x if isinstance(x, Tensor) else None
+            shape = x if like is None else like.shape
+            dtype = fixed or dtype or (torch.get_default_dtype() if like is None else like.dtype)
+            device = kind.get("device") or (self.device if like is None else like.device)
+            known = generator is None and torch.device(device).type == self.device.type
+            if not known or dtype not in (torch.float32, torch.float64) or math.prod(shape) > _LARGEST:
+                return NotImplemented
+            return make(draw(shape, dtype), x, *options)
 
-    def _like(self, draw: Callable[..., Tensor]) -> Callable[..., Any]:
-        def like(x: Tensor, *, dtype: torch.dtype | None = None, **options: Any) -> Any:
-            dtype, device = dtype or x.dtype, options.get("device") or x.device
-            return draw(x.shape, dtype) if self._can(x.shape, dtype, device) else NotImplemented
-
-        return like
-
-    def _uniform_(self, x: Tensor, low: float = 0.0, high: float = 1.0, *, generator: Any = None) -> Any:
-        if generator is not None or not self._can(x.shape, x.dtype, x.device):
-            return NotImplemented
-        return x.copy_(self.uniform(x.shape, x.dtype) * (high - low) + low)
-
-    def _normal_(self, x: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Any:
-        if generator is not None or not self._can(x.shape, x.dtype, x.device):
-            return NotImplemented
-        return x.copy_(self.normal(x.shape, x.dtype) * std + mean)
-
-    def _bernoulli_(self, x: Tensor, p: float = 0.5, *, generator: Any = None) -> Any:
-        if generator is not None or not self._can(x.shape, torch.float32, x.device):
-            return NotImplemented
-        return x.copy_(self.uniform(x.shape, torch.float32) < p)
-
-    def _bernoulli(self, p: Tensor, *, generator: Any = None) -> Any:
-        if generator is not None or not self._can(p.shape, p.dtype, p.device):
-            return NotImplemented
-        return (self.uniform(p.shape, p.dtype) < p).to(p.dtype)
-
-    def _can(self, shape: Sequence[int], dtype: torch.dtype, device: Any) -> bool:
-        known = device is None or torch.device(device).type == self.device.type
-        return known and dtype in (torch.float32, torch.float64) and math.prod(shape) <= _LARGEST
+        return run
 
 
 def _bits(word: Tensor, count: int) -> Tensor:
