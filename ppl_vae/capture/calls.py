@@ -61,13 +61,10 @@ class Call:
                 f"{name} is a PackedSequence, whose lengths are values that a captured step does not see: "
                 f"give the padded tensor and a mask"
             )
-        elif isinstance(value, list | tuple):
-            self._shapes.append((type(value), len(value)))
-            for place, each in enumerate(value):
-                self._take(each, f"{name}[{place}]")
-        elif isinstance(value, dict):
-            self._shapes.append((type(value), tuple(value)))
-            for key, each in value.items():
+        elif isinstance(value, list | tuple | dict):
+            items = value if isinstance(value, dict) else dict(enumerate(value))
+            self._shapes.append((type(value), tuple(items)))
+            for key, each in items.items():
                 self._take(each, f"{name}[{key!r}]")
         else:
             raise CaptureError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -72,28 +73,25 @@ def _apart(one: Entry, two: Entry) -> str | None:
     """How two operations differ; None where they do not."""
     if one.op is not two.op:
         return f"the operation was {one.op} and is {two.op}"
-    if (pair := _first_difference((one.args, one.kwargs), (two.args, two.kwargs))) is not None:
-        return f"a value of {one.op} was {pair[0]} and is {pair[1]}"
-    return None
+    pairs = zip_longest(_flat((one.args, one.kwargs)), _flat((two.args, two.kwargs)))
+    found = next(((was, now) for was, now in pairs if not _same(was, now)), None)
+    return None if found is None else f"a value of {one.op} was {found[0]} and is {found[1]}"
 
 
-def _first_difference(one: Any, two: Any) -> tuple[Any, Any] | None:
-    """The first place where two nested tuples of arguments differ: its two values."""
-    if isinstance(one, tuple) and isinstance(two, tuple) and not isinstance(one, Ref):
-        if len(one) != len(two) or isinstance(two, Ref):
-            return one, two
-        for left, right in zip(one, two, strict=True):
-            if (found := _first_difference(left, right)) is not None:
-                return found
-        return None
-    if isinstance(one, Ref) and isinstance(two, Ref):
-        return None if one == two else (f"tensor {one.number}", f"tensor {two.number}")
-    same = one is two or (type(one) is type(two) and (one == two or _both_nan(one, two)))
-    return None if same else (one, two)
+def _flat(noted: Any) -> Iterator[Any]:
+    """The values in nested tuples of arguments, behind how many each has."""
+    if isinstance(noted, Ref):
+        yield f"tensor {noted.number}"
+    elif isinstance(noted, tuple):
+        yield f"{len(noted)} values"
+        for each in noted:
+            yield from _flat(each)
+    else:
+        yield noted
 
 
-def _both_nan(one: Any, two: Any) -> bool:
-    return isinstance(one, float) and math.isnan(one) and math.isnan(two)
+def _same(one: Any, two: Any) -> bool:
+    return one is two or (type(one) is type(two) and (one == two or (one != one and two != two)))
 
 
 def _equal_tensors(one: Tensor, two: Tensor) -> bool:

@@ -22,11 +22,11 @@ def without_denormals(everywhere: bool = False) -> Iterator[None]:
             follow only if they start after this.
     """
     if everywhere and (library := native.library()) is not None:
-        library.flush_all()
+        library.flush(1)
         try:
             yield
         finally:
-            library.restore_all()
+            library.flush(0)
         return
     smallest = 5e-324
     if smallest + 0.0 == 0.0 or not torch.set_flush_denormal(True):  # it is so, or cannot be done

@@ -98,8 +98,8 @@ class Held:
         outside, count = len(self.tensors), len(self.tensors) + len(more)
 
         def whole(tensors: list[Tensor]) -> list[Tensor]:
-            results = self.recording.graph()(*tensors[count:], *tensors[:outside])
-            return function(list(results), tensors[outside:count])
+            results = self.recording.run([*tensors[count:], *tensors[:outside]])
+            return function(results, tensors[outside:count])
 
         inputs = [*self.tensors, *more, *self._inputs]
         graph = lower(whole, inputs, self._setting.device, same_noise=self._setting.same_noise)

@@ -7,70 +7,32 @@ Seen on torch 2.15; `PRIVATE` says what each is for, and the tests which of them
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 PRIVATE = {
-    "torch._fused_adam_": "Adam on a GPU, in float64 and with amsgrad, capture.kernels; no other way to it",
-    "torch._fused_adamw_": "the same with decoupled decay, capture.kernels",
-    "torch._fused_sgd_": "that of stochastic gradient descent, capture.kernels",
     "torch._inductor.async_compile.AsyncCompile.cpp_pybinding": "what gives out kernels to compile, one_unit",
     "torch._inductor.async_compile.AsyncCompile.wait": "what waits for them, one_unit",
-    "torch._inductor.codecache.CodeCacheFuture": "what stands for a kernel until then, one_unit",
     "torch._inductor.codecache.CppPythonBindingsCodeCache.suffix_template": "how Python calls one, one_unit",
     "torch._inductor.codecache.CppPythonBindingsCodeCache.call_entry_function": "the same, one_unit",
     "torch._inductor.codecache.CppPythonBindingsCodeCache.load_async": "compiles them, one_unit",
     "torch._inductor.codecache.CppCodeCache.load": "compiles the few lines of rewrites.native",
     "torch._inductor.codegen.cpp.CppScheduling.can_fuse_vertical_outer_loop": "fails on some graphs of 2.15",
     "torch._inductor.cpu_vec_isa.VecISA.check_build": "compiles and loads a program by instruction, unprobed",
-    "torch._inductor.runtime.cache_dir_utils.cache_dir": "beside which rewrites.routes keeps its choices",
-    "torch.optim.optimizer._global_optimizer_pre_hooks": "called at every step, fused.hooked",
+    "torch.optim.optimizer._global_optimizer_pre_hooks": "called at every step, kernels.hooked",
     "torch.optim.optimizer._global_optimizer_post_hooks": "the same",
     "torch.utils._sympy.value_ranges.ValueRanges.tighten": "a fifth of Inductor's time, quick_ranges",
 }
 """What for, by name."""
 
 
-class _Unit:
-    """The kernels of one module that Inductor has generated, compiled when the first of them is asked for."""
+class _Kernel(NamedTuple):
+    """What stands for a kernel that Inductor has generated until all of its module are compiled."""
 
-    def __init__(self) -> None:
-        self.kernels: list[tuple[Sequence[str], str]] = []
-
-    @functools.cached_property
-    def functions(self) -> list[Callable[..., Any]]:
-        from torch._inductor.codecache import CppPythonBindingsCodeCache as Cache
-
-        includes, parts = dict.fromkeys(["#include <Python.h>"]), []
-        for number, (types, source) in enumerate(self.kernels):
-            name = f"kernel_{number}"
-            arguments = ", ".join(
-                f"parse_arg<{each.replace('const ', '')}>(args, {place})" for place, each in enumerate(types)
-            )
-            binding = Cache.suffix_template.format(
-                arg_len=len(types),
-                call_entry_func=Cache.call_entry_function.format(arguments).replace("kernel", name, 1),
-                entry_func=name,
-                extra_parse_arg="",
-            )
-            lines = f"{source}\n{binding}".splitlines()
-            includes |= dict.fromkeys(line.strip() for line in lines if line.lstrip().startswith("#include"))
-            body = "\n".join(line for line in lines if not line.lstrip().startswith("#include"))
-            body = re.sub(r"\bkernel\(", f"{name}(", body)
-            parts.append(f"namespace unit_{number} {{\n{body}\n}}")
-        code = "\n".join(["#define PY_SSIZE_T_CLEAN", *includes, *parts])
-
-        def load(number: int) -> Callable[..., Any]:
-            entry = f"kernel_{number}"
-            kind: Any = type("Unit", (Cache,), {"entry_function": entry, "cache": {}})
-            function: Callable[..., Any] = getattr(kind.load_async(code)(), entry)
-            return function
-
-        return [load(number) for number in range(len(self.kernels))]
+    number: int
 
 
 @contextmanager
@@ -80,30 +42,51 @@ def one_unit() -> Iterator[None]:
     Most of a compiler's time for one of them is for its headers.
     """
     from torch._inductor.async_compile import AsyncCompile
-    from torch._inductor.codecache import CodeCacheFuture
-
-    class Kernel(CodeCacheFuture):
-        def __init__(self, unit: _Unit) -> None:
-            self.unit, self.number = unit, len(unit.kernels)
-
-        def result(self, timeout: float | None = None) -> Callable[..., Any]:
-            return self.unit.functions[self.number]
 
     def cpp_pybinding(self: Any, argtypes: list[str], source_code: str) -> Any:
-        unit = vars(self).setdefault("_unit", _Unit())
-        kernel = Kernel(unit)
-        unit.kernels.append((argtypes, source_code))
-        return kernel
+        kernels = vars(self).setdefault("_kernels", [])
+        kernels.append((argtypes, source_code))
+        return _Kernel(len(kernels) - 1)
 
     def wait(self: Any, scope: dict[str, Any]) -> None:
-        for name, found in scope.items():
-            if isinstance(found, Kernel):
-                scope[name] = found.result()
+        there = {name: found for name, found in scope.items() if isinstance(found, _Kernel)}
+        functions = _compiled(self._kernels) if there else []
+        scope.update({name: functions[kernel.number] for name, kernel in there.items()})
         waited(self, scope)
 
     waited = AsyncCompile.wait
     with patch.object(AsyncCompile, "cpp_pybinding", cpp_pybinding), patch.object(AsyncCompile, "wait", wait):
         yield
+
+
+def _compiled(kernels: Sequence[tuple[Sequence[str], str]]) -> list[Callable[..., Any]]:
+    """The functions of some kernels, of each of which there are the arguments' types and the source."""
+    from torch._inductor.codecache import CppPythonBindingsCodeCache as Cache
+
+    includes, parts = dict.fromkeys(["#include <Python.h>"]), []
+    for number, (types, source) in enumerate(kernels):
+        name = f"kernel_{number}"
+        arguments = ", ".join(
+            f"parse_arg<{each.replace('const ', '')}>(args, {place})" for place, each in enumerate(types)
+        )
+        binding = Cache.suffix_template.format(
+            arg_len=len(types),
+            call_entry_func=Cache.call_entry_function.format(arguments).replace("kernel", name, 1),
+            entry_func=name,
+            extra_parse_arg="",
+        )
+        lines = f"{source}\n{binding}".splitlines()
+        includes |= dict.fromkeys(line.strip() for line in lines if line.lstrip().startswith("#include"))
+        body = "\n".join(line for line in lines if not line.lstrip().startswith("#include"))
+        body = re.sub(r"\bkernel\(", f"{name}(", body)
+        parts.append(f"namespace unit_{number} {{\n{body}\n}}")
+    code = "\n".join(["#define PY_SSIZE_T_CLEAN", *includes, *parts])
+    functions = []
+    for number in range(len(kernels)):
+        entry = f"kernel_{number}"
+        kind: Any = type("Unit", (Cache,), {"entry_function": entry, "cache": {}})
+        functions.append(getattr(kind.load_async(code)(), entry))
+    return functions
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -16,7 +17,6 @@ from torch.utils.weak import WeakIdKeyDictionary
 from ppl_vae.capture.capture_error import CaptureError, SiteWatch, explain, line_of, named
 from ppl_vae.capture.operators import random_state, reason_against, storage_of, written
 from ppl_vae.capture.recording import Entry, Recording, Ref, refs
-from ppl_vae.capture.storages import Storages
 from ppl_vae.capture.surroundings import ValueWatch, at_recording
 from ppl_vae.capture.watched import Run
 from ppl_vae.core.isolation import random_numbers
@@ -88,22 +88,24 @@ class _Recorder(TorchDispatchMode):
         self.random: Tensor | None = None
         self.exchanged: Tensor | None = None
         self._device = device
-        self._storages = Storages([*inputs, *known])
+        self._memory: dict[int, tuple[Tensor, Tensor]] = {}
         self._numbers: Any = WeakIdKeyDictionary()
-        self._count = 0
+        self._new = itertools.count().__next__
         self._fixed: set[int] = set()
         self._outside: set[int | None] = set()
         self._changed: dict[int, tuple[Any, Any]] = {}
         for tensor in inputs:
             self._numbers.setdefault(tensor, self._new())
             self._outside.add(storage_of(tensor))
+        for tensor in (*inputs, *known):
+            self._note_memory(tensor)
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         line = line_of(sys._getframe(1), record.__code__)
         noted = self._spec(args, op), tuple((key, self._spec(each, op)) for key, each in kwargs.items())
-        fixed = self._is_fixed(op, noted)
         draws = torch.Tag.nondeterministic_seeded in op.tags
+        fixed = not draws and all(ref.number in self._fixed for ref in refs(noted))
         if not fixed and (reason := reason_against(op, (*args, *kwargs.values()))):
             raise CaptureError(f"{named(line)}{reason}")
         if draws and self.random is not None and not torch.equal(self.random, random_state(self._device)):
@@ -131,7 +133,7 @@ class _Recorder(TorchDispatchMode):
             number = self._numbers[tensor] = self._new()
             self.recording.externals[number] = tensor
             self.recording.memory[number] = tensor.data_ptr() if tensor.layout == torch.strided else 0
-            self._storages.note(tensor)
+            self._note_memory(tensor)
             self._outside.add(storage_of(tensor))
         return number
 
@@ -142,13 +144,19 @@ class _Recorder(TorchDispatchMode):
 
     def undo(self) -> None:
         """Give the tensors that were there before the run the memory and the values that they had."""
-        self.exchanged = self._storages.put_back()
+        for tensor, view in self._memory.values():
+            if _place(tensor) != _place(view):
+                self.exchanged = tensor if self.exchanged is None else self.exchanged
+                tensor.data = view
         for storage, before in self._changed.values():
             storage.copy_(before)
 
-    def _new(self) -> int:
-        self._count += 1
-        return self._count - 1
+    def _note_memory(self, tensor: Tensor) -> None:
+        """Keep a second view of a tensor's memory: by `.data = other` and `.set_(other)`, which are no
+        operations, a program gives it another, and a graph would go on with the old values.
+        """
+        if tensor.layout == torch.strided:
+            self._memory.setdefault(id(tensor), (tensor, tensor.detach()))
 
     def _spec(self, value: Any, op: Any) -> Any:
         if isinstance(value, Tensor):
@@ -175,14 +183,13 @@ class _Recorder(TorchDispatchMode):
             return tuple([self._result(each, fixed) for each in found])
         return None
 
-    def _is_fixed(self, op: Any, noted: Any) -> bool:
-        if torch.Tag.nondeterministic_seeded in op.tags:
-            return False
-        return all(ref.number in self._fixed for ref in refs(noted))
-
     def _keep(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Note the values of what an operation is about to change, where it was there before the run."""
         for tensor in written(op, args, kwargs):
             storage = tensor.untyped_storage()
             if storage._cdata in self._outside and storage._cdata not in self._changed:
                 self._changed[storage._cdata] = storage, storage.clone()
+
+
+def _place(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from ppl_vae.capture.capture_error import Line
 
@@ -61,28 +60,18 @@ class Recording:
     random: Tensor | None = None
     numbers: int = 0
 
-    def graph(self) -> fx.GraphModule:
-        """A function of the inputs and then the externals, in the order of their numbers."""
-        made, root = fx.Graph(), torch.nn.Module()
-        nodes = {number: made.placeholder(f"input_{number}") for number in range(self.inputs)}
-        nodes |= {number: made.placeholder(f"external_{number}") for number in self.externals}
-        for number, value in self.constants.items():
-            root.register_buffer(f"constant_{number}", value)
-            # a copy in every run, since the program may go on to change it
-            nodes[number] = made.call_function(
-                torch.ops.aten.lift_fresh_copy.default, (made.get_attr(f"constant_{number}"),)
-            )
+    def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """What was recorded, on other tensors: the inputs and then the externals, in their numbers' order."""
+        found = dict(zip((*range(self.inputs), *self.externals), tensors, strict=True))
+        for number, value in self.constants.items():  # a copy, since the program may go on to change it
+            found[number] = torch.ops.aten.lift_fresh_copy(value)
         for entry in self.entries:
-            args, kwargs = tuple(_filled(entry.args, nodes)), {k: _filled(v, nodes) for k, v in entry.kwargs}
-            node = made.call_function(entry.op, args, kwargs)
-            if isinstance(entry.results, Ref):
-                nodes[entry.results.number] = node
-            elif isinstance(entry.results, tuple):
-                for place, each in enumerate(entry.results):
-                    if isinstance(each, Ref):
-                        nodes[each.number] = made.call_function(operator.getitem, (node, place))
-        made.output(tuple(nodes[number] for number in self.outputs))
-        return fx.GraphModule(root, made)
+            results = entry.op(*_filled(entry.args, found), **{k: _filled(v, found) for k, v in entry.kwargs})
+            several = isinstance(entry.results, tuple) and not isinstance(entry.results, Ref)
+            for ref, each in zip(entry.results, results) if several else [(entry.results, results)]:
+                if isinstance(ref, Ref):
+                    found[ref.number] = each
+        return [found[number] for number in self.outputs]
 
     def line_using(self, number: int) -> Line:
         """The line of the first operation in which a tensor takes part; None where it is only given out."""
@@ -98,7 +87,7 @@ def refs(noted: Any) -> Iterator[Ref]:
             yield from refs(each)
 
 
-def _filled(noted: Any, nodes: Mapping[int, fx.Node]) -> Any:
+def _filled(noted: Any, found: Mapping[int, Tensor]) -> Any:
     if isinstance(noted, Ref):
-        return nodes[noted.number]
-    return [_filled(each, nodes) for each in noted] if isinstance(noted, tuple) else noted
+        return found[noted.number]
+    return [_filled(each, found) for each in noted] if isinstance(noted, tuple) else noted

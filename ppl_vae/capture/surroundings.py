@@ -7,9 +7,9 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyro
@@ -90,19 +90,13 @@ def no_random_numbers_outside() -> Iterator[None]:
 
 @contextmanager
 def at_recording() -> Iterator[None]:
-    """Pyro and torch without looks at values: validation, warnings of NaN, tensors turned into numbers."""
-    found = [(owner, key, new, vars(owner)[key]) for owner, key, new in _looks_at_values(len(sys.modules))]
-    # distributions that were made earlier have their own idea of whether to validate
-    validate = torch.distributions.Distribution._validate_sample
-    found.append((torch.distributions.Distribution, "_validate_sample", lambda *_: None, validate))
-    for owner, key, new, _ in found:
-        setattr(owner, key, new)
-    try:
-        with validation(False):
-            yield
-    finally:
-        for owner, key, _, old in found:
-            setattr(owner, key, old)
+    """Pyro and torch without looks at values: validation, of distributions made earlier too, and of NaN."""
+    with (
+        validation(False),
+        patch.object(torch.distributions.Distribution, "_validate_sample", lambda *_: None),
+        patch.object(pyro.util, "torch_isnan", lambda _: False),
+    ):
+        yield
 
 
 def _one_hot(indices: Tensor, num_classes: int = -1) -> Tensor:
@@ -110,19 +104,3 @@ def _one_hot(indices: Tensor, num_classes: int = -1) -> Tensor:
     if num_classes < 0:
         num_classes = int(indices.max()) + 1
     return (indices.unsqueeze(-1) == torch.arange(num_classes, device=indices.device)).long()
-
-
-@lru_cache(maxsize=1)
-def _looks_at_values(_: int) -> list[tuple[Any, str, Any]]:
-    """Where Pyro's modules have the functions that turn tensors into numbers, and what stands in for each."""
-    new = {"warn_if_nan": _as_it_is, "torch_item": _detached}
-    modules = [module for name, module in list(sys.modules.items()) if name.startswith("pyro.")]
-    return [(module, key, new[key]) for module in modules for key in new if key in vars(module)]
-
-
-def _as_it_is(value: Any, *args: Any, **kwargs: Any) -> Any:
-    return value
-
-
-def _detached(value: Any) -> Any:
-    return value.detach() if isinstance(value, Tensor) else value

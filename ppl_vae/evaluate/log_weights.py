@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.capture.function import Capture, CapturedFunction, check_capture
-from ppl_vae.capture.work import Work
-from ppl_vae.capture.worth import worth_numbers
+from ppl_vae.capture.worth import Work, worth_numbers
 from ppl_vae.core.isolation import random_numbers
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.particles import Particles
