@@ -38,13 +38,6 @@ class _Member(NamedTuple):
     state: dict[str, Any]
 
 
-class _Adam(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_double) for name in ("rate", "beta1", "beta2", "eps", "decay", "largest")),
-        *((name, ctypes.c_int32) for name in ("decoupled", "maximize", "kind")),
-    )
-
-
 def move(optimizers: Iterable[Optimizer], gradients: Mapping[int, Tensor]) -> list[Optimizer]:
     """Make the steps of all optimizers whose step is known here now, parameters of equal options at once.
 
@@ -55,7 +48,7 @@ def move(optimizers: Iterable[Optimizer], gradients: Mapping[int, Tensor]) -> li
     Returns:
         The optimizers that were left alone.
     """
-    together: dict[tuple[Any, ...], list[_Member]] = {}
+    together: dict[tuple[float, ...], list[_Member]] = {}
     left = []
     for optimizer in optimizers:
         found = _members(optimizer, gradients)
@@ -109,19 +102,19 @@ def _fits(tensor: Tensor) -> bool:
     return tensor.dtype is torch.float32 and tensor.is_cpu and tensor.is_contiguous()
 
 
-def _options(kind: type, group: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The fields of `_Adam`."""
+def _options(kind: type, group: Mapping[str, Any]) -> tuple[float, ...]:
+    """The numbers in the order in which the loop takes them."""
     largest = group.get("clip_norm")
     return (
         *map(float, (group["lr"], *group["betas"], group["eps"], group["weight_decay"])),
         torch.inf if largest is None else float(largest),
-        bool(group.get("decoupled_weight_decay")),
-        bool(group.get("maximize")),
-        2 if kind is ClippedAdam else 3 if kind is torch.optim.Adamax else 0,
+        float(bool(group.get("decoupled_weight_decay"))),
+        float(bool(group.get("maximize"))),
+        2.0 if kind is ClippedAdam else 3.0 if kind is torch.optim.Adamax else 0.0,
     )
 
 
-def _run(options: Sequence[Any], members: Sequence[_Member]) -> None:
+def _run(options: Sequence[float], members: Sequence[_Member]) -> None:
     parameters, gradients, means, seconds, states = zip(*members, strict=True)
     steps = []
     for state in states:
@@ -133,5 +126,5 @@ def _run(options: Sequence[Any], members: Sequence[_Member]) -> None:
     numbers = (*parameters, *gradients, *means, *seconds, *steps)
     pointers = (ctypes.c_void_p * len(numbers))(*map(Tensor.data_ptr, numbers))
     ends = (ctypes.c_int64 * len(members))(*itertools.accumulate(map(Tensor.numel, parameters)))
-    native.library().adam(ctypes.byref(_Adam(*options)), len(members), pointers, ends)
+    native.library().adam((ctypes.c_double * len(options))(*options), len(members), pointers, ends)
     torch.autograd.graph.increment_version(parameters)

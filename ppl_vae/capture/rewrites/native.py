@@ -71,8 +71,7 @@ extern "C" void threefry(
 }
 
 struct Adam {
-  double rate, beta1, beta2, eps, decay, largest;  // the options of torch.optim, and a gradient's largest
-  int32_t decoupled, maximize, kind;
+  double rate, beta1, beta2, eps, decay, largest, decoupled, maximize, kind;  // as of torch.optim and Pyro's
 };
 
 enum Kind { PLAIN, DECAYED, CLIPPED, ADAMAX };  // Pyro's clipped one has eps beside the root uncorrected
