@@ -16,6 +16,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch import Tensor
 
+from ppl_vae.core.alike import check_latents_alike
 from ppl_vae.core.faults import refusal
 from ppl_vae.core.isolation import one_thread
 from ppl_vae.core.one_by_one import NOT_ONE_BY_ONE, SameRows, joined, runs_one_by_one
@@ -186,6 +187,7 @@ def read(model_trace: Trace, guide_trace: Trace, num_particles: int) -> Particle
     subsample = _indices(guide_trace, model_trace)
     model_trace, guide_trace = prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
     check_sites_match(model_trace, guide_trace)
+    check_latents_alike(model_trace, guide_trace)
     missing = left_to_the_model(model_trace, guide_trace)
     log_likelihood, log_prior, global_log_prior, under_sum = _model_terms(model_trace, num_particles, missing)
     log_guide, global_log_guide, log_draw, global_log_draw, scored = _guide_terms(guide_trace, num_particles)

@@ -15,6 +15,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
+from ppl_vae.core.alike import check_latents_alike
 from ppl_vae.core.constraints import COUNTS_IN_BYTES, are_bytes_over_255, parameter_fault, support_fault
 from ppl_vae.core.isolation import eval_mode, random_numbers, validation
 from ppl_vae.core.sites import PairError, Program, latent_names
@@ -152,6 +153,11 @@ def refusal(
         except PairError as known:
             return known
         except Exception as alone:
+            if role == "model":
+                try:  # a net that meets a latent of another size than its own says nothing of the site
+                    check_latents_alike(sites_so_far(model, args, kwargs), prune_subsample_sites(drawn))
+                except PairError as unlike:
+                    return unlike
             fault = explain(alone, program, args, kwargs)
             if isinstance(guide, nn.Module) and _keeps_data(guide, model, args):
                 fault = fault._replace(fix=NOT_AMORTISED)

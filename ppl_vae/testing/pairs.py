@@ -16,6 +16,7 @@ from pyro.util import check_site_shape
 from torch import Tensor
 
 from ppl_vae.core import drawing
+from ppl_vae.core.alike import check_latents_alike
 from ppl_vae.core.density import has_density
 from ppl_vae.core.faults import NOT_AMORTISED, is_autoguide, sites_so_far, traced
 from ppl_vae.core.finite import num_values
@@ -44,7 +45,7 @@ from ppl_vae.testing.inputs import batch_of, factor_notes, model_inputs
 from ppl_vae.testing.linter import check_estimator_for
 from ppl_vae.testing.on_a_gpu import gpu_notes
 from ppl_vae.testing.runs_alike import attempt, check_independence, check_leading_dims, check_repeats
-from ppl_vae.testing.values import check_latents_alike, check_values
+from ppl_vae.testing.values import check_values
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,6 @@
-"""The values of a pair's sites: sizes and kinds that agree in both programs, finite, in the supports."""
+"""The values of a pair's sites: finite, in the supports, and with a density."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
@@ -13,45 +11,12 @@ from ppl_vae.core.constraints import (
     are_bytes_over_255,
     in_words,
     innermost_name,
-    kind_of_density,
     support_fault,
 )
 from ppl_vae.core.density import has_density
 from ppl_vae.core.faults import short
 from ppl_vae.core.missing import is_clean, takes_missing
-from ppl_vae.core.sites import PairError, Site, is_bookkeeping, latent_names
-
-
-def check_latents_alike(model_trace: Trace, guide_trace: Trace) -> None:
-    """Raise PairError unless each latent has one event shape, and is discrete or continuous,
-    in both programs.
-
-    Args:
-        model_trace: of the model alone, before it is replayed on the guide's draws.
-        guide_trace: of the guide.
-    """
-    for name in latent_names(guide_trace):
-        if name not in model_trace.nodes:
-            continue
-        model, guide = model_trace.nodes[name]["fn"], guide_trace.nodes[name]["fn"]
-        if model.event_shape != guide.event_shape:
-            raise PairError(
-                f"site {name!r}: its event shape is {list(model.event_shape)} in the model but "
-                f"{list(guide.event_shape)} in the guide. {_same_event(model, guide)}"
-            )
-        kinds = kind_of_density(model), kind_of_density(guide)
-        if None not in kinds and kinds[0] != kinds[1]:
-            raise PairError(
-                f"site {name!r}: the model's {innermost_name(model)} is {kinds[0]} and the guide's "
-                f"{innermost_name(guide)} is {kinds[1]}, so their densities cannot be held against each "
-                f"other. Give the guide a distribution whose values are {in_words(model.support)}"
-            )
-
-
-def _same_event(model: Any, guide: Any) -> str:
-    if len(model.event_shape) == len(guide.event_shape):
-        return "Give both the same number of latent dimensions"
-    return "Give both the same size and the same .to_event(n)"
+from ppl_vae.core.sites import PairError, Site, is_bookkeeping
 
 
 def check_values(trace: Trace, guide_trace: Trace) -> None:

@@ -6,9 +6,10 @@ import pyro
 import pytest
 import torch
 from pyro.distributions import Normal
+from torch import nn
 from torch.distributions import kl_divergence
 
-from ppl_vae import Pair, evaluate, guides, nets
+from ppl_vae import Pair, evaluate, guides, likelihoods, models, nets
 from ppl_vae.core import drawing
 from ppl_vae.core.sites import PairError
 from tests.conftest import SIGMAS
@@ -114,6 +115,21 @@ def test_seed_repeats_and_leaves_the_callers_random_numbers(double):
     first, again = evaluate.bounds(pair, x, seed=1), evaluate.bounds(pair, x, seed=1)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first.per_datum, again.per_datum)
+
+
+def test_densities_of_other_things_are_refused():
+    """Bits under a normal prior, or three numbers under one, had a bound, which was none."""
+    guide, x = guides.Bernoulli(nets.MLPEncoder((4,), 3, ())), torch.rand(5, 4).round()
+    normal = models.VAE(likelihoods.Bernoulli(1), nets.MLPDecoder(3, (4,), ()), 3)
+    single = models.VAE(likelihoods.Bernoulli(1), nn.LazyLinear(4), 1)
+    for model, reason in (
+        (normal, "Normal is continuous .* Bits is discrete"),
+        (single, r"\[1\] in the model"),
+    ):
+        drawn = guide if model is normal else guides.MeanField(guide.encoder)
+        for ask in (evaluate.bounds, evaluate.elbo_surgery):
+            with pytest.raises(PairError, match=reason):
+                ask(Pair(model, drawn), x)
 
 
 def test_nan_names_the_site():

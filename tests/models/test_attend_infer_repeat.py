@@ -97,6 +97,10 @@ def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="max_count must be a positive integer"):
         make(max_count=0)
     pair = make()
+    pair.guide.encoder = nets.MLPEncoder(GLIMPSE, 4)
+    with pytest.raises(pv.PairError, match=r"'what1': its event shape is \[1\] in the model but \[4\]"):
+        evaluate.bounds(pair, canvases())
+    pair = make()
     pair.guide.counter = nn.Sequential(nets.shapes.Flatten(SHAPE), nn.Linear(36, 5))
     with pytest.raises(ValueError, match="gives 5 logits, and max_count=1 needs 2"):
         pair.guide(canvases())
