@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import Program
+from ppl_vae.estimators.apart import parameters_of
 from ppl_vae.estimators.elbo import ELBO
 from ppl_vae.estimators.facts import Facts
 from ppl_vae.estimators.relaxed_runs import NoisyParticles, draw_noisily, relaxed_run, require_numbers
@@ -78,7 +79,8 @@ class REBAR(ELBO):
         if not particles.noisy or not torch.is_grad_enabled():
             return surrogate
         require_numbers(particles, self._temperature(reward))
-        learned = [p for p in self.auxiliary.parameters() if p.requires_grad]
+        held = parameters_of(particles)  # the pair's learn the bound alone, where a control has some too
+        learned = [p for p in self.auxiliary.parameters() if p.requires_grad and id(p) not in held]
         variance = reward.new_zeros(())
         for site, noisy in particles.noisy.items():
             gradient = self._gradient(particles, site, reward.detach())
@@ -125,6 +127,7 @@ class RELAX(REBAR):
     Args:
         control: r, a network from the relaxed draws of all such sites beside the batch's first tensor, both
             flattened, (*batch, D + X), to (*batch, 1). Sites after the one that it serves are zeros there.
+            What it shares with the pair it leaves to the pair to learn.
         num_particles: K.
         temperature: as of `REBAR`.
 
@@ -161,5 +164,7 @@ class RELAX(REBAR):
                 f"RELAX's control must give one number for each row, (*batch, 1), but its output has shape "
                 f"{list(found.shape)}: end it with nn.Linear(..., 1)"
             )
-        (own,) = torch.autograd.grad(found.sum(), z, create_graph=True)
-        return value + found.squeeze(-1).to(value.dtype), slope + own.to(slope.dtype)
+        if found.requires_grad:  # a network may leave z out, or be a number
+            (own,) = torch.autograd.grad(found.sum(), z, create_graph=True, allow_unused=True)
+            slope = slope if own is None else slope + own.to(slope.dtype)
+        return value + found.squeeze(-1).to(value.dtype), slope

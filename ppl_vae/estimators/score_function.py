@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ppl_vae.core.downstream import Score, in_rows
 from ppl_vae.core.particles import Particles, log_mean_exp
 from ppl_vae.core.sites import Program
+from ppl_vae.estimators.apart import apart
 from ppl_vae.estimators.base import Estimator
 from ppl_vae.estimators.elbo import ELBO
 from ppl_vae.estimators.facts import Facts
@@ -93,7 +94,8 @@ class NVIL(_WithBaseline):
 
     Args:
         baseline: C, a network from the batch's first tensor, (B, *event), to (B,) or (B, 1), the same for
-            every slice, or to (B, S), one for each of the S slices of all sites, in the guide's order.
+            every slice, or to (B, S), one for each of the S slices of all sites, in the guide's order. What
+            it shares with the pair, such as an encoder's layers, it leaves to the pair to learn.
         num_particles: K.
         decay: of the moving averages.
         normalise: divide by the standard deviation where it is above 1.
@@ -143,7 +145,7 @@ class NVIL(_WithBaseline):
 
     def _predict(self, particles: Particles, slices: int) -> Tensor:
         """(1, B), or (S, B)."""
-        predicted = self.baseline(particles.args[0])
+        predicted = apart(self.baseline, particles)(particles.args[0])
         if particles.subsample is not None and len(predicted) != particles.batch_size:
             predicted = predicted[particles.subsample]  # the plate took these of the rows
         if predicted.numel() not in (particles.batch_size, particles.batch_size * slices):

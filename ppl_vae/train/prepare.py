@@ -225,7 +225,8 @@ def _training(
     fabric: Fabric,
 ) -> Training:
     auxiliary = auxiliary_of(estimator).to(fabric.device)
-    parameters = [p for module in (pair, auxiliary) for p in module.parameters() if p.requires_grad]
+    both = dict.fromkeys([*pair.parameters(), *auxiliary.parameters()])  # an estimator may share some
+    parameters = [parameter for parameter in both if parameter.requires_grad]
     optimizer = make_optimizer(options.optimizer, parameters, options.learning_rate, options.weight_decay)
     learners: dict[str, Learner] = {"estimator": auxiliary}
     if plan is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pyro
@@ -98,6 +99,39 @@ def test_the_others_against_every_state(name, other):
 def test_a_captured_step_equals_the_eager_one(name):
     pair, x = make(name)
     assert_same_steps(pair, RELAX(control(name), 2), [(x.repeat(4, 1),)], make=sgd, steps=2)
+
+
+class Sharing(nn.Module):
+    """A control variate on the guide's own encoder."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder, self.last = encoder, nn.Linear(6, 1)
+
+    def forward(self, rows):
+        return self.last(rows[..., :6] * self.encoder(rows[..., 6:])[0])
+
+
+class Constant(nn.Module):
+    def forward(self, rows):
+        return torch.zeros_like(rows[..., :1])
+
+
+def with_seed(pair, estimator, x):
+    torch.manual_seed(3)
+    return flat(pair, estimator.differentiable_loss(pair.model, pair.guide, x))
+
+
+def test_a_control_that_shares_the_encoder_leaves_it_to_the_bound():
+    pair, x = make("six bits")
+    shared = Sharing(pair.guide.encoder).double()
+    alone = with_seed(pair, RELAX(copy.deepcopy(shared)), x)
+    torch.testing.assert_close(with_seed(pair, RELAX(shared), x), alone, rtol=1e-12, atol=1e-12)
+
+
+def test_a_control_without_z_or_anything_to_learn_adds_nothing():
+    pair, x = make("six bits")
+    torch.testing.assert_close(with_seed(pair, RELAX(Constant()), x), with_seed(pair, REBAR(), x))
 
 
 def test_the_variance_is_that_of_no_other():

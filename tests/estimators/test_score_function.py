@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from ppl_vae import Pair, estimators
+from ppl_vae import Pair, estimators, fit, guides, likelihoods, models, nets, priors
 from ppl_vae.estimators.moving_average import MovingAverage
 from ppl_vae.estimators.score_function import without_each
 from ppl_vae.testing import oracles
@@ -78,6 +78,28 @@ def test_the_learned_baseline_is_the_elbo_of_each_datum():
     predicted = estimator.baseline(oracle.batch[0]).squeeze(-1) + estimator.average()
     # at the exact posterior log w is the evidence, without noise
     torch.testing.assert_close(predicted, oracle.log_evidence(*oracle.batch), rtol=0, atol=0.05)
+
+
+def test_a_baseline_on_the_encoder_leaves_it_to_the_bound():
+    """Its least squares are no bound; once they were added to the guide's gradient."""
+    torch.manual_seed(0)
+    encoder = nets.MLPEncoder((3,), 4, (5,))
+    model = models.VAE(likelihoods.Bernoulli(1), nets.MLPDecoder(4, (3,), (5,)), 4, priors.Bernoulli(4))
+    pair, x = Pair(model, guides.Bernoulli(encoder)), torch.rand(6, 3).round()
+    shared = nn.Sequential(encoder.trunk, nn.LazyLinear(1))
+    shared(x)
+    found = []
+    for baseline in (shared, copy.deepcopy(shared)):
+        torch.manual_seed(1)
+        loss = estimators.NVIL(baseline).differentiable_loss(pair.model, pair.guide, x)
+        learned = [*encoder.parameters(), *baseline[1].parameters()]
+        found.append(torch.autograd.grad(loss, learned, allow_unused=True))
+    torch.testing.assert_close(found[0], found[1])
+    assert found[0][-1].any()
+    run = fit(
+        pair, estimators.NVIL(shared), x, epochs=1, progress=False, capture=False
+    )  # each parameter once
+    assert run.history["train_elbo"].notna().all()
 
 
 def test_state_is_saved_and_restored():
