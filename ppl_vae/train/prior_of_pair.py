@@ -11,7 +11,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from ppl_vae.core.constraints import in_words, innermost_name, kind_of_density
+from ppl_vae.core.constraints import in_words, innermost_name, kind_of_density, support_fault
 from ppl_vae.core.isolation import eval_mode, questioning, random_numbers
 from ppl_vae.core.layout import particle_first
 from ppl_vae.core.pair import Pair
@@ -98,6 +98,10 @@ def require_site(particles: Particles, site: str | None, prior: nn.Module) -> st
             f"{innermost_name(drawn)}, are {kinds[1]}, so their densities cannot be held against each other: "
             f"take a prior whose values are {in_words(drawn.support)}"
         )
+    with poutine.block():
+        outside = support_fault({**node, "fn": prior(), "value": z[0]})
+    if outside:
+        raise ValueError(f"site {site!r}: the codes lie outside of {type(prior).__name__}: {outside}")
     return site
 
 

@@ -50,12 +50,8 @@ class Refit:
     def __str__(self) -> str:
         lines = []
         for name, each in (("before", self.before), ("after", self.after)):
-            value = (
-                self.why_no_bound.split(":")[0]
-                if each is None
-                else plus_minus(each.elbo, each.standard_error)
-            )
-            remark = "" if each is None else f"{len(each.per_datum):,} data held out"
+            value = "none" if each is None else plus_minus(each.elbo, each.standard_error)
+            remark = self.why_no_bound if each is None else f"{len(each.per_datum):,} data held out"
             if each is self.after and self.before and self.after and self.after.elbo < self.before.elbo:
                 remark += " ! lower: more epochs, or a richer prior"
             lines.append((f"ELBO {name}", value, remark))
@@ -136,7 +132,8 @@ def refit_prior(
         before = None if _is_improper(pair, site, first) else bounds(pair, held, seed=seed)
         after, why = bounds(new, held, seed=seed), "" if before else "there was no prior"
     except ValueError as error:
-        before, after, why = None, None, str(error)
+        why = str(error).removeprefix("this evaluation: ").partition(", so")[0]
+        before, after = None, None
     return Refit(new, site, run, before, after, why)
 
 

@@ -114,7 +114,8 @@ def test_an_autoencoder_gets_a_prior_and_no_bound():
     refit = pv.refit_prior(pair, torch.randn(200, 5), priors.MixtureOfGaussians(2, 4), **SHORT)
     assert refit.before is None
     assert refit.after is None
-    assert "in one point" in refit.why_no_bound
+    assert refit.why_no_bound == "the guide puts site 'z' in one point"
+    assert "ELBO after   none" in str(refit)
     assert isinstance(refit.pair.model, models.WithPrior)
     assert pv.sample(refit.pair, 4).values["x"].shape == (4, 5)
 
@@ -147,6 +148,11 @@ def test_a_prior_whose_density_is_of_another_kind_is_refused(family, kind):
     pair = vae(prior=getattr(priors, family)(2), guide=guide)
     with pytest.raises(ValueError, match=f"DiagonalNormal is continuous and the codes, .* are .*{kind}"):
         pv.refit_prior(pair, torch.randn(30, 5), priors.DiagonalNormal(2))
+
+
+def test_a_prior_that_does_not_hold_the_codes_is_refused():
+    with pytest.raises(ValueError, match=r"codes lie outside of LogNormal: .* > 0, and this is -"):
+        pv.refit_prior(vae(), torch.randn(30, 5), priors.LogNormal(2))
 
 
 def test_a_fixed_prior_is_put_in_place_untrained():
