@@ -84,9 +84,10 @@ class Hamiltonian(nn.Module):
         self.num_steps = num_steps
         self.step_size = step_size
         self.temperature = temperature
-        self.raw_step = nn.Parameter(inverse_positive_scale(torch.full((latent_dim,), float(step_size))))
+        step = inverse_positive_scale(torch.full((latent_dim,), float(step_size)))
+        self.raw_step = nn.Parameter(step, requires_grad=num_steps > 0)
         if temperature < 1:
-            self.raw_temperature = nn.Parameter(torch.tensor(float(temperature)).logit())
+            self.raw_temperature = nn.Parameter(torch.tensor(float(temperature)).logit(), num_steps > 0)
 
     @property
     def model(self) -> nn.Module:

@@ -25,9 +25,10 @@ def rows_with_gaps(split: Split) -> Tensor:
 
 def example_of(train: Split, valid: Split | None, size: int) -> tuple[Tensor, ...]:
     """A few rows by which programs are tried; up to half of them have gaps, where either part has such rows,
-    so that a program which does not take them fails before the first step.
+    so that a program which does not take them fails before the first step. A datum that is alone comes twice,
+    since programs are tried on two.
     """
-    few = train.take(size)
+    few = train[torch.tensor([0, 0])] if len(train) == 1 else train.take(size)
     for part in (train, valid):
         gaps = torch.empty(0) if part is None else rows_with_gaps(part)
         if part is not None and len(gaps):

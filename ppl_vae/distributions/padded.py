@@ -23,10 +23,10 @@ def steps_there(x: Tensor, length: Tensor | None) -> Tensor | None:
         raise ValueError(f"x must be sequences of one step or more, (B, T, ...), got {tuple(x.shape)}")
     if length is None:
         return None
-    if length.shape != x.shape[:1]:
+    if length.shape != x.shape[:1] or length.dtype == torch.bool:
         raise ValueError(
             f"length must be whole numbers, one for each of the {len(x)} sequences, ({len(x)},), got "
-            f"{tuple(length.shape)}"
+            f"{tuple(length.shape)}{' of booleans: mask.sum(1)' if length.dtype == torch.bool else ''}"
         )
     if is_validation_enabled() and not bool(((length >= 0) & (length <= x.shape[1])).all()):
         raise ValueError(

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.core.faults import short
 from ppl_vae.core.particles import Particles
 from ppl_vae.core.sites import PairError
 from ppl_vae.estimators import Facts
@@ -54,8 +55,14 @@ class Perceptual:
         refuse("Perceptual", site, example, images=False)
         penalty = PerceptualPenalty(self, site, example)
         x, _ = pictures_of(example, site)
-        with torch.no_grad():
-            found = penalty.features(x[0])
+        try:
+            with torch.no_grad():
+                found = penalty.features(x[0])
+        except Exception as error:
+            raise PairError(
+                f"Perceptual: the features cannot run on the data of site {site!r}, of shape "
+                f"{tuple(x.shape[2:])} each: {short(error)}"
+            ) from error
         if found.shape[:1] != x.shape[1:2] or not bool(found.isfinite().all()):
             raise PairError(
                 f"Perceptual: the features of site {site!r} must be finite numbers for each of {x.shape[1]} "

@@ -132,7 +132,7 @@ class FitOptions:
             seconds to compile it, for a smaller last batch of an epoch too. "auto" does so for each size of
             batch whose steps repay that, by their number and the work in one, and warns where it cannot be
             done; True makes that an error; False never does. Captured or not, the training is the same but
-            for rounding.
+            for rounding and for where its noise is drawn from.
         matmul_precision: "bf16" rounds the factors of a captured step's matrix products and convolutions to
             bfloat16, on a CPU that has such products (AMX), which takes less time; on another it changes
             nothing. Sums, log-probabilities and all else are float32. It needs `capture=True`.

@@ -119,6 +119,7 @@ def test_without_steps_it_is_its_start():
     loc, scale = pair.guide.guide.encoder(x)
     alone = pair.model.log_evidence(x) + pair.model.posterior(x).log_prob(z)
     torch.testing.assert_close(particles.log_weight, alone - dist.Normal(loc, scale).log_prob(z).sum(-1))
+    pv.fit(pair, estimators.ELBO(), x, epochs=1, progress=False)  # with no step to learn
 
 
 def test_a_weight_of_the_kl_is_that_of_all_its_terms():

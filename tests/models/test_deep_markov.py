@@ -220,6 +220,8 @@ def test_what_does_not_fit_is_named():
         neural(num_transforms=-1)
     with pytest.raises(ValueError, match=r"length must be whole numbers of steps, found 1.5"):
         neural().guide(torch.zeros(2, 6, 5), torch.tensor([1.5, 2.0]))
+    with pytest.raises(ValueError, match=r"got \(2,\) of booleans: mask.sum\(1\)"):
+        neural().guide(torch.zeros(2, 6, 5), torch.ones(2, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"of one step or more, \(B, T, ...\), got \(2, 0, 5\)"):
         neural().guide(torch.zeros(2, 0, 5))
     with pytest.raises(ValueError, match="direction must be one of"):

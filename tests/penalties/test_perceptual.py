@@ -47,6 +47,8 @@ def test_what_does_not_fit_is_refused():
         Perceptual(nn.Flatten(), weight=float("nan"))
     with pytest.raises(ValueError, match=r"site 'x' must be finite numbers for each of 8 data.*\(1152,\)"):
         Perceptual(nn.Flatten(0)).penalty("x", particles(), 8)
+    with pytest.raises(ValueError, match=r"features cannot run on the data of site 'x', of shape .* each: "):
+        Perceptual(nn.Linear(7, 3)).penalty("x", particles(), 8)
     of = pair((1, 4, 4))
     of.model.decoder.requires_grad_(False)
     of.guide.requires_grad_(False)

@@ -124,6 +124,12 @@ def test_the_true_elbo_is_logged_whatever_is_optimised(digits):
     assert last["train_bound"] == pytest.approx(last["train_reconstruction"], rel=1e-5)
 
 
+def test_one_datum_is_trained_on():
+    """It is tried as two; once a message of check_pair's said that it was too few."""
+    run = pv.fit(make_pair(), estimators.ELBO(), torch.randn(1, 5), **QUICK)
+    assert len(run.history) == 3
+
+
 def test_a_training_depends_on_its_seed_alone(digits):
     torch.manual_seed(1)
     first = weights(pv.fit(vae(), estimators.ELBO(), digits, seed=3, **QUICK).pair)
