@@ -77,7 +77,6 @@ EVALUATIONS: dict[str, dict[str, Any]] = {
     "holes": {},
     "inference_gap": {"num_particles": 20, "num_steps": 3},
     "log_likelihood": {"num_particles": 20},
-    "per_step": {},
     "predictive_check": {},
     "summary": {"num_particles": 20},
     "two_sample": {"num_permutations": 9},
@@ -141,7 +140,9 @@ def test_a_step_and_codes(case):
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_the_grid_asks_what_there_is(name):
     """The grid below is run seldom."""
-    inspect.signature(getattr(evaluate, name)).bind(None, None, **EVALUATIONS[name])
+    signature = inspect.signature(getattr(evaluate, name))
+    assert list(signature.parameters)[:2] == ["pair", "data"]
+    signature.bind(None, None, **EVALUATIONS[name])
 
 
 @pytest.mark.grid
