@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from ppl_vae.distributions.bits import Bits
 from ppl_vae.likelihoods.contract import Likelihood
-from ppl_vae.models.ladder_vae import dense_layers, require_layers
 from ppl_vae.nets import MLPDecoder
 from ppl_vae.nets.activations import Activation
 from ppl_vae.nets.contracts import Decoder
+from ppl_vae.nets.ladder_layers import dense_layers, require_layers
 
 
 class SigmoidBeliefNetwork(nn.Module):
