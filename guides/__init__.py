@@ -12,21 +12,23 @@ from ppl_vae.guides.categorical import Categorical
 from ppl_vae.guides.conditional import Conditional
 from ppl_vae.guides.deep_top_down import DeepTopDown
 from ppl_vae.guides.deterministic import Deterministic
-from ppl_vae.guides.experts import MixtureOfExperts, MixtureOfProducts, ProductOfExperts
+from ppl_vae.guides.experts import ProductOfExperts
 from ppl_vae.guides.exponential import Exponential
 from ppl_vae.guides.full_rank import FullRank
 from ppl_vae.guides.gamma import Gamma
 from ppl_vae.guides.global_mean_field import GlobalMeanField
 from ppl_vae.guides.gumbel import Gumbel
-from ppl_vae.guides.hamiltonian import Hamiltonian, RiemannianHamiltonian
+from ppl_vae.guides.hamiltonian import Hamiltonian
 from ppl_vae.guides.iaf import IAF
 from ppl_vae.guides.laplace import Laplace
 from ppl_vae.guides.log_normal import LogNormal
 from ppl_vae.guides.low_rank import LowRank
 from ppl_vae.guides.mean_field import MeanField
+from ppl_vae.guides.mixed_experts import MixtureOfExperts, MixtureOfProducts
 from ppl_vae.guides.noising import Noising, NoisingLadder
 from ppl_vae.guides.planar import Planar
 from ppl_vae.guides.power_spherical import PowerSpherical
+from ppl_vae.guides.riemannian import RiemannianHamiltonian
 from ppl_vae.guides.semi_amortised import SemiAmortised
 from ppl_vae.guides.semi_supervised import SemiSupervised
 from ppl_vae.guides.smoothing import Smoothing

@@ -13,7 +13,7 @@ from torch.distributions import Distribution, constraints
 from torch.distributions.utils import lazy_property
 
 from ppl_vae.core.observed import observed_values
-from ppl_vae.core.sites import Site
+from ppl_vae.core.sites import PairError, Site
 
 _WORDS: tuple[tuple[Any, str], ...] = (
     (constraints.real, "real"),
@@ -222,3 +222,16 @@ def kind_of_density(fn: Any) -> str | None:
         if support is surface:
             return f"continuous on the {name}"
     return "discrete" if discrete else "continuous"
+
+
+def require_real(site: str, fn: Any) -> None:
+    """Raise PairError unless a guide that Hamilton's equations start from draws from all of R^d."""
+    support = fn.support
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    if not isinstance(support, type(constraints.real)):
+        raise PairError(
+            f"site {site!r}: the guide that a Hamiltonian one starts from draws values that are "
+            f"{in_words(support)}, and a step leads out of them: it takes a guide over all of R^d, such as "
+            "guides.MeanField or a flow"
+        )

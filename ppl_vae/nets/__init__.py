@@ -8,8 +8,9 @@ from ppl_vae.nets.column_features import ColumnFeatures
 from ppl_vae.nets.contracts import Decoder, LocScaleEncoder, ShapedEncoder
 from ppl_vae.nets.conv import ConvDecoder, ConvEncoder
 from ppl_vae.nets.conv_bottom_up import ConvBottomUp
+from ppl_vae.nets.conv_denoiser import ConvDenoiser
 from ppl_vae.nets.conv_top_down import ConvTopDown
-from ppl_vae.nets.denoisers import ConvDenoiser, Denoiser, MLPDenoiser
+from ppl_vae.nets.denoisers import Denoiser, MLPDenoiser
 from ppl_vae.nets.encoder import Encoder
 from ppl_vae.nets.incomplete import BesideMask, IncompleteEncoder
 from ppl_vae.nets.initialisation import centre_output, initialise

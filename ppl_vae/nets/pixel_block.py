@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from ppl_vae.nets.activations import activation_layer
 from ppl_vae.nets.causal_conv import CausalConv
+from ppl_vae.nets.shapes import positive_size
 
 Apply = Callable[[CausalConv, Tensor], Tensor]
 """How a layer that looks beyond its pixel is run: on the whole image, or on a part beside what is kept."""
@@ -55,3 +57,35 @@ class PixelBlock(nn.Module):
         """The pixels to the left, one block later."""
         inner = self.activation(self.into_left(self.activation(h)))
         return h + self.out_left(self.activation(apply(self.left, inner) + link))
+
+
+def check_sizes(colours: int, raw_channels: int, channels: int, given: int, kernels: dict[str, int]) -> None:
+    """Raise ValueError for sizes that make no `PixelCNN`."""
+    if raw_channels % colours:
+        raise ValueError(
+            f"PixelCNN: {raw_channels} raw channels are not as many for each of {colours} colours: give "
+            "raw_channels=likelihood.raw_shape(shape)[0]"
+        )
+    if channels < colours:
+        raise ValueError(f"PixelCNN: {colours} colours need as many channels or more, got {channels}")
+    if given < raw_channels:
+        raise ValueError(
+            f"PixelCNN: the context holds the raw output, so context_channels must be {raw_channels} or "
+            f"more, got {given}"
+        )
+    for name, size in kernels.items():
+        if positive_size(name, size) % 2 == 0:
+            raise ValueError(f"PixelCNN: {name} must be odd, got {size}")
+
+
+def whole(conv: CausalConv, value: Tensor) -> Tensor:
+    """Run a layer on the whole image."""
+    out: Tensor = conv(value)
+    return out
+
+
+def folded(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer on images with any leading dims."""
+    lead = x.shape[:-3]
+    out: Tensor = layer(x.reshape(math.prod(lead), *x.shape[-3:]))
+    return out.view(*lead, *out.shape[1:])

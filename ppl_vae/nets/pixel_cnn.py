@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ppl_vae.nets.activations import Activation, activation_layer, check_activation
 from ppl_vae.nets.causal_conv import CausalConv
-from ppl_vae.nets.pixel_block import Apply, PixelBlock
+from ppl_vae.nets.pixel_block import Apply, PixelBlock, check_sizes, folded, whole
 from ppl_vae.nets.pixel_canvas import PixelCanvas
 from ppl_vae.nets.scale import at_least_float32
 from ppl_vae.nets.shapes import check_event, positive_size, positive_sizes
@@ -85,7 +85,7 @@ class PixelCNN(nn.Module):
         given = (
             raw_channels if context_channels is None else positive_size("context_channels", context_channels)
         )
-        _check(colours, raw_channels, channels, given, {"kernel": kernel, "first_kernel": first_kernel})
+        check_sizes(colours, raw_channels, channels, given, {"kernel": kernel, "first_kernel": first_kernel})
         self._given = given
 
         reach, gain = first_kernel // 2, max(1, len(dilations)) ** -0.5
@@ -114,11 +114,11 @@ class PixelCNN(nn.Module):
             return part.expand(lead + event).reshape(math.prod(lead), *event)
 
         # what depends on x alone is made once for all particles
-        above, left = (_folded(layer, x) for layer in (self.first_above, self.first_left))
-        first, *given = self.parts(_folded(self.context, context))
+        above, left = (folded(layer, x) for layer in (self.first_above, self.first_left))
+        first, *given = self.parts(folded(self.context, context))
         given = [together(part) for part in given]
-        links = self.links(together(above + first), given, _whole)
-        raw = self.raw(together(left) + links[0], links[1:], _whole)
+        links = self.links(together(above + first), given, whole)
+        raw = self.raw(together(left) + links[0], links[1:], whole)
         base = at_least_float32(context[..., : self.raw_channels, :, :])
         return base + at_least_float32(raw).view(*lead, *raw.shape[1:])
 
@@ -144,33 +144,3 @@ class PixelCNN(nn.Module):
         for block, link in zip(self.blocks, links, strict=True):
             h = block.look_left(h, link, apply)  # type: ignore[operator]
         return self.last(self.nonlinear(h))  # type: ignore[no-any-return]
-
-
-def _whole(conv: CausalConv, value: Tensor) -> Tensor:
-    out: Tensor = conv(value)
-    return out
-
-
-def _folded(layer: nn.Module, x: Tensor) -> Tensor:
-    """A layer on images with any leading dims."""
-    lead = x.shape[:-3]
-    out: Tensor = layer(x.reshape(math.prod(lead), *x.shape[-3:]))
-    return out.view(*lead, *out.shape[1:])
-
-
-def _check(colours: int, raw_channels: int, channels: int, given: int, kernels: dict[str, int]) -> None:
-    if raw_channels % colours:
-        raise ValueError(
-            f"PixelCNN: {raw_channels} raw channels are not as many for each of {colours} colours: give "
-            "raw_channels=likelihood.raw_shape(shape)[0]"
-        )
-    if channels < colours:
-        raise ValueError(f"PixelCNN: {colours} colours need as many channels or more, got {channels}")
-    if given < raw_channels:
-        raise ValueError(
-            f"PixelCNN: the context holds the raw output, so context_channels must be {raw_channels} or "
-            f"more, got {given}"
-        )
-    for name, size in kernels.items():
-        if positive_size(name, size) % 2 == 0:
-            raise ValueError(f"PixelCNN: {name} must be odd, got {size}")

@@ -17,8 +17,7 @@ from ppl_vae.estimators import Facts
 from ppl_vae.kl.treatment import Penalty, check_number
 from ppl_vae.penalties.treatment import pictures_of, refuse
 
-WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Of the scales, the finest first: those of the paper."""
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, the finest first: those of the paper
 _LEAST = 1e-6  # a root of zero has no gradient
 
 
@@ -33,8 +32,7 @@ class MSSSIM:
         weight: the penalty of a picture that has nothing of the datum, in nats.
         sigma: deviation of the window, in pixels; the paper's 1.5 needs 11 pixels at the coarsest scale, 0.5
             needs 5.
-        scales: how many there are, each of half the side; the paper's weights of the first ones are made to
-            sum to one.
+        scales: how many, each of half the side; the paper's weights of the first ones, made to sum to one.
         data_range: from the least to the greatest value of the data.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyro.distributions as dist
 
-from ppl_vae.distributions.spherical import UniformSphere
+from ppl_vae.distributions.uniform_sphere import UniformSphere
 from ppl_vae.priors.fixed import FixedPrior
 
 

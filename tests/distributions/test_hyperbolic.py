@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.distributions import Chi2, biject_to
 
-from ppl_vae.distributions.hyperbolic import Ball, WrappedNormal, Wrapping, distance
+from ppl_vae.distributions.ball import Ball, Wrapping, distance
+from ppl_vae.distributions.hyperbolic import WrappedNormal
 from tests.conftest import SIGMAS
 
 pytestmark = pytest.mark.usefixtures("double")

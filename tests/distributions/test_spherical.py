@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.distributions import kl_divergence
 
-from ppl_vae.distributions.spherical import PowerSpherical, UniformSphere
+from ppl_vae.distributions.spherical import PowerSpherical
+from ppl_vae.distributions.uniform_sphere import UniformSphere
 from tests.conftest import SIGMAS
 
 pytestmark = pytest.mark.usefixtures("double")

@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 import ppl_vae as pv
-from ppl_vae import data, estimators, evaluate
+from ppl_vae import data, estimators, evaluate, guides, nets
 from ppl_vae.cli import main
+from ppl_vae.runs.trust import MODULES, ConfigError, find
 
 THEN = Path(__file__).parent / "before_num_columns"
 
@@ -61,3 +62,17 @@ def test_it_goes_on_in_python_as_if_it_had_never_stopped(run, pinwheel, tmp_path
     other = pv.Pair(pair.model, pv.guides.FullRank(pair.guide.encoder))
     with pytest.raises(pv.RunError, match="guide"):
         pv.fit(other, estimators.MeanFieldELBO(), pinwheel, **{**told, "epochs": 5})
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        ("guides.experts.MixtureOfExperts", guides.MixtureOfExperts),
+        ("guides.hamiltonian.RiemannianHamiltonian", guides.RiemannianHamiltonian),
+        ("nets.denoisers.ConvDenoiser", nets.ConvDenoiser),
+    ],
+)
+def test_a_class_that_another_file_has_now_is_found(then, now):
+    assert find(f"ppl_vae.{then}", (), MODULES) is now
+    with pytest.raises(ConfigError, match="is not a class"):
+        find(f"ppl_vae.{then}s", (), MODULES)
