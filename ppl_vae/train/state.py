@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ppl_vae.capture.rewrites import routes
 from ppl_vae.core.pair import Pair
 from ppl_vae.runs import CHECKPOINT, CONFIG, RunError, RunFolder
 from ppl_vae.runs.behaviour import changed, signature
@@ -140,6 +141,7 @@ class Training:
                 "learners": {name: learner.state_dict() for name, learner in self.learners.items()},
                 "random": torch.get_rng_state(),
                 "random_cuda": cuda,
+                "routes": routes.chosen(),
             }
         )
         self.folder.tell()
@@ -167,6 +169,7 @@ class Training:
                 setattr(self, name, state[name])
             self._best = state["best"]
             random, random_cuda = state["random"], state["random_cuda"]
+            routes.remember(state.get("routes", {}))
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             _put_back(self.pair, before)
             if isinstance(error, RunError):
