@@ -6,6 +6,9 @@ guide 6.82 and 6.80.
 
     python benchmarks/sequences.py chorales --epochs 3000 --learning-rate 1.5e-3 --latent-dim 64 \\
         --hidden 128 --features 160 --weight-decay 0.03 --out benchmarks/results/chorales.json
+    python benchmarks/sequences.py chorales --epochs 300 --learning-rate 5e-4 --latent-dim 64 --hidden 128 \\
+        --features 160 --weight-decay 0.03 --transforms 1 --weights RUN/weights.safetensors --run-dir FLOW \\
+        --out flow.json  # a flow on the guide of the run before
     python benchmarks/sequences.py names --epochs 12 --out benchmarks/results/names.json
     python benchmarks/sequences.py names --attention --epochs 12 --learning-rate 1e-3 \\
         --out benchmarks/results/names.json  # adds its rows to those there
