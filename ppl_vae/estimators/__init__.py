@@ -11,7 +11,8 @@ from ppl_vae.estimators.facts import Facts
 from ppl_vae.estimators.grouped import CIWAE, MIWAE, PIWAE
 from ppl_vae.estimators.importance import IWAE, Renyi
 from ppl_vae.estimators.pathwise import STL, DReG
-from ppl_vae.estimators.relaxed_control import REBAR, RELAX
+from ppl_vae.estimators.relax import RELAX
+from ppl_vae.estimators.relaxed_control import REBAR
 from ppl_vae.estimators.score_function import NVIL, VIMCO, ScoreFunction
 from ppl_vae.estimators.thermodynamic import TVO
 from ppl_vae.estimators.wake_sleep import ReweightedWakeSleep
