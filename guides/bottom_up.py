@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ppl_vae.nets import ConvEncoder, MLPEncoder
 from ppl_vae.nets.activations import Activation
+from ppl_vae.nets.ladder_layers import check_widths
 
 
 class BottomUp(nn.Module):
@@ -82,11 +83,7 @@ def dense_encoders(
 def _dense(
     latent_dims: tuple[int, ...], hidden: tuple[tuple[int, ...], ...], activation: Activation
 ) -> list[nn.Module]:
-    if len(hidden) != len(latent_dims) - 1:
-        raise ValueError(
-            f"{len(latent_dims)} latent layers {tuple(latent_dims)} need hidden widths for "
-            f"{len(latent_dims) - 1} nets between them, got {hidden}"
-        )
+    check_widths(latent_dims, hidden)
     return [
         MLPEncoder((below,), above, widths, activation)
         for below, above, widths in zip(latent_dims[:-1], latent_dims[1:], hidden, strict=True)

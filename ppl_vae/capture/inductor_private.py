@@ -22,6 +22,7 @@ PRIVATE = {
     "torch._inductor.codecache.CppCodeCache.load": "compiles the few lines of rewrites.native",
     "torch._inductor.codegen.cpp.CppScheduling.can_fuse_vertical_outer_loop": "fails on some graphs of 2.15",
     "torch._inductor.cpu_vec_isa.VecISA.check_build": "compiles and loads a program by instruction, unprobed",
+    "torch._inductor.runtime.cache_dir_utils.cache_dir": "beside which rewrites.routes keeps its choices",
     "torch.optim.optimizer._global_optimizer_pre_hooks": "called at every step, kernels.hooked",
     "torch.optim.optimizer._global_optimizer_post_hooks": "the same",
     "torch.utils._sympy.value_ranges.ValueRanges.tighten": "a fifth of Inductor's time, quick_ranges",

@@ -11,7 +11,7 @@ import jsonargparse
 from torch import nn
 
 from ppl_vae import guides, likelihoods, models, nets
-from ppl_vae.cli.default_sequences import is_sequences, pair_for_sequences, steps_of
+from ppl_vae.cli.default_sequences import bits_or_reals, is_sequences, pair_for_sequences, steps_of
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet
@@ -169,11 +169,7 @@ def fitting_likelihood(dataset: DataSet) -> nn.Module:
     """Of a table one for each column; else Bernoulli for bits, or a Gaussian with a learned scale."""
     if dataset.schema is not None:
         return likelihoods.Mixed.of(dataset.schema)
-    x = dataset.train.tensors(limit=1000)[0]
-    event_dim = len(dataset.shape)
-    if bool(((x == 0) | (x == 1)).all()):
-        return likelihoods.Bernoulli(event_dim=event_dim)
-    return likelihoods.Gaussian(scale="learned", event_dim=event_dim)
+    return bits_or_reals(dataset.train.tensors(limit=1000)[0], len(dataset.shape))
 
 
 def centre_model(model: nn.Module, dataset: DataSet) -> None:

@@ -11,6 +11,7 @@ from ppl_vae import guides, likelihoods, models, nets
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet
+from ppl_vae.data.array_shapes import are_lengths
 from ppl_vae.nets.contracts import HasInitialBias
 
 LENGTH = "length"
@@ -22,7 +23,7 @@ def is_sequences(dataset: DataSet) -> bool:
     if len(dataset.shape) != 2 or dataset.train.arrays().get(LENGTH) != ():
         return False
     length = _of(dataset, LENGTH)
-    return not length.is_floating_point() and 0 <= int(length.min()) <= int(length.max()) <= dataset.shape[0]
+    return are_lengths(length.numpy(), (len(length), *dataset.shape))
 
 
 def pair_for_sequences(
@@ -80,8 +81,7 @@ def _of_sequences(
 ) -> Pair:
     steps = steps_of(dataset)
     if likelihood is None:
-        bits = bool(((steps == 0) | (steps == 1)).all())
-        likelihood = likelihoods.Bernoulli(1) if bits else likelihoods.Gaussian("learned", event_dim=1)
+        likelihood = bits_or_reals(steps, event_dim=1)
     (features,) = step = dataset.shape[1:]
     raw_shape = cast(likelihoods.Likelihood, likelihood).raw_shape(step)
     decoder = nets.MLPDecoder(latent_dim, raw_shape, (width, width), "relu")
@@ -92,6 +92,13 @@ def _of_sequences(
     reader = nets.Recurrent(features, width)
     combiner = nets.Combiner(latent_dim, reader.num_features, width)
     return Pair(model, guides.Smoothing(reader, combiner, latent_dim))
+
+
+def bits_or_reals(x: Tensor, event_dim: int) -> nn.Module:
+    """Bernoulli for bits, else a Gaussian with a learned scale."""
+    if bool(((x == 0) | (x == 1)).all()):
+        return likelihoods.Bernoulli(event_dim=event_dim)
+    return likelihoods.Gaussian(scale="learned", event_dim=event_dim)
 
 
 def steps_of(dataset: DataSet) -> Tensor:

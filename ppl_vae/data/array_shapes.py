@@ -36,11 +36,11 @@ def as_events(array: NDArray, what: str) -> NDArray:
     )
 
 
-def are_lengths(length: NDArray | None, x: NDArray) -> bool:
-    """Whether these may be how many of the T steps of each sequence of x, (N, T, F), are there."""
-    if length is None or length.dtype.kind not in "ui" or x.ndim != 3 or length.shape != x.shape[:1]:
+def are_lengths(length: NDArray | None, shape: tuple[int, ...]) -> bool:
+    """Whether these may be how many of the T steps of each sequence of x, of shape (N, T, F), are there."""
+    if length is None or length.dtype.kind not in "ui" or len(shape) != 3 or length.shape != shape[:1]:
         return False
-    return bool(len(x) and length.min() >= 0 and length.max() <= x.shape[1])
+    return bool(len(length) and length.min() >= 0 and length.max() <= shape[1])
 
 
 def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:

@@ -54,7 +54,7 @@ def read_npz(path: Path) -> Loaded:
                 f"if you have them) or 'x'"
             )
     lengths = {part: arrays.get("length" if "x" in arrays else f"length_{part}") for part in found}
-    sequences = all(are_lengths(lengths[part], x) for part, (x, _, _) in found.items())
+    sequences = all(are_lengths(lengths[part], x.shape) for part, (x, _, _) in found.items())
     tensors = {part: _stored(x, what, sequences) for part, (x, _, what) in found.items()}
     if len({(tensor.dtype, tensor.shape[1:]) for tensor in tensors.values()}) > 1:
         kinds = ", ".join(f"{part} {tensor.dtype} {tuple(tensor.shape)}" for part, tensor in tensors.items())

@@ -49,12 +49,17 @@ def dense_layers(
     activation: Activation,
 ) -> list[nn.Module]:
     """The nets between the layers: `hidden[l]` holds the widths of the one between z_{l+2} and z_{l+1}."""
+    check_widths(latent_dims, hidden)
+    return [
+        MLPEncoder((input_width(latent_dims, number + 1, skip),), latent_dims[number], widths, activation)
+        for number, widths in enumerate(hidden)
+    ]
+
+
+def check_widths(latent_dims: tuple[int, ...], hidden: tuple[tuple[int, ...], ...]) -> None:
+    """Raise ValueError unless there are hidden widths for each net between two layers."""
     if len(hidden) != len(latent_dims) - 1:
         raise ValueError(
             f"{len(latent_dims)} latent layers {tuple(latent_dims)} need hidden widths for "
             f"{len(latent_dims) - 1} nets between them, got {hidden}"
         )
-    return [
-        MLPEncoder((input_width(latent_dims, number + 1, skip),), latent_dims[number], widths, activation)
-        for number, widths in enumerate(hidden)
-    ]

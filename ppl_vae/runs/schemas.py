@@ -35,8 +35,7 @@ def schema_of(folder: RunFolder, config: Mapping[str, Any]) -> Schema | None:
     Raises:
         RunError: for one that is damaged.
     """
-    data = config.get("data")
-    known = data.get("schema") if isinstance(data, Mapping) else None
+    known = _of_data(config, "schema")
     try:
         return None if known is None else Schema.from_plain(known)
     except DataError as error:
@@ -55,11 +54,15 @@ def load_alphabet(path: str | Path) -> Alphabet:
         RunError: for a folder that is no run's, and for a run that was trained on no strings.
     """
     folder = RunFolder(path)
-    data = folder.read_config().get("data")
-    known = data.get("alphabet") if isinstance(data, Mapping) else None
+    known = _of_data(folder.read_config(), "alphabet")
     if known is None:
         raise RunError(f"{folder.path} was trained on no strings, so that its data have no alphabet")
     try:
         return Alphabet(tuple(known))
     except (DataError, TypeError) as error:
         raise RunError(f"{folder.path / CONFIG}: {error}") from error
+
+
+def _of_data(config: Mapping[str, Any], name: str) -> Any:
+    data = config.get("data")
+    return data.get(name) if isinstance(data, Mapping) else None

@@ -169,7 +169,7 @@ class Training:
                 setattr(self, name, state[name])
             self._best = state["best"]
             random, random_cuda = state["random"], state["random_cuda"]
-            routes.remember(state.get("routes", {}))
+            routes.remember(state["routes"])
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             _put_back(self.pair, before)
             if isinstance(error, RunError):
