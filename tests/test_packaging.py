@@ -96,10 +96,12 @@ def test_sdist_holds_real_files(sdist):
 
 
 def test_wheel_holds_every_module_and_nothing_else(wheel):
-    here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ppl_vae").rglob("*.py")}
+    here = {
+        path.relative_to(ROOT).as_posix() for kind in ("*.py", "*.cpp") for path in (ROOT / "ppl_vae").rglob(kind)
+    }
     for name in ("models", "guides"):  # rglob does not follow links
         here |= {f"ppl_vae/{name}/{path.name}" for path in (ROOT / name).glob("*.py")}
-    packed = {path.relative_to(wheel).as_posix() for path in (wheel / "ppl_vae").rglob("*.py")}
+    packed = {path.relative_to(wheel).as_posix() for path in (wheel / "ppl_vae").rglob("*") if path.is_file()}
     assert packed == here
     assert {path.name for path in wheel.iterdir() if not path.name.endswith(".dist-info")} == {"ppl_vae"}
     (metadata,) = wheel.glob("*.dist-info")

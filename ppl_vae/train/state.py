@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ppl_vae.capture.rewrites import routes
 from ppl_vae.core.pair import Pair
 from ppl_vae.runs import CHECKPOINT, CONFIG, RunError, RunFolder
 from ppl_vae.runs.behaviour import changed, signature
@@ -141,7 +140,6 @@ class Training:
                 "learners": {name: learner.state_dict() for name, learner in self.learners.items()},
                 "random": torch.get_rng_state(),
                 "random_cuda": cuda,
-                "routes": routes.chosen(),
             }
         )
         self.folder.tell()
@@ -169,7 +167,6 @@ class Training:
                 setattr(self, name, state[name])
             self._best = state["best"]
             random, random_cuda = state["random"], state["random_cuda"]
-            routes.remember(state["routes"])
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             _put_back(self.pair, before)
             if isinstance(error, RunError):

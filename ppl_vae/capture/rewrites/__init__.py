@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import fx
 
-from ppl_vae.capture.rewrites import biases, convolutions, matmul, native, noise, numerics
+from ppl_vae.capture.rewrites import convolutions, native, noise, numerics, products
 from ppl_vae.capture.rewrites.rounding import MatmulPrecision
 
 __all__ = ["Backend", "Operators", "Setting", "operators", "rewrite"]
@@ -56,6 +56,5 @@ def operators(setting: Setting) -> Operators:
 
 def rewrite(graph: fx.GraphModule, setting: Setting) -> None:
     """Change a finished graph, in place."""
-    if setting.on_cpu and setting.backend == "inductor":
-        biases.unfuse_biases(graph)
-        matmul.choose_routes(graph)
+    if setting.on_cpu and setting.backend == "inductor" and setting.matmul_precision == "float32":
+        products.own_products(graph)

@@ -1,9 +1,12 @@
-"""What a CPU does fastest in C++ of one's own: a cipher's words, Adam, a mode of all of torch's threads."""
+"""What a CPU does fastest in C++ of one's own, beside this file: matrix products, a cipher's words, Adam, a
+mode of all of torch's threads.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,162 +14,41 @@ from torch import Tensor
 
 from ppl_vae.capture.rewrites.processor import quiet_import, unprobed
 
-_SOURCE = r"""
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <omp.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-typedef unsigned int Mode;
-static const Mode FLUSH = 0x8040;  // results and operands
-static Mode mode() { return _mm_getcsr(); }
-static void set(Mode m) { _mm_setcsr(m); }
-#elif defined(__aarch64__)
-typedef unsigned long Mode;
-static const Mode FLUSH = 1ul << 24;
-static Mode mode() { Mode m; asm volatile("mrs %0, fpcr" : "=r"(m)); return m; }
-static void set(Mode m) { asm volatile("msr fpcr, %0" : : "r"(m)); }
-#else
-#error "unknown processor"
-#endif
-
-static Mode before[1024];
-
-extern "C" void flush(int begin) {  // and afterwards as before
-#pragma omp parallel
-  {
-    const int thread = omp_get_thread_num();
-    if (thread < 1024) {
-      if (begin) before[thread] = mode();
-      set(begin ? before[thread] | FLUSH : before[thread]);
-    }
-  }
-}
-
-// Threefry-2x32 at (0, stream), (1, stream), ...; `second` may be null. Of 13 rounds, the fewest that pass
-// TestU01's BigCrush. Salmon, Moraes, Dror and Shaw, Parallel random numbers: as easy as 1, 2, 3, SC 2011
-#define ROUND(turn) x += y; y = (y << turn) | (y >> (32 - turn)); y ^= x;
-#define KEY(one, two, number) x += one; y += two + number;
-
-template <bool both>
-static void fill(uint32_t a, uint32_t b, uint32_t stream, int64_t count, uint32_t* first, uint32_t* second) {
-  const uint32_t c = a ^ b ^ 0x1BD11BDAu;
-#pragma omp parallel for simd schedule(static) if (count > 4096)
-  for (int64_t i = 0; i < count; ++i) {
-    uint32_t x = (uint32_t)i + a, y = stream + b;
-    ROUND(13) ROUND(15) ROUND(26) ROUND(6) KEY(b, c, 1)
-    ROUND(17) ROUND(29) ROUND(16) ROUND(24) KEY(c, a, 2)
-    ROUND(13) ROUND(15) ROUND(26) ROUND(6) KEY(a, b, 3)
-    ROUND(17)
-    first[i] = x;
-    if (both) second[i] = y;
-  }
-}
-
-extern "C" void threefry(
-    const uint32_t* key, uint32_t stream, int64_t count, uint32_t* first, uint32_t* second) {
-  if (second != nullptr) fill<true>(key[0], key[1], stream, count, first, second);
-  else fill<false>(key[0], key[1], stream, count, first, second);
-}
-
-struct Adam {
-  double rate, beta1, beta2, eps, decay, largest, decoupled, maximize, kind;  // as of torch.optim and Pyro's
-};
-
-enum Kind { PLAIN, DECAYED, CLIPPED, ADAMAX };  // Pyro's clipped one has eps beside the root uncorrected
-
-template <Kind kind>
-static void update(const Adam& o, double step, int64_t count, float* __restrict weight,
-                   const float* __restrict gradient, float* __restrict mean, float* __restrict square) {
-  const float size = o.rate / (1 - std::pow(o.beta1, step)), most = o.largest;
-  const float narrow = 1 / std::sqrt(1 - std::pow(o.beta2, step));
-  const float eps = kind == CLIPPED ? o.eps * narrow : o.eps;
-  const float keep = o.decoupled ? 1 - o.rate * o.decay : 1, sign = o.maximize ? -1 : 1, decay = o.decay;
-  const float new1 = 1 - o.beta1, old2 = o.beta2, new2 = 1 - o.beta2;
-#pragma omp simd
-  for (int64_t i = 0; i < count; ++i) {
-    const float w = weight[i];
-    float g = gradient[i];
-    if (kind == CLIPPED) g = g < -most ? -most : (g > most ? most : g);  // NaN stays
-    g = kind == PLAIN ? sign * g : sign * g + decay * w;
-    mean[i] += new1 * (g - mean[i]);
-    if (kind == ADAMAX) {
-      const float before = old2 * square[i], now = std::fabs(g) + eps;
-      square[i] = before > now ? before : now;
-      weight[i] = w - size * mean[i] / square[i];
-      continue;
-    }
-    square[i] = old2 * square[i] + new2 * g * g;
-    weight[i] = keep * w - size * mean[i] / (narrow * std::sqrt(square[i]) + eps);
-  }
-}
-
-// Each thread has an equal share of all numbers, whatever parameter they are of. `each`: weights, gradients,
-// means, squares and steps, which are counted, one after another; `ends` of the parameters
-extern "C" void adam(const Adam* options, int64_t parameters, float** each, const int64_t* ends) {
-  const int64_t total = ends[parameters - 1];
-  for (int64_t i = 0; i < parameters; ++i) ++*each[4 * parameters + i];
-#pragma omp parallel if (total > 16384)
-  {
-    const int64_t threads = omp_get_num_threads(), share = (total + threads - 1) / threads;
-    const int64_t from = share * omp_get_thread_num(), to = std::min(total, from + share);
-    for (int64_t i = 0; i < parameters; ++i) {
-      const int64_t start = i ? ends[i - 1] : 0, first = std::max(from, start) - start;
-      const int64_t count = std::min(to, ends[i]) - start - first;
-      float** at = each + i;
-      if (count > 0)
-        (options->kind == ADAMAX                 ? update<ADAMAX>
-         : options->kind == CLIPPED              ? update<CLIPPED>
-         : options->decay && !options->decoupled ? update<DECAYED>
-                                                 : update<PLAIN>)(
-            *options, *at[4 * parameters], count, at[0] + first, at[parameters] + first,
-            at[2 * parameters] + first, at[3 * parameters] + first);
-    }
-  }
-}
-"""
-
+_SOURCES = [Path(__file__).with_name(name) for name in ("native.cpp", "products.cpp", "operators.cpp")]
 # torch leaves loops to its own vectors; here a compiler makes them
 _FLAGS = ("-ftree-loop-vectorize", "-fno-math-errno", "-ffp-contract=fast")
 
 
 @functools.cache
 def library() -> Any:
-    """The compiled functions; None where torch's CPU code does not run on OpenMP or they do not compile."""
+    """The compiled functions, whose operators are torch's from then on; None where torch's CPU code does not
+    run on OpenMP or they do not compile.
+    """
     try:
         with quiet_import(), unprobed():
             from torch._inductor.codecache import CppCodeCache
 
-            found: Any = CppCodeCache.load(_SOURCE, extra_flags=_FLAGS)
-        word, pointer = ctypes.c_uint32, ctypes.c_void_p
-        found.threefry.argtypes = [pointer, word, ctypes.c_int64, pointer, pointer]
-        found.adam.argtypes = [pointer, ctypes.c_int64, pointer, pointer]
-        found.threefry.restype = found.adam.restype = None
+            source = "".join(each.read_text() for each in _SOURCES)
+            found: Any = CppCodeCache.load(source, extra_flags=_FLAGS)
+        found.adam.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
+        found.adam.restype = None
+        found.offer.restype = ctypes.c_bool
+        return found if found.offer() else None
     except Exception:  # a private part of torch: without it some steps are slower, and right
         return None
-    return found
 
 
-_operators = torch.library.Library("ppl_vae", "FRAGMENT")
+# in a graph each is one operation, of which a compiler has nothing to make; they need `library`
+_operators = torch.library.Library("ppl_vae", "DEF")
 _operators.define("threefry(Tensor key, int stream, int count, bool both) -> Tensor")
-
-
-def _threefry(key: Tensor, stream: int, count: int, both: bool) -> Tensor:
-    words = torch.empty((1 + both, count), dtype=torch.int32)
-    first = words.data_ptr()
-    library().threefry(key.data_ptr(), stream, count, first, first + 4 * count if both else None)
-    return words
+_operators.define("product(Tensor a, Tensor b) -> Tensor")
+_operators.define("column_sums(Tensor x) -> Tensor")
+_operators.impl("threefry", lambda key, _, count, both: key.new_empty((1 + both, count)), "Meta")
+_operators.impl("product", lambda a, b: a.new_empty(a.shape[0], b.shape[1]), "Meta")
+_operators.impl("column_sums", lambda x: x.new_empty(1, x.shape[1]), "Meta")
 
 
 def words(key: Tensor, stream: int, count: int, both: bool) -> Tensor:
-    """(2 or 1, count) words of random bits, in int32: the cipher of (0, stream), (1, stream), ...
-
-    In a graph it is one operation, of which a compiler has nothing to make. It needs `library`.
-    """
+    """(2 or 1, count) words of random bits, in int32: the cipher of (0, stream), (1, stream), ..."""
     found: Tensor = torch.ops.ppl_vae.threefry(key, stream, count, both)
     return found
-
-
-_operators.impl("threefry", _threefry, "CPU")
-_operators.impl("threefry", lambda key, _, count, both: key.new_empty((1 + both, count)), "Meta")

@@ -31,10 +31,13 @@ def log1p(x: Tensor) -> Tensor:
 def log_sigmoid_forward(x: Tensor) -> tuple[Tensor, Tensor]:
     """log sigmoid(x), and the exp(-|x|) that its gradient needs.
 
-    The rounding of 1 + exp(-|x|) costs 6e-8 nats at most in float32.
+    In float32 with a polynomial, in half of a logarithm's time: log(1 + s) = 2 artanh(s / (2 + s)).
     """
     small = torch.exp(-x.abs())
-    return x.clamp_max(0) - torch.log(1 + small), small
+    if x.dtype != torch.float32:
+        return x.clamp_max(0) - log1p(small), small
+    share = small / (2 + small)
+    return x.clamp_max(0) - share * _polynomial(share * share, _ARTANH), small
 
 
 def log_sigmoid_backward(gradient: Tensor, x: Tensor, buffer: Tensor) -> Tensor:
@@ -43,6 +46,8 @@ def log_sigmoid_backward(gradient: Tensor, x: Tensor, buffer: Tensor) -> Tensor:
     return gradient * torch.where(x < 0, share, buffer * share)
 
 
+# of 2 artanh(x) / x in x^2 up to 1/9, highest power first: the least largest relative error, 4e-9
+_ARTANH = (0.2817833434337737, 0.27960602878474061, 0.40024910273521425, 0.66666314682175454, 2.0000000079210389)
 # of x P(x^2) / Q(x^2), highest power first: the least largest relative error, 2.1e-8, up to where tanh is 1
 _TANH_END = 9.02
 _TANH = (
