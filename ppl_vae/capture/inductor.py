@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, fx
 
 from ppl_vae.capture.capture_error import CaptureError
-from ppl_vae.capture.inductor_private import one_unit, quick_ranges, without_fused_outer_loops
+from ppl_vae.capture.inductor_private import (
+    known_operators,
+    one_unit,
+    quick_ranges,
+    without_fused_outer_loops,
+)
 from ppl_vae.capture.rewrites.processor import compiler, quiet_import, unprobed
 
 
@@ -36,7 +41,7 @@ def compile(graph: fx.GraphModule, inputs: Sequence[Tensor], *, torchs_noise: bo
         off = ("pattern_matcher", "cpp.enable_loop_tail_vec", "graph_partition")
         settings |= dict.fromkeys((*off, "size_asserts", "alignment_asserts"), False)
     # the fastest first; the last without all that is private to torch, but for one fusion that may fail
-    quickly = (one_unit, quick_ranges, unprobed)
+    quickly = (known_operators, one_unit, quick_ranges, unprobed)
     attempts = [quickly, (*quickly, without_fused_outer_loops)]
     for attempt in [*attempts, (without_fused_outer_loops,)] if on_cpu else [()]:
         try:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from ppl_vae.capture.rewrites.native import OPERATORS
+
 PRIVATE = {
     "torch._inductor.async_compile.AsyncCompile.cpp_pybinding": "what gives out kernels to compile, one_unit",
     "torch._inductor.async_compile.AsyncCompile.wait": "what waits for them, one_unit",
@@ -22,7 +24,8 @@ PRIVATE = {
     "torch._inductor.codecache.CppCodeCache.load": "compiles the few lines of rewrites.native",
     "torch._inductor.codegen.cpp.CppScheduling.can_fuse_vertical_outer_loop": "fails on some graphs of 2.15",
     "torch._inductor.cpu_vec_isa.VecISA.check_build": "compiles and loads a program by instruction, unprobed",
-    "torch._inductor.runtime.cache_dir_utils.cache_dir": "beside which rewrites.routes keeps its choices",
+    "torch._inductor.lowering.lowerings": "the operators that Inductor knows, known_operators",
+    "torch._inductor.lowering.make_fallback": "makes one known that is called as it is, known_operators",
     "torch.optim.optimizer._global_optimizer_pre_hooks": "called at every step, kernels.hooked",
     "torch.optim.optimizer._global_optimizer_post_hooks": "the same",
     "torch.utils._sympy.value_ranges.ValueRanges.tighten": "a fifth of Inductor's time, quick_ranges",
@@ -102,6 +105,20 @@ def quick_ranges() -> Iterator[None]:
 
     with patch.object(ValueRanges, "tighten", quickly):
         yield
+
+
+@contextmanager
+def known_operators() -> Iterator[None]:
+    """From now on Inductor knows our operators before it meets the first of a process.
+
+    Else it makes what that one reads once more wherever else it is read.
+    """
+    from torch._inductor.lowering import lowerings, make_fallback
+
+    for operator in OPERATORS:
+        if operator not in lowerings:
+            make_fallback(operator)
+    yield
 
 
 @contextmanager

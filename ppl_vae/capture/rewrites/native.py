@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ppl_vae.capture.rewrites.processor import quiet_import, unprobed
 
@@ -38,17 +37,20 @@ def library() -> Any:
         return None
 
 
-# in a graph each is one operation, of which a compiler has nothing to make; they need `library`
-_operators = torch.library.Library("ppl_vae", "DEF")
-_operators.define("threefry(Tensor key, int stream, int count, bool both) -> Tensor")
-_operators.define("product(Tensor a, Tensor b) -> Tensor")
-_operators.define("column_sums(Tensor x) -> Tensor")
-_operators.impl("threefry", lambda key, _, count, both: key.new_empty((1 + both, count)), "Meta")
-_operators.impl("product", lambda a, b: a.new_empty(a.shape[0], b.shape[1]), "Meta")
-_operators.impl("column_sums", lambda x: x.new_empty(1, x.shape[1]), "Meta")
+_library = torch.library.Library("ppl_vae", "DEF")
+_library.define("threefry(Tensor key, int stream, int count) -> Tensor")
+_library.define("product(Tensor a, Tensor b) -> Tensor")
+_library.define("column_sums(Tensor x) -> Tensor")
+_library.impl("threefry", lambda key, _, count: key.new_empty((2, count)), "Meta")
+_library.impl("product", lambda a, b: a.new_empty(a.shape[0], b.shape[1]), "Meta")
+_library.impl("column_sums", lambda x: x.new_empty(1, x.shape[1]), "Meta")
 
+threefry, product, column_sums = (
+    getattr(torch.ops.ppl_vae, name).default for name in ("threefry", "product", "column_sums")
+)
+OPERATORS = (threefry, product, column_sums)
+"""In a graph each is one operation, of which a compiler has nothing to make; they need `library`.
 
-def words(key: Tensor, stream: int, count: int, both: bool) -> Tensor:
-    """(2 or 1, count) words of random bits, in int32: the cipher of (0, stream), (1, stream), ..."""
-    found: Tensor = torch.ops.ppl_vae.threefry(key, stream, count, both)
-    return found
+The words of random bits (2, count) of the cipher at (0, stream), (1, stream), ... under a key of two words,
+int32; and in float32 a (M, K) times b (K, N), and the sums (1, N) over the rows of x (M, N).
+"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -28,25 +28,30 @@ class Noise:
         self._key: Tensor | None = None
         self._streams = 0
 
-    def _words(self, shape: Sequence[int], both: bool) -> list[Tensor]:
+    def _words(self, count: int) -> Tensor:
+        """(2, count) words of a stream of their own."""
         if self._key is None:
             self._key = torch.randint(-(2**31), 2**31, (2,), dtype=torch.int32, device=self.device)
         self._streams += 1
-        words = native.words(self._key, self._streams, math.prod(shape), both)
-        return [word.view(list(shape)) for word in words.unbind()]
+        words: Tensor = native.threefry(self._key, self._streams, count)
+        return words
+
+    def _pairs(self, shape: Sequence[int]) -> Iterator[Tensor]:
+        return (each.view(list(shape)) for each in self._words(math.prod(shape)).unbind())
 
     def uniform(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Uniform on [0, 1), with as many random bits as the type holds."""
-        first, *more = self._words(shape, both=dtype != torch.float32)
         if dtype == torch.float32:
-            return _bits(first, 24).to(dtype) * 2.0**-24
-        (second,) = more
+            count = math.prod(shape)
+            words = self._words((count + 1) // 2).view(-1)[:count]
+            return _bits(words.view(list(shape)), 24).to(dtype) * 2.0**-24
+        first, second = self._pairs(shape)
         return _bits(first, 26).to(dtype) * 2.0**-26 + _bits(second, 27).to(dtype) * 2.0**-53
 
     def normal(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Standard normal, by Box and Muller's formula; in float32 up to 6.8 standard deviations."""
         if dtype == torch.float32:
-            first, second = self._words(shape, both=True)
+            first, second = self._pairs(shape)
             # small numbers keep all 32 bits, and 0 does not occur
             radial = _bits(first, 24).to(dtype) * 2.0**-24 + ((first & 255).to(dtype) + 0.5) * 2.0**-32
             angle = _bits(second, 24).to(dtype) * 2.0**-24

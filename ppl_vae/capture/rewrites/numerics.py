@@ -47,7 +47,13 @@ def log_sigmoid_backward(gradient: Tensor, x: Tensor, buffer: Tensor) -> Tensor:
 
 
 # of 2 artanh(x) / x in x^2 up to 1/9, highest power first: the least largest relative error, 4e-9
-_ARTANH = (0.2817833434337737, 0.27960602878474061, 0.40024910273521425, 0.66666314682175454, 2.0000000079210389)
+_ARTANH = (
+    0.2817833434337737,
+    0.27960602878474061,
+    0.40024910273521425,
+    0.66666314682175454,
+    2.0000000079210389,
+)
 # of x P(x^2) / Q(x^2), highest power first: the least largest relative error, 2.1e-8, up to where tanh is 1
 _TANH_END = 9.02
 _TANH = (

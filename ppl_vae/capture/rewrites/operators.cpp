@@ -55,9 +55,8 @@ static void run_column_sums(StableIValue* stack, uint64_t, uint64_t) {
 }
 
 static void run_threefry(StableIValue* stack, uint64_t, uint64_t) {
-  const Tensor key(stack[0]), words(1 + (stack[3] & 1), stack[2], aoti_torch_dtype_int32());
-  uint32_t* first = words.data<uint32_t>();
-  threefry(key.data<uint32_t>(), stack[1], stack[2], first, stack[3] & 1 ? first + stack[2] : nullptr);
+  const Tensor key(stack[0]), words(2, stack[2], aoti_torch_dtype_int32());
+  threefry(key.data<uint32_t>(), stack[1], stack[2], words.data<uint32_t>());
   key.end(), words.become(stack);
 }
 

@@ -54,18 +54,38 @@ static inline void turn(const float* from, int64_t row, float* to, int64_t colum
 #endif
 }
 
-// The first columns of b as (depth, wide), with zeros behind them.
-static void pack(Matrix b, int64_t depth, int64_t columns, int64_t wide, float* to) {
-  const bool turned = b.column != 1;
-  const int64_t deep = turned ? depth / 8 * 8 : 0, whole = turned ? columns / 8 * 8 : 0;
-  for (int64_t k = 0; k < deep; k += 8)
-    for (int64_t j = 0; j < whole; j += 8) turn(b.at(k, j).data, b.column, to + k * wide + j, wide);
-  for (int64_t k = 0; k < depth; ++k) {
-    float* row = to + k * wide;
-    for (int64_t j = 0; j < (turned ? 0 : columns); j += 16) __builtin_prefetch(b.at(k + AHEAD, j).data);
-    if (!turned) std::memcpy(row, b.at(k, 0).data, 4 * columns);
-    for (int64_t j = turned ? (k < deep ? whole : 0) : columns; j < wide; ++j)
-      row[j] = j < columns ? *b.at(k, j).data : 0;
+// A matrix's columns in panels of at most so many units, shared out evenly.
+struct Panels {
+  int64_t columns, unit, units, count;
+  Panels(int64_t columns, int64_t unit, int64_t most)
+      : columns(columns), unit(unit), units((columns + unit - 1) / unit), count((units + most - 1) / most) {}
+  int64_t size() const { return units * unit; }
+  int64_t first(int64_t p) const { return units * p / count * unit; }  // column
+  int64_t wide(int64_t p) const { return first(p + 1) - first(p); }
+  int64_t filled(int64_t p) const { return std::min(columns, first(p + 1)) - first(p); }
+};
+
+// Rows of b, of `depth`, each panel as (depth, wide), with zeros behind the last column.
+static void pack(Matrix b, int64_t begin, int64_t end, int64_t depth, const Panels& panels, float* packed) {
+  auto at = [&](int64_t p, int64_t k) { return packed + panels.first(p) * depth + k * panels.wide(p); };
+  auto entry = [&](int64_t p, int64_t k, int64_t j) {
+    at(p, k)[j] = j < panels.filled(p) ? *b.at(k, panels.first(p) + j).data : 0;
+  };
+  if (b.column == 1) {
+    for (int64_t k = begin; k < end; ++k)
+      for (int64_t p = 0; p < panels.count; ++p) {
+        std::memcpy(at(p, k), b.at(k, panels.first(p)).data, 4 * panels.filled(p));
+        for (int64_t j = panels.filled(p); j < panels.wide(p); ++j) entry(p, k, j);
+      }
+    return;
+  }
+  for (int64_t p = 0; p < panels.count; ++p) {
+    const int64_t deep = begin + (end - begin) / 8 * 8, whole = panels.filled(p) / 8 * 8;
+    for (int64_t j = 0; j < whole; j += 8)
+      for (int64_t k = begin; k < deep; k += 8)
+        turn(b.at(k, panels.first(p) + j).data, b.column, at(p, k) + j, panels.wide(p));
+    for (int64_t k = begin; k < end; ++k)
+      for (int64_t j = k < deep ? whole : 0; j < panels.wide(p); ++j) entry(p, k, j);
   }
 }
 
@@ -108,7 +128,8 @@ static void tile(int64_t depth, Matrix a, const float* panel, Matrix c, int64_t 
 }
 
 template <int vectors, bool across>
-static void sliver(int64_t rows, int64_t depth, Matrix a, const float* panel, Matrix c, int64_t columns, bool raise) {
+static void sliver(int64_t rows, int64_t depth, Matrix a, const float* panel, Matrix c, int64_t columns,
+                   bool raise) {
   if (rows == ROWS) return tile<ROWS, vectors, across>(depth, a, panel, c, columns, raise);
   for (int64_t r = 0; r < rows; ) {
     const bool four = rows - r >= 4;
@@ -135,29 +156,30 @@ static thread_local Memory memory;
 
 // c = a b of (M, K) and (K, N), of which b is packed.
 static void multiply(int64_t M, int64_t N, int64_t K, Matrix a, Matrix b, Matrix c) {
-  const int64_t vectors = (N + WIDTH - 1) / WIDTH, panels = (vectors + VECTORS - 1) / VECTORS;
-  const int64_t slivers = (M + ROWS - 1) / ROWS;
-  float* packed = memory.of(vectors * WIDTH * std::min<int64_t>(K, DEPTH));
-  auto first = [=](int64_t panel) { return vectors * panel / panels; };  // of its vectors, shared out evenly
-  auto columns = [=](int64_t panel) { return std::min(N, first(panel + 1) * WIDTH) - first(panel) * WIDTH; };
+  const Panels panels(N, WIDTH, VECTORS), slivers(M, ROWS, 1);
+  // rows a power of two apart fall on one another in the caches
+  const bool both = a.row == 1 && a.column % 1024 == 0 && panels.count > 2;
+  const int64_t total = panels.count * slivers.count, most = std::min<int64_t>(K, DEPTH);
+  float *packed = memory.of((panels.size() + both * slivers.size()) * most), *beside = packed + panels.size() * most;
 #pragma omp parallel if (M * N * K > 65536)
   for (int64_t from = 0; from < K; from += DEPTH) {
-    const int64_t depth = std::min<int64_t>(DEPTH, K - from);
-#pragma omp for schedule(static)
-    for (int64_t p = 0; p < panels; ++p)
-      pack(b.at(from, first(p) * WIDTH), depth, columns(p), (first(p + 1) - first(p)) * WIDTH,
-           packed + first(p) * WIDTH * depth);
-    // block by block of slivers, and in a block panel by panel; each thread has its part of that order
-    const int64_t block = std::max<int64_t>(1, BLOCK / depth / ROWS), total = panels * slivers;
+    const int64_t depth = std::min<int64_t>(DEPTH, K - from), eights = (depth + 7) / 8;
     const int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
+    const int64_t begin = eights * thread / threads * 8, end = std::min(depth, eights * (thread + 1) / threads * 8);
+    pack(b.at(from, 0), begin, end, depth, panels, packed);
+    if (both) pack({a.data + from * a.column, a.column, 1}, begin, end, depth, slivers, beside);
+#pragma omp barrier
+    // block by block of slivers, and in a block panel by panel; each thread has its part of that order
+    const int64_t block = std::max<int64_t>(1, BLOCK / depth / ROWS);
     for (int64_t t = total * thread / threads; t < total * (thread + 1) / threads; ++t) {
-      const int64_t start = t / (block * panels) * block, size = std::min(block, slivers - start);
-      const int64_t p = t % (block * panels) / size, s = (start + t % (block * panels) % size) * ROWS;
-      const int64_t wide = first(p + 1) - first(p);
+      const int64_t start = t / (block * panels.count) * block, size = std::min(block, slivers.count - start);
+      const int64_t p = t % (block * panels.count) / size, wide = panels.wide(p) / WIDTH;
+      const int64_t s = (start + t % (block * panels.count) % size) * ROWS;
+      const Matrix left = both ? Matrix{beside + s * depth, 1, ROWS} : a.at(s, from);
       (a.row == 1 ? (wide == 1 ? sliver<1, true> : wide == 2 ? sliver<2, true> : sliver<VECTORS, true>)
                   : (wide == 1 ? sliver<1, false> : wide == 2 ? sliver<2, false> : sliver<VECTORS, false>))(
-          std::min<int64_t>(ROWS, M - s), depth, a.at(s, from), packed + first(p) * WIDTH * depth,
-          c.at(s, first(p) * WIDTH), columns(p), from > 0);
+          std::min<int64_t>(ROWS, M - s), depth, left, packed + panels.first(p) * depth,
+          c.at(s, panels.first(p)), panels.filled(p), from > 0);
     }
 #pragma omp barrier
   }

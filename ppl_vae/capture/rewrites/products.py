@@ -40,7 +40,7 @@ def own_products(graph: fx.GraphModule) -> int:
 def _product(graph: fx.Graph, a: fx.Node, b: fx.Node, bias: fx.Node | None = None) -> fx.Node | None:
     if not all(_fits(each.meta["val"]) for each in (a, b)):
         return None
-    product = graph.call_function(torch.ops.ppl_vae.product.default, (a, b))
+    product = graph.call_function(native.product, (a, b))
     if bias is None:
         return product
     product.meta["val"] = a.meta["val"].new_empty(len(a.meta["val"]), b.meta["val"].shape[1])
@@ -51,7 +51,7 @@ def _column_sums(graph: fx.Graph, x: fx.Node, dims: list[int], keepdim: bool = F
     value = x.meta["val"]
     if not keepdim or dims not in ([0], [-2]) or not _fits(value):
         return None
-    return graph.call_function(torch.ops.ppl_vae.column_sums.default, (x,))
+    return graph.call_function(native.column_sums, (x,))
 
 
 def _fits(x: Tensor) -> bool:
