@@ -97,7 +97,9 @@ def test_sdist_holds_real_files(sdist):
 
 def test_wheel_holds_every_module_and_nothing_else(wheel):
     here = {
-        path.relative_to(ROOT).as_posix() for kind in ("*.py", "*.cpp") for path in (ROOT / "ppl_vae").rglob(kind)
+        path.relative_to(ROOT).as_posix()
+        for kind in ("*.py", "*.cpp")
+        for path in (ROOT / "ppl_vae").rglob(kind)
     }
     for name in ("models", "guides"):  # rglob does not follow links
         here |= {f"ppl_vae/{name}/{path.name}" for path in (ROOT / name).glob("*.py")}

@@ -11,12 +11,29 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from ppl_vae.capture import inductor
 from ppl_vae.capture.capture_error import CaptureError, explain
-from ppl_vae.capture.memory import keep_memory
-from ppl_vae.capture.rewrites import Setting, operators, rewrite, rounding
+from ppl_vae.capture.memory import keep_memory, without_collection
+from ppl_vae.capture.rewrites import Setting, native, operators, rewrite, rounding
 from ppl_vae.capture.rewrites.rounding import in_bfloat16
 
 Function = Callable[[list[Tensor]], list[Tensor]]
 Compiled = Callable[..., Sequence[Tensor]]
+
+
+def prepare(function: Function, inputs: Sequence[Tensor], setting: Setting) -> Compiled:
+    """`lower` and `compile_graph`: twice where C++ of ours that was to be in the graph does not compile.
+
+    Raises:
+        CaptureError: as they do.
+    """
+    with without_collection():
+        if setting.on_cpu and setting.backend == "inductor":
+            inductor.prefetch()
+        while True:
+            graph = lower(function, inputs, setting.device, same_noise=setting.same_noise)
+            compiled = compile_graph(graph, inputs, setting)
+            ours = any(node.target in native.OPERATORS for node in graph.graph.nodes)
+            if not ours or native.library() is not None:
+                return compiled
 
 
 def lower(

@@ -12,7 +12,7 @@ from torch import Tensor
 from ppl_vae.capture.capture_error import CaptureError, named
 from ppl_vae.capture.comparing import difference, settle
 from ppl_vae.capture.denormals import without_denormals
-from ppl_vae.capture.graph import compile_graph, lower
+from ppl_vae.capture.graph import prepare
 from ppl_vae.capture.operators import storage_of
 from ppl_vae.capture.recorder import record
 from ppl_vae.capture.recording import Recording, Ref
@@ -102,8 +102,7 @@ class Held:
             return function(results, tensors[outside:count])
 
         inputs = [*self.tensors, *more, *self._inputs]
-        graph = lower(whole, inputs, self._setting.device, same_noise=self._setting.same_noise)
-        self._compiled = compile_graph(graph, inputs, self._setting)
+        self._compiled = prepare(whole, inputs, self._setting)
         self._after = after
         self._shared: list[int] | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
 import torch
@@ -14,9 +14,12 @@ from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.inductor_private import (
     known_operators,
     one_unit,
+    prefetch_hashes,
     quick_ranges,
+    quick_templates,
     without_fused_outer_loops,
 )
+from ppl_vae.capture.rewrites import native
 from ppl_vae.capture.rewrites.processor import compiler, quiet_import, unprobed
 
 
@@ -41,7 +44,7 @@ def compile(graph: fx.GraphModule, inputs: Sequence[Tensor], *, torchs_noise: bo
         off = ("pattern_matcher", "cpp.enable_loop_tail_vec", "graph_partition")
         settings |= dict.fromkeys((*off, "size_asserts", "alignment_asserts"), False)
     # the fastest first; the last without all that is private to torch, but for one fusion that may fail
-    quickly = (known_operators, one_unit, quick_ranges, unprobed)
+    quickly = (quick_templates, known_operators, one_unit, quick_ranges, unprobed)
     attempts = [quickly, (*quickly, without_fused_outer_loops)]
     for attempt in [*attempts, (without_fused_outer_loops,)] if on_cpu else [()]:
         try:
@@ -52,6 +55,14 @@ def compile(graph: fx.GraphModule, inputs: Sequence[Tensor], *, torchs_noise: bo
     raise CaptureError(
         f"Inductor could not compile the step: {type(last).__name__}: {text[0] if text else ''}"
     ) from last
+
+
+def prefetch() -> None:
+    """Begin what compiling would wait for: our C++, and the hashes by which a graph is found on the disk."""
+    with suppress(CaptureError):
+        require_compiler()
+        native.start()
+        prefetch_hashes()
 
 
 def require_compiler() -> None:

