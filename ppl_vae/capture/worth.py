@@ -19,9 +19,9 @@ from ppl_vae.capture.recording import Recording
 
 # Of a step or run, seconds to compile, in all and for each operation; and to save each time, in all and for
 # each number that its operations write: fitted to nine pairs (benchmarks/worth.py), right within a third.
-COMPILATION, COMPILATION_OF_ONE = 1.6, 0.014
-SAVED_BY_STEP, SAVED_BY_NUMBER = 2.9e-3, 1.5e-9
-SAVED_BY_RUN = 1.5e-3  # that is no training's step, such as a sampler's: without an optimizer
+COMPILATION, COMPILATION_OF_ONE = 0.65, 0.0107
+SAVED_BY_STEP, SAVED_BY_NUMBER = 1.2e-3, 1.6e-9
+SAVED_BY_RUN = 0.6e-3  # that is no training's step, such as a sampler's: without an optimizer
 SAVED_BY_OPERATION = 5e-6  # elsewhere than on a CPU, where launching them takes the time: a guess
 FEWEST_STEPS = 500
 """Fewer are hardly ever worth it, and not worth a recording to find out."""

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <omp.h>
 
 #if defined(__AVX512F__)
@@ -19,8 +20,11 @@ enum { WIDTH = 8, ROWS = 6, VECTORS = 2 };  // 12 of 16
 #else
 enum { WIDTH = 4, ROWS = 8, VECTORS = 3 };
 #endif
-enum { PANEL = WIDTH * VECTORS, DEPTH = 1024, AHEAD = 24 };
-enum { BLOCK = 65536 };  // numbers of a matrix that stay in the second cache
+enum {
+  DEPTH = 1024,   // rows that are packed, or summed, at a time
+  BLOCK = 65536,  // numbers of a matrix that stay in the second cache
+  AHEAD = 24      // rows from which numbers are fetched before they are needed
+};
 typedef float Vector __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 
 struct Matrix {  // (i, j) is at data[i * row + j * column]
@@ -89,7 +93,7 @@ static void pack(Matrix b, int64_t begin, int64_t end, int64_t depth, const Pane
   }
 }
 
-// c = a panel, of `rows` rows, or is raised by it; ACROSS: the rows of a lie side by side in memory
+// c becomes a times a panel, or is raised by it. `across`: a has its rows, and not its columns, side by side.
 template <int rows, int vectors, bool across>
 static void tile(int64_t depth, Matrix a, const float* panel, Matrix c, int64_t columns, bool raise) {
   Vector sum[rows][vectors] = {};
@@ -148,6 +152,7 @@ struct Memory {
       std::free(data);
       size = (count + 15) / 16 * 16;
       data = (float*)std::aligned_alloc(64, 4 * size);
+      if (data == nullptr) throw size = 0, std::bad_alloc();
     }
     return data;
   }
@@ -160,12 +165,14 @@ static void multiply(int64_t M, int64_t N, int64_t K, Matrix a, Matrix b, Matrix
   // rows a power of two apart fall on one another in the caches
   const bool both = a.row == 1 && a.column % 1024 == 0 && panels.count > 2;
   const int64_t total = panels.count * slivers.count, most = std::min<int64_t>(K, DEPTH);
-  float *packed = memory.of((panels.size() + both * slivers.size()) * most), *beside = packed + panels.size() * most;
+  float* packed = memory.of((panels.size() + both * slivers.size()) * most);
+  float* beside = packed + panels.size() * most;
 #pragma omp parallel if (M * N * K > 65536)
   for (int64_t from = 0; from < K; from += DEPTH) {
     const int64_t depth = std::min<int64_t>(DEPTH, K - from), eights = (depth + 7) / 8;
     const int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
-    const int64_t begin = eights * thread / threads * 8, end = std::min(depth, eights * (thread + 1) / threads * 8);
+    const int64_t begin = eights * thread / threads * 8;
+    const int64_t end = std::min(depth, eights * (thread + 1) / threads * 8);
     pack(b.at(from, 0), begin, end, depth, panels, packed);
     if (both) pack({a.data + from * a.column, a.column, 1}, begin, end, depth, slivers, beside);
 #pragma omp barrier
@@ -193,23 +200,29 @@ static void product(int64_t M, int64_t N, int64_t K, Matrix a, Matrix b, float* 
   else multiply(N, M, K, {b.data, b.column, b.row}, {a.data, a.column, a.row}, {c, 1, N});
 }
 
-// Of x (rows, columns) over its rows. A few vectors of a row at a time are summed in registers, down all rows.
+// Of x (rows, columns) over its rows. A few vectors of a row at a time are summed in registers, down as many
+// rows as rounding allows.
 static void column_sums(int64_t rows, int64_t columns, Matrix x, float* sums) {
   enum { COUNT = 4, SPAN = COUNT * WIDTH };
 #pragma omp parallel for schedule(static) if (rows * columns > 16384)
   for (int64_t j = 0; j < columns; j += SPAN) {
     const int64_t span = std::min<int64_t>(SPAN, columns - j);
-    alignas(64) float sum[SPAN] = {};
-    if (span == SPAN && x.column == 1) {
-      Vector inside[COUNT] = {};
-      for (int64_t i = 0; i < rows; ++i)
+    alignas(64) float total[SPAN] = {};
+    for (int64_t from = 0; from < rows; from += DEPTH) {
+      const int64_t end = std::min<int64_t>(rows, from + DEPTH);
+      alignas(64) float part[SPAN] = {};
+      if (span == SPAN && x.column == 1) {
+        Vector sum[COUNT] = {};
+        for (int64_t i = from; i < end; ++i)
 #pragma GCC unroll 8
-        for (int v = 0; v < COUNT; ++v) inside[v] += *(const Vector*)x.at(i, j + v * WIDTH).data;
-      std::memcpy(sum, inside, sizeof sum);
-    } else {
-      for (int64_t i = 0; i < rows; ++i)
-        for (int64_t k = 0; k < span; ++k) sum[k] += *x.at(i, j + k).data;
+          for (int v = 0; v < COUNT; ++v) sum[v] += *(const Vector*)x.at(i, j + v * WIDTH).data;
+        std::memcpy(part, sum, sizeof sum);
+      } else {
+        for (int64_t i = from; i < end; ++i)
+          for (int64_t k = 0; k < span; ++k) part[k] += *x.at(i, j + k).data;
+      }
+      for (int64_t k = 0; k < span; ++k) total[k] += part[k];
     }
-    std::memcpy(sums + j, sum, 4 * span);
+    std::memcpy(sums + j, total, 4 * span);
   }
 }
