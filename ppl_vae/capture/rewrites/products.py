@@ -38,7 +38,7 @@ def own_products(graph: fx.GraphModule) -> int:
 
 
 def _product(graph: fx.Graph, a: fx.Node, b: fx.Node, bias: fx.Node | None = None) -> fx.Node | None:
-    if not all(_fits(each.meta["val"]) for each in (a, b)):
+    if not (_fits(a) and _fits(b)):
         return None
     product = graph.call_function(native.product, (a, b))
     if bias is None:
@@ -48,11 +48,13 @@ def _product(graph: fx.Graph, a: fx.Node, b: fx.Node, bias: fx.Node | None = Non
 
 
 def _column_sums(graph: fx.Graph, x: fx.Node, dims: list[int], keepdim: bool = False) -> fx.Node | None:
-    value = x.meta["val"]
-    if not keepdim or dims not in ([0], [-2]) or not _fits(value):
+    if not keepdim or dims not in ([0], [-2]) or not _fits(x):
         return None
     return graph.call_function(native.column_sums, (x,))
 
 
-def _fits(x: Tensor) -> bool:
-    return x.dtype == torch.float32 and x.device.type == "cpu" and x.dim() == 2 and x.numel() > 0
+def _fits(node: fx.Node) -> bool:
+    x = node.meta.get("val")  # a constant has none
+    if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.device.type != "cpu":
+        return False
+    return x.dim() == 2 and x.numel() > 0

@@ -116,3 +116,16 @@ def test_what_is_not_ours_stays_as_it_is() -> None:
     expected = graph(x, weight)
     assert own_products(graph) == 0
     torch.testing.assert_close(graph(x, weight), expected)
+
+
+def test_constants_of_a_program_may_be_factors() -> None:
+    fixed = torch.randn(7, 3)
+
+    def constant(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [tensors[0] @ fixed, fixed.sum(0, keepdim=True) + tensors[0].sum()]
+
+    x = torch.randn(5, 7)
+    graph = lower(constant, [x], torch.device("cpu"))
+    expected = graph(x)
+    own_products(graph)
+    torch.testing.assert_close(graph(x), expected)
