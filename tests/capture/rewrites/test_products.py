@@ -129,3 +129,14 @@ def test_constants_of_a_program_may_be_factors() -> None:
     expected = graph(x)
     own_products(graph)
     torch.testing.assert_close(graph(x), expected)
+
+
+def test_a_long_sum_rounds_about_as_torchs() -> None:
+    a, b = torch.rand(40, 20_000), torch.rand(20_000, 50)
+    exact = a.double() @ b.double()
+    ours, torchs = (
+        (each - exact).square().mean().sqrt() for each in (torch.ops.ppl_vae.product(a, b), a @ b)
+    )
+    assert ours < 4 * torchs
+    sums = torch.ops.ppl_vae.column_sums(b)
+    torch.testing.assert_close(sums.double(), b.double().sum(0, keepdim=True), rtol=2e-6, atol=0)
