@@ -15,7 +15,8 @@ import torch
 
 from ppl_vae.capture.rewrites.processor import quiet_import, unprobed
 
-_SOURCES = [Path(__file__).with_name(name) for name in ("native.cpp", "products.cpp", "operators.cpp")]
+_NAMES = ("native", "products", "sums", "operators")  # one file for the compiler, in this order
+_SOURCES = [Path(__file__).with_name(f"{name}.cpp") for name in _NAMES]
 # torch leaves loops to its own vectors; here a compiler makes them
 _FLAGS = ("-ftree-loop-vectorize", "-fno-math-errno", "-ffp-contract=fast")
 

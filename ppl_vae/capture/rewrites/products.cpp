@@ -1,9 +1,8 @@
 // A matrix product in float32, of matrices whose rows or columns lie one after another in memory.
 //
-// As Goto and van de Geijn, Anatomy of high-performance matrix multiplication, TOMS 2008: one matrix is
-// packed into panels of a few vectors' width, and eight rows of the other meet a panel in registers. Of the
-// two matrices the one is packed that is brought there with less work, the result is then turned as it is
-// stored. What an entry is summed of stands in one order, whatever the number of threads.
+// As Goto and van de Geijn, Anatomy of high-performance matrix multiplication, TOMS 2008: one matrix, the one
+// with which it is less work, is packed into panels of a few vectors' width, and some rows of the other meet
+// a panel in registers. What an entry is summed of stands in one order, whatever the number of threads.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -198,31 +197,4 @@ static void product(int64_t M, int64_t N, int64_t K, Matrix a, Matrix b, float* 
   if (work(K * N, b.column != 1) <= work(K * M, a.row != 1) + work(M * N, true))
     multiply(M, N, K, a, b, {c, N, 1});
   else multiply(N, M, K, {b.data, b.column, b.row}, {a.data, a.column, a.row}, {c, 1, N});
-}
-
-// Of x (rows, columns) over its rows. A few vectors of a row at a time are summed in registers, down as many
-// rows as rounding allows.
-static void column_sums(int64_t rows, int64_t columns, Matrix x, float* sums) {
-  enum { COUNT = 4, SPAN = COUNT * WIDTH };
-#pragma omp parallel for schedule(static) if (rows * columns > 16384)
-  for (int64_t j = 0; j < columns; j += SPAN) {
-    const int64_t span = std::min<int64_t>(SPAN, columns - j);
-    alignas(64) float total[SPAN] = {};
-    for (int64_t from = 0; from < rows; from += DEPTH) {
-      const int64_t end = std::min<int64_t>(rows, from + DEPTH);
-      alignas(64) float part[SPAN] = {};
-      if (span == SPAN && x.column == 1) {
-        Vector sum[COUNT] = {};
-        for (int64_t i = from; i < end; ++i)
-#pragma GCC unroll 8
-          for (int v = 0; v < COUNT; ++v) sum[v] += *(const Vector*)x.at(i, j + v * WIDTH).data;
-        std::memcpy(part, sum, sizeof sum);
-      } else {
-        for (int64_t i = from; i < end; ++i)
-          for (int64_t k = 0; k < span; ++k) part[k] += *x.at(i, j + k).data;
-      }
-      for (int64_t k = 0; k < span; ++k) total[k] += part[k];
-    }
-    std::memcpy(sums + j, total, 4 * span);
-  }
 }
