@@ -87,6 +87,11 @@ def compile_graph(graph: fx.GraphModule, inputs: Sequence[Tensor], setting: Sett
         raise CaptureError(
             "matmul_precision='bf16' is for a CPU; elsewhere fit(precision='bf16') runs the nets in bfloat16"
         )
+    if rounds and not rounding.has_products():
+        warnings.warn(
+            "matmul_precision='bf16' changes nothing: this processor has no such products (AMX)", stacklevel=2
+        )
+        rounds, setting = False, setting._replace(matmul_precision="float32")
     rewrite(graph, setting)
     run: Compiled = graph
     if setting.backend == "inductor":
@@ -94,9 +99,4 @@ def compile_graph(graph: fx.GraphModule, inputs: Sequence[Tensor], setting: Sett
             inductor.require_compiler()
             keep_memory()
         run = inductor.compile(graph, inputs, torchs_noise=setting.same_noise or setting.on_cpu)
-    if rounds and not rounding.has_products():
-        warnings.warn(
-            "matmul_precision='bf16' changes nothing: this processor has no such products (AMX)", stacklevel=2
-        )
-        return run
     return in_bfloat16(run) if rounds else run

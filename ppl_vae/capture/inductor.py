@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
@@ -59,8 +59,7 @@ def compile(graph: fx.GraphModule, inputs: Sequence[Tensor], *, torchs_noise: bo
 
 def prefetch() -> None:
     """Begin what compiling would wait for: our C++, and the hashes by which a graph is found on the disk."""
-    with suppress(CaptureError):
-        require_compiler()
+    if compiler() is not None:
         native.start()
         prefetch_hashes()
 

@@ -41,9 +41,10 @@ def library() -> Any:
     """The compiled functions, whose operators are torch's from then on; None where torch's CPU code does not
     run on OpenMP or they do not compile.
     """
-    waits = start()
+    if (waits := start()) is None:
+        return None
     try:
-        found: Any = waits() if waits is not None else None
+        found = waits()
         found.adam.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
         found.adam.restype = None
         found.offer.restype = ctypes.c_bool

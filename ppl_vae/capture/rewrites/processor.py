@@ -23,13 +23,18 @@ def compiler() -> str | None:
     return next((name for name in wanted if name and shutil.which(name)), None)
 
 
+def has_avx() -> bool:
+    """Whether it is an x86 processor with AVX2 or more."""
+    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+
+
 @functools.cache
 def knows(flags: str) -> bool:
     """Whether the compiler knows these flags, for instructions that torch has found in the processor.
 
     Inductor compiles and loads a small program for each, which takes as long as a step's own kernels.
     """
-    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+    if not has_avx():
         return False
     try:
         command = [compiler() or "", *flags.split(), "-fsyntax-only", "-x", "c++", "-"]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, fx
 
 from ppl_vae.capture.rewrites import native
+from ppl_vae.capture.rewrites.processor import has_avx
 
 aten = torch.ops.aten
 
@@ -15,7 +16,7 @@ def own_products(graph: fx.GraphModule) -> int:
 
     A bias is added by the kernel that reads the product; ATen first copies it into every row of the result.
     """
-    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512") or not native.expected():
+    if not has_avx() or not native.expected():
         return 0
     changed = 0
     for target in (aten.mm.default, aten.addmm.default, aten.sum.dim_IntList):

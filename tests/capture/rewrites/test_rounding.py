@@ -76,6 +76,17 @@ def test_a_processor_without_such_products_stays_with_float32(monkeypatch):
     assert same == loss
 
 
+def test_its_graph_is_rewritten_as_that_of_float32(monkeypatch):
+    monkeypatch.setattr(rounding, "has_products", lambda: False)
+    seen = []
+    monkeypatch.setattr("ppl_vae.capture.graph.rewrite", lambda _, setting: seen.append(setting))
+    setting = Setting(torch.device("cpu"), matmul_precision="bf16", backend="graph")
+    traced = lower(lambda tensors: [tensors[0] @ tensors[0]], [torch.ones(3, 3)], setting.device)
+    with pytest.warns(UserWarning, match="changes nothing"):
+        assert compile_graph(traced, [torch.ones(3, 3)], setting) is traced
+    assert seen == [setting._replace(matmul_precision="float32")]
+
+
 def test_the_mode_of_onednn_is_as_before_afterwards():
     setting = getattr(torch.backends.mkldnn, "matmul", None)
     if setting is None:
