@@ -26,4 +26,4 @@ def laid_out(tensor: Tensor, like: Tensor) -> Tensor:
     """The tensor, or a copy, with its numbers in memory as another has them: all that a kernel knows of."""
     if tensor.stride() == like.stride():
         return tensor
-    return torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
+    return tensor.new_empty_strided(like.shape, like.stride()).copy_(tensor)

@@ -9,31 +9,43 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ppl_vae.capture import inductor
+from ppl_vae.capture import inductor, known
 from ppl_vae.capture.capture_error import CaptureError, explain
 from ppl_vae.capture.memory import keep_memory, without_collection
 from ppl_vae.capture.rewrites import Setting, native, operators, rewrite, rounding
 from ppl_vae.capture.rewrites.rounding import in_bfloat16
+from ppl_vae.capture.signature import Signature
+from ppl_vae.capture.unit import Unit
 
 Function = Callable[[list[Tensor]], list[Tensor]]
 Compiled = Callable[..., Sequence[Tensor]]
 
 
-def prepare(function: Function, inputs: Sequence[Tensor], setting: Setting) -> Compiled:
-    """`lower` and `compile_graph`: twice where C++ of ours that was to be in the graph does not compile.
+def prepare(
+    function: Function, inputs: Sequence[Tensor], setting: Setting, signature: Signature | None = None
+) -> Compiled:
+    """`lower` and `compile_graph`: twice where C++ of ours that was to be in the graph does not compile, and
+    not at all where a graph of the signature is known.
 
     Raises:
         CaptureError: as they do.
     """
+    if signature is not None and (found := known.find(signature)) is not None:
+        keep_memory()
+        return found
+    made: list[Unit] = []
     with without_collection():
         if setting.on_cpu and setting.backend == "inductor":
             inductor.prefetch()
         while True:
             graph = lower(function, inputs, setting.device, same_noise=setting.same_noise)
-            compiled = compile_graph(graph, inputs, setting)
+            compiled = compile_graph(graph, inputs, setting, made)
             ours = any(node.target in native.OPERATORS for node in graph.graph.nodes)
             if not ours or native.library() is not None:
-                return compiled
+                break
+    if signature is not None and made:
+        known.keep(signature, made[-1], len(inputs))
+    return compiled
 
 
 def lower(
@@ -58,7 +70,6 @@ def lower(
                 lambda *tensors: function(list(tensors)),
                 tracing_mode="fake",
                 decomposition_table=operators(Setting(device, same_noise)),
-                _allow_non_fake_inputs=True,  # a recording's constants
             )
             graph: fx.GraphModule = make(*[tensor.detach() for tensor in inputs])
     except Exception as error:
@@ -70,13 +81,16 @@ def lower(
     return graph
 
 
-def compile_graph(graph: fx.GraphModule, inputs: Sequence[Tensor], setting: Setting) -> Compiled:
+def compile_graph(
+    graph: fx.GraphModule, inputs: Sequence[Tensor], setting: Setting, made: list[Unit] | None = None
+) -> Compiled:
     """A function of the inputs, one argument each.
 
     Args:
         graph: from `lower`.
         inputs: tensors to compile for.
         setting: what for.
+        made: takes what Inductor makes of it.
 
     Raises:
         CaptureError: without a C++ compiler, where Inductor fails, or for another precision than float32
@@ -98,5 +112,5 @@ def compile_graph(graph: fx.GraphModule, inputs: Sequence[Tensor], setting: Sett
         if setting.on_cpu:
             inductor.require_compiler()
             keep_memory()
-        run = inductor.compile(graph, inputs, torchs_noise=setting.same_noise or setting.on_cpu)
+        run = inductor.compile(graph, inputs, made, torchs_noise=setting.same_noise or setting.on_cpu)
     return in_bfloat16(run) if rounds else run

@@ -17,6 +17,7 @@ from ppl_vae.capture.operators import storage_of
 from ppl_vae.capture.recorder import record
 from ppl_vae.capture.recording import Recording, Ref
 from ppl_vae.capture.rewrites import Setting
+from ppl_vae.capture.signature import sign
 from ppl_vae.capture.surroundings import no_random_numbers_outside
 from ppl_vae.capture.watched import Run, Watched
 from ppl_vae.core.isolation import random_numbers
@@ -95,14 +96,19 @@ class Held:
         Raises:
             CaptureError: for an operation that has no form with fixed shapes, and where compiling fails.
         """
-        outside, count = len(self.tensors), len(self.tensors) + len(more)
+        constants = [*self.recording.constants.values()]
+        inside, outside = len(constants), len(constants) + len(self.tensors)
+        count = outside + len(more)
 
         def whole(tensors: list[Tensor]) -> list[Tensor]:
-            results = self.recording.run([*tensors[count:], *tensors[:outside]])
+            results = self.recording.run([*tensors[count:], *tensors[inside:outside], *tensors[:inside]])
             return function(results, tensors[outside:count])
 
-        inputs = [*self.tensors, *more, *self._inputs]
-        self._compiled = prepare(whole, inputs, self._setting)
+        inputs = [*constants, *self.tensors, *more, *self._inputs]
+        signature = sign(
+            self.recording, lambda results: function(results, list(more)), inputs, more, self._setting
+        )
+        self._compiled = functools.partial(prepare(whole, inputs, self._setting, signature), *constants)
         self._after = after
         self._shared: list[int] | None = None
 
@@ -159,10 +165,11 @@ def _sharing(results: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[int]:
 def _check_carried(recording: Recording, made: Sequence[Tensor]) -> None:
     """Refuse what the first run made and each run reads and then changes: an eager step starts without it."""
     new = {id(tensor) for tensor in made}
-    for number in (each for each in recording.changed if id(recording.externals[each]) in new):
+    there = recording.externals
+    for number in (each for each in recording.changed & there.keys() if id(there[each]) in new):
         first = next(entry for entry in recording.entries if Ref(number) in entry.taken())
         if first.op is not torch.ops.aten.copy_.default or first.args[0] != Ref(number):
-            shape = tuple(recording.externals[number].shape)
+            shape = tuple(there[number].shape)
             raise CaptureError(
                 f"{named(first.line)}the first run of the program makes a tensor of shape {shape} that later "
                 "ones read and change: make it before the first step, self.register_buffer(name, tensor)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -13,7 +14,6 @@ from torch import Tensor, fx
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.inductor_private import (
     known_operators,
-    one_unit,
     prefetch_hashes,
     quick_ranges,
     quick_templates,
@@ -21,14 +21,18 @@ from ppl_vae.capture.inductor_private import (
 )
 from ppl_vae.capture.rewrites import native
 from ppl_vae.capture.rewrites.processor import compiler, quiet_import, unprobed
+from ppl_vae.capture.unit import Unit, one_unit
 
 
-def compile(graph: fx.GraphModule, inputs: Sequence[Tensor], *, torchs_noise: bool) -> Any:
+def compile(
+    graph: fx.GraphModule, inputs: Sequence[Tensor], made: list[Unit] | None = None, *, torchs_noise: bool
+) -> Any:
     """A function of the inputs, compiled, or found on the disk where it has been compiled before.
 
     Args:
         graph: plain tensor operations.
         inputs: tensors to compile for.
+        made: takes what Inductor makes of it, on a CPU, if not in this process before.
         torchs_noise: draw random numbers with torch's own generators.
 
     Raises:
@@ -44,7 +48,8 @@ def compile(graph: fx.GraphModule, inputs: Sequence[Tensor], *, torchs_noise: bo
         off = ("pattern_matcher", "cpp.enable_loop_tail_vec", "graph_partition")
         settings |= dict.fromkeys((*off, "size_asserts", "alignment_asserts"), False)
     # the fastest first; the last without all that is private to torch, but for one fusion that may fail
-    quickly = (quick_templates, known_operators, one_unit, quick_ranges, unprobed)
+    together = functools.partial(one_unit, [] if made is None else made)
+    quickly = (quick_templates, known_operators, together, quick_ranges, unprobed)
     attempts = [quickly, (*quickly, without_fused_outer_loops)]
     for attempt in [*attempts, (without_fused_outer_loops,)] if on_cpu else [()]:
         try:

@@ -1,6 +1,6 @@
-"""All contact with the names of Inductor that are private; without them a graph compiles too, but slower.
+"""Contact with names of Inductor's that are private; without them a graph compiles too, but slower.
 
-And the list of all names of torch's that are, those of `kernels` among them.
+And the list of all names of torch's that are, those of `unit` and `kernels` among them.
 
 Seen on torch 2.15; `PRIVATE` says what each is for, and the tests which of them a torch has no longer.
 """
@@ -8,16 +8,17 @@ Seen on torch 2.15; `PRIVATE` says what each is for, and the tests which of them
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Callable, Iterator, Sequence
+import importlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 from unittest.mock import patch
 
 from ppl_vae.capture.rewrites.native import OPERATORS
 from ppl_vae.capture.rewrites.processor import quiet_import
 
 PRIVATE = {
+    "torch._C._dynamo.guards._torchinductor_pyobject_tensor_data_ptr": "what kernels call, load_kernels",
     "torch._inductor.async_compile.AsyncCompile.cpp_pybinding": "what gives out kernels to compile, one_unit",
     "torch._inductor.async_compile.AsyncCompile.wait": "what waits for them, one_unit",
     "torch._inductor.codecache.CppPythonBindingsCodeCache.suffix_template": "how Python calls one, one_unit",
@@ -29,6 +30,7 @@ PRIVATE = {
     "torch._inductor.codegen.common.KernelTemplate._template_from_string": "costs a tenth, quick_templates",
     "torch._inductor.codegen.cpp.CppScheduling.can_fuse_vertical_outer_loop": "fails on some graphs of 2.15",
     "torch._inductor.cpu_vec_isa.VecISA.check_build": "compiles and loads a program by instruction, unprobed",
+    "torch._inductor.runtime.cache_dir_utils.cache_dir": "where graphs are kept, known",
     "torch._inductor.lowering.lowerings": "the operators that Inductor knows, known_operators",
     "torch._inductor.lowering.make_fallback": "makes one known that is called as it is, known_operators",
     "torch.optim.optimizer._global_optimizer_pre_hooks": "called at every step, kernels.hooked",
@@ -36,66 +38,6 @@ PRIVATE = {
     "torch.utils._sympy.value_ranges.ValueRanges.tighten": "a fifth of Inductor's time, quick_ranges",
 }
 """What for, by name."""
-
-
-class _Kernel(NamedTuple):
-    """What stands for a kernel that Inductor has generated until all of its module are compiled."""
-
-    number: int
-
-
-@contextmanager
-def one_unit() -> Iterator[None]:
-    """Inside, all kernels that Inductor generates for a graph on a CPU are compiled as one C++ file.
-
-    Most of a compiler's time for one of them is for its headers.
-    """
-    from torch._inductor.async_compile import AsyncCompile
-
-    def cpp_pybinding(self: Any, argtypes: list[str], source_code: str) -> Any:
-        kernels = vars(self).setdefault("_kernels", [])
-        kernels.append((argtypes, source_code))
-        return _Kernel(len(kernels) - 1)
-
-    def wait(self: Any, scope: dict[str, Any]) -> None:
-        there = {name: found for name, found in scope.items() if isinstance(found, _Kernel)}
-        functions = _compiled(self._kernels) if there else []
-        scope.update({name: functions[kernel.number] for name, kernel in there.items()})
-        waited(self, scope)
-
-    waited = AsyncCompile.wait
-    with patch.object(AsyncCompile, "cpp_pybinding", cpp_pybinding), patch.object(AsyncCompile, "wait", wait):
-        yield
-
-
-def _compiled(kernels: Sequence[tuple[Sequence[str], str]]) -> list[Callable[..., Any]]:
-    """The functions of some kernels, of each of which there are the arguments' types and the source."""
-    from torch._inductor.codecache import CppPythonBindingsCodeCache as Cache
-
-    includes, parts = dict.fromkeys(["#include <Python.h>"]), []
-    for number, (types, source) in enumerate(kernels):
-        name = f"kernel_{number}"
-        arguments = ", ".join(
-            f"parse_arg<{each.replace('const ', '')}>(args, {place})" for place, each in enumerate(types)
-        )
-        binding = Cache.suffix_template.format(
-            arg_len=len(types),
-            call_entry_func=Cache.call_entry_function.format(arguments).replace("kernel", name, 1),
-            entry_func=name,
-            extra_parse_arg="",
-        )
-        lines = f"{source}\n{binding}".splitlines()
-        includes |= dict.fromkeys(line.strip() for line in lines if line.lstrip().startswith("#include"))
-        body = "\n".join(line for line in lines if not line.lstrip().startswith("#include"))
-        body = re.sub(r"\bkernel\(", f"{name}(", body)
-        parts.append(f"namespace unit_{number} {{\n{body}\n}}")
-    code = "\n".join(["#define PY_SSIZE_T_CLEAN", *includes, *parts])
-    functions = []
-    for number in range(len(kernels)):
-        entry = f"kernel_{number}"
-        kind: Any = type("Unit", (Cache,), {"entry_function": entry, "cache": {}})
-        functions.append(getattr(kind.load_async(code)(), entry))
-    return functions
 
 
 @contextmanager
@@ -112,14 +54,22 @@ def quick_ranges() -> Iterator[None]:
         yield
 
 
-class _Template:
-    """What stands for a template of Inductor's until something of it is asked for."""
+class Later:
+    """What stands for a thing of Inductor's until something of it is asked for."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._made = functools.cache(make)
 
+    @classmethod
+    def of(cls, module: str, name: str) -> Later:
+        """One that stands in a module."""
+        return cls(lambda: getattr(importlib.import_module(module), name))
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._made(), name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._made()(*args, **kwargs)
 
 
 @contextmanager
@@ -128,7 +78,7 @@ def quick_templates() -> Iterator[None]:
     from torch._inductor.codegen.common import KernelTemplate
 
     make = KernelTemplate._template_from_string
-    lazily = staticmethod(lambda source: _Template(functools.partial(make, source)))
+    lazily = staticmethod(lambda source: Later(functools.partial(make, source)))
     with patch.object(KernelTemplate, "_template_from_string", lazily):
         yield
 

@@ -18,7 +18,7 @@ from ppl_vae.capture.capture_error import CaptureError, SiteWatch, explain, line
 from ppl_vae.capture.operators import random_state, reason_against, storage_of, written
 from ppl_vae.capture.recording import Entry, Recording, Ref, refs
 from ppl_vae.capture.surroundings import ValueWatch, at_recording
-from ppl_vae.capture.watched import Run
+from ppl_vae.capture.watched import Run, look_of
 from ppl_vae.core.isolation import random_numbers
 
 aten = torch.ops.aten
@@ -71,6 +71,7 @@ def record(
             outputs = list(run())
             recorder.recording.random = random_state(device)
         recorder.recording.outputs = tuple(recorder.number_of(each) for each in outputs)
+        recorder.recording.looks = tuple(look_of(each) for each in outputs)
         recorder.recording.changed = recorder.changed()
         if recorder.exchanged is not None:
             raise CaptureError(EXCHANGED.format(tuple(recorder.exchanged.shape)))
@@ -88,6 +89,7 @@ class _Recorder(TorchDispatchMode):
         self.random: Tensor | None = None
         self.exchanged: Tensor | None = None
         self._device = device
+        self._inputs = inputs
         self._memory: dict[int, tuple[Tensor, Tensor]] = {}
         self._numbers: Any = WeakIdKeyDictionary()
         self._new = itertools.count().__next__
@@ -138,9 +140,9 @@ class _Recorder(TorchDispatchMode):
         return number
 
     def changed(self) -> frozenset[int]:
-        """The numbers of the externals that were written to."""
-        there = self.recording.externals.items()
-        return frozenset([number for number, tensor in there if storage_of(tensor) in self._changed])
+        """The numbers of the inputs and externals that were written to."""
+        there = dict(enumerate(self._inputs)) | self.recording.externals
+        return frozenset([number for number, tensor in there.items() if storage_of(tensor) in self._changed])
 
     def undo(self) -> None:
         """Give the tensors that were there before the run the memory and the values that they had."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from ppl_vae.capture.capture_error import Line
@@ -44,8 +43,9 @@ class Recording:
         externals: by number, the tensors that were there before the run and came from elsewhere.
         memory: by number, the address of each when it was first seen.
         constants: by number, tensors that the run made of Python's values.
-        changed: the numbers of those externals that the run wrote to.
+        changed: the numbers of those inputs and externals that the run wrote to.
         outputs: the numbers of what the run gave.
+        looks: shape, strides, type and device of each.
         random: the state of torch's generator when the run ended.
         numbers: how many the operations wrote.
     """
@@ -57,14 +57,15 @@ class Recording:
     constants: dict[int, Tensor] = field(default_factory=dict)
     changed: frozenset[int] = frozenset()
     outputs: tuple[int, ...] = ()
+    looks: tuple[tuple[Any, ...], ...] = ()
     random: Tensor | None = None
     numbers: int = 0
 
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """What was recorded, on other tensors: the inputs and then the externals, in their numbers' order."""
-        found = dict(zip((*range(self.inputs), *self.externals), tensors, strict=True))
-        for number, value in self.constants.items():  # a copy, since the program may go on to change it
-            found[number] = torch.ops.aten.lift_fresh_copy(value)
+        """What was recorded, on other tensors: inputs, externals and constants, in their numbers' order."""
+        found = dict(zip((*range(self.inputs), *self.externals, *self.constants), tensors, strict=True))
+        for number in self.constants:  # a copy, since the program may go on to change it
+            found[number] = found[number].clone()
         for entry in self.entries:
             results = entry.op(*_filled(entry.args, found), **{k: _filled(v, found) for k, v in entry.kwargs})
             several = isinstance(entry.results, tuple) and not isinstance(entry.results, Ref)

@@ -46,9 +46,10 @@ class Setting(NamedTuple):
 
 def operators(setting: Setting) -> Operators:
     """What `make_fx` puts in place of operators while it makes a graph."""
+    table = noise.torchs()
     if not setting.on_cpu:
-        return {}
-    table = numerics.operators() | convolutions.Convolutions().operators()
+        return table
+    table |= numerics.operators() | convolutions.Convolutions().operators()
     if not setting.same_noise and native.expected():
         table |= noise.Noise(setting.device).operators()
     return table

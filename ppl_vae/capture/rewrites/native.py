@@ -36,12 +36,26 @@ def start() -> Callable[[], Any] | None:
         return None
 
 
-@functools.cache
-def library() -> Any:
+_loaded: dict[str, Any] = {}
+
+
+def library(path: str | None = None) -> Any:
     """The compiled functions, whose operators are torch's from then on; None where torch's CPU code does not
     run on OpenMP or they do not compile.
+
+    Args:
+        path: of the shared library, where it is known and none is loaded yet.
     """
-    if (waits := start()) is None:
+    if path is not None and "library" not in _loaded:
+        found = _offered(functools.partial(ctypes.CDLL, path))
+        return None if found is None else _loaded.setdefault("library", found)
+    if "library" not in _loaded:
+        _loaded["library"] = _offered(start())
+    return _loaded["library"]
+
+
+def _offered(waits: Callable[[], Any] | None) -> Any:
+    if waits is None:
         return None
     try:
         found = waits()
@@ -55,7 +69,7 @@ def library() -> Any:
 
 def expected() -> bool:
     """Whether the library is there, or on its way."""
-    return start() is not None and (not library.cache_info().currsize or library() is not None)
+    return library() is not None if _loaded else start() is not None
 
 
 _library = torch.library.Library("ppl_vae", "DEF")

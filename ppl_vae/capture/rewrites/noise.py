@@ -97,6 +97,22 @@ class Noise:
         return run
 
 
+def torchs() -> dict[Any, Callable[..., Any]]:
+    """torch's own draws where a graph would have others of them: Inductor compares float32 numbers with
+    probabilities in float64, and Python cannot write the name of `random_` between two numbers.
+    """
+
+    def bernoulli(p: Tensor, *, generator: Any = None) -> Any:
+        return NotImplemented if generator is not None else torch.empty_like(p).bernoulli_(p)
+
+    def between(x: Tensor, low: int, high: int | None, *, generator: Any = None) -> Any:
+        if generator is not None or high is None:
+            return NotImplemented
+        return x.copy_(torch.randint(low, high, x.shape, device=x.device))
+
+    return {aten.bernoulli.default: bernoulli, getattr(aten.random_, "from"): between}
+
+
 def _bits(word: Tensor, count: int) -> Tensor:
     """The upper bits of a word, as a number from 0."""
     return (word >> (32 - count)) & ((1 << count) - 1)

@@ -55,7 +55,7 @@ def _column_sums(graph: fx.Graph, x: fx.Node, dims: list[int], keepdim: bool = F
 
 
 def _fits(node: fx.Node) -> bool:
-    x = node.meta.get("val")  # a constant has none
+    x = node.meta.get("val")
     if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.device.type != "cpu":
         return False
     return x.dim() == 2 and x.numel() > 0

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from ppl_vae import estimators
+from ppl_vae.capture.graph import prepare
+from ppl_vae.capture.rewrites import Setting
 from ppl_vae.train.captured_step import CapturedStep
 from ppl_vae.train.objective import Objective
 from tests.capture.helpers import (
@@ -36,3 +38,36 @@ def test_noise_is_fresh_and_right(backend, repeats):
         one, two = moment(losses), moment(eager)
         error = (one.var() / len(one) + two.var() / len(two)).sqrt()
         assert abs(one.mean() - two.mean()) < SIGMAS * error
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_same_noise_is_that_of_every_operator(dtype):
+    def drawn(tensors):
+        (p,) = tensors
+        new = torch.empty_like
+        return [
+            torch.bernoulli(p),
+            new(p).bernoulli_(0.3),
+            new(p).bernoulli_(p),
+            torch.rand_like(p),
+            torch.normal(p, p),
+            new(p).random_(0, 9),
+            new(p, dtype=torch.int32).random_(3, 9),
+            new(p).exponential_(),
+            new(p).geometric_(0.3),
+            torch._standard_gamma(p),
+            torch.multinomial(p, 2),
+            torch.poisson(5 * p),
+            torch.randint(0, 9, (5,)),
+            torch.nn.functional.dropout(p, 0.5),
+        ]
+
+    p = torch.full((5, 7), 0.4, dtype=dtype)
+    run = prepare(drawn, [p], Setting(torch.device("cpu")))
+    found = []
+    for function in (lambda: drawn([p]), lambda: run(p)):
+        torch.manual_seed(0)
+        found.append(function())
+    for place, (written, captured) in enumerate(zip(*found, strict=True)):
+        assert torch.equal(written, captured), place

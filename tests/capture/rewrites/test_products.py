@@ -119,19 +119,6 @@ def test_what_is_not_ours_stays_as_it_is() -> None:
     torch.testing.assert_close(graph(x, weight), expected)
 
 
-def test_constants_of_a_program_may_be_factors() -> None:
-    fixed = torch.randn(7, 3)
-
-    def constant(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
-        return [tensors[0] @ fixed, fixed.sum(0, keepdim=True) + tensors[0].sum()]
-
-    x = torch.randn(5, 7)
-    graph = lower(constant, [x], torch.device("cpu"))
-    expected = graph(x)
-    own_products(graph)
-    torch.testing.assert_close(graph(x), expected)
-
-
 def test_a_long_sum_rounds_about_as_torchs() -> None:
     a, b = torch.rand(40, 20_000), torch.rand(20_000, 50)
     exact = a.double() @ b.double()
