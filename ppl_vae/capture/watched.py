@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.capture.calls import NUMBERS, Numbers, changing, plain
 from ppl_vae.capture.capture_error import CaptureError
+from ppl_vae.capture.numbers import NUMBERS, Numbers, changing, plain
 from ppl_vae.capture.operators import storage_of
 
 Place = tuple[Any, Any, Any]

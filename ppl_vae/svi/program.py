@@ -13,11 +13,12 @@ import torch
 from pyro.infer import SVI as PyroSVI
 from torch import Tensor
 
-from ppl_vae.capture.calls import Call, Numbers, check_changing
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.guard import Guard
 from ppl_vae.capture.held import Held
+from ppl_vae.capture.numbers import Numbers, check_changing
 from ppl_vae.capture.rewrites import Backend, Setting
+from ppl_vae.svi.call import Call
 from ppl_vae.svi.pyro_step import Found, Kind, PyroStep
 
 Loss = Tensor | tuple[Tensor, ...]

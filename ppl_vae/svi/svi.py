@@ -13,8 +13,8 @@ from pyro.util import warn_if_nan
 from torch import Tensor
 
 from ppl_vae.capture import CaptureError
-from ppl_vae.capture.calls import Call
 from ppl_vae.core.isolation import one_thread
+from ppl_vae.svi.call import Call
 from ppl_vae.svi.program import CapturedProgram, Loss
 from ppl_vae.svi.pyro_step import Kind
 

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.capture.calls import Numbers, check_changing
 from ppl_vae.capture.capture_error import CaptureError, NotWorth
 from ppl_vae.capture.clipping import clip, laid_out, norm_of
 from ppl_vae.capture.guard import Guard
 from ppl_vae.capture.held import Held, run_first
+from ppl_vae.capture.numbers import Numbers, check_changing
 from ppl_vae.capture.rewrites import Backend, Setting
 from ppl_vae.capture.rewrites.rounding import MatmulPrecision
 from ppl_vae.capture.watched import Watched

@@ -41,6 +41,7 @@ def test_noise_is_fresh_and_right(backend, repeats):
 
 
 @needs_compiler
+@pytest.mark.skipif(torch.__version__ < "2.9", reason="its compiler changes the order of some draws")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_same_noise_is_that_of_every_operator(dtype):
     def drawn(tensors):

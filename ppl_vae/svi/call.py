@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,10 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from ppl_vae.capture.capture_error import CaptureError
-
-NUMBERS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, slice)
-
-Numbers = tuple[tuple[str, type, Any], ...]
+from ppl_vae.capture.numbers import NUMBERS, Numbers, plain
 
 
 class Call:
@@ -71,31 +68,6 @@ class Call:
                 f"{name} is a {type(value).__name__}; a captured step takes tensors, numbers, strings and "
                 f"None, and lists, tuples and dictionaries of these"
             )
-
-
-def changing(numbers: Iterable[Numbers]) -> list[str]:
-    """The names of (name, type, value) whose values differ between some sequences of them."""
-    seen: dict[str, set[Any]] = {}
-    for each in numbers:
-        for name, kind, value in each:
-            seen.setdefault(name, set()).add((kind, value))
-    return [name for name, values in seen.items() if len(values) > 1]
-
-
-def check_changing(numbers: Sequence[Numbers], most: int) -> None:
-    """Raise CaptureError where graph after graph would be made for numbers that keep changing."""
-    if len(numbers) > most and (names := changing(numbers)):
-        raise CaptureError(
-            f"{', '.join(names)} keeps changing, and each value would need a graph of its own: make it a 0-d "
-            f"tensor that is an argument or a buffer, changed in place"
-        )
-
-
-def plain(value: Any) -> Hashable:
-    """A number as a part of a key: 0.0 is another one than -0.0, and nan the same as itself."""
-    if isinstance(value, slice):
-        return value.start, value.stop, value.step
-    return repr(value) if isinstance(value, float | complex) and (value == 0 or value != value) else value
 
 
 def _sharing(tensors: Sequence[Tensor]) -> tuple[tuple[int, int], ...]:
