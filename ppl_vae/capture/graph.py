@@ -13,6 +13,7 @@ from ppl_vae.capture import inductor, known
 from ppl_vae.capture.capture_error import CaptureError, explain
 from ppl_vae.capture.memory import keep_memory, without_collection
 from ppl_vae.capture.rewrites import Setting, native, operators, rewrite, rounding
+from ppl_vae.capture.rewrites.processor import compiler
 from ppl_vae.capture.rewrites.rounding import in_bfloat16
 from ppl_vae.capture.signature import Signature
 from ppl_vae.capture.unit import Unit
@@ -33,10 +34,10 @@ def prepare(
     if signature is not None and (found := known.find(signature)) is not None:
         keep_memory()
         return found
-    made: list[Unit] = []
+    made: list[Unit] | None = None if signature is None else []
     with without_collection():
-        if setting.on_cpu and setting.backend == "inductor":
-            inductor.prefetch()
+        if setting.on_cpu and setting.backend == "inductor" and compiler() is not None:
+            native.start()
         while True:
             graph = lower(function, inputs, setting.device, same_noise=setting.same_noise)
             compiled = compile_graph(graph, inputs, setting, made)

@@ -108,14 +108,16 @@ class Held:
         signature = sign(
             self.recording, lambda results: function(results, list(more)), inputs, more, self._setting
         )
-        self._compiled = functools.partial(prepare(whole, inputs, self._setting, signature), *constants)
+        with torch._C._DisableAutocast():  # what was recorded has its casts in it
+            compiled = prepare(whole, inputs, self._setting, signature)
+        self._compiled = functools.partial(compiled, *constants)
         self._after = after
         self._shared: list[int] | None = None
 
     def __call__(self, *given: Tensor) -> Sequence[Tensor]:
         """The results of the compiled graph, given `more` and the inputs."""
         everywhere = self._setting.on_cpu and self._setting.backend == "inductor"
-        with torch.no_grad(), without_denormals(everywhere):
+        with torch.no_grad(), torch._C._DisableAutocast(), without_denormals(everywhere):
             results = list(self._compiled(*self.tensors, *given))
             if self._after is not None:
                 if self._shared is None:

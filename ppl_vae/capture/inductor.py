@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -14,32 +15,34 @@ from torch import Tensor, fx
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.inductor_private import (
     known_operators,
-    prefetch_hashes,
     quick_ranges,
     quick_templates,
     without_fused_outer_loops,
 )
-from ppl_vae.capture.rewrites import native
 from ppl_vae.capture.rewrites.processor import compiler, quiet_import, unprobed
 from ppl_vae.capture.unit import Unit, one_unit
+
+# it says that nothing can be saved, which is done by `known`
+_LOG = logging.getLogger("torch._inductor.standalone_compile")
 
 
 def compile(
     graph: fx.GraphModule, inputs: Sequence[Tensor], made: list[Unit] | None = None, *, torchs_noise: bool
 ) -> Any:
-    """A function of the inputs, compiled, or found on the disk where it has been compiled before.
+    """A function of the inputs, compiled.
 
     Args:
         graph: plain tensor operations.
         inputs: tensors to compile for.
-        made: takes what Inductor makes of it, on a CPU, if not in this process before.
+        made: takes what Inductor makes of it on a CPU; without it Inductor keeps that itself, and may find
+            it on the disk.
         torchs_noise: draw random numbers with torch's own generators.
 
     Raises:
         CaptureError: where Inductor fails, with its first line.
     """
     plain = [tensor.detach() for tensor in inputs]
-    settings = {"fallback_random": torchs_noise}
+    settings = {"fallback_random": torchs_noise, "fx_graph_cache": made is None}
     on_cpu = all(tensor.device.type == "cpu" for tensor in plain)
     if on_cpu:
         # no search for patterns, of which a recording below autograd has none: with torch's noise that would
@@ -62,11 +65,8 @@ def compile(
     ) from last
 
 
-def prefetch() -> None:
-    """Begin what compiling would wait for: our C++, and the hashes by which a graph is found on the disk."""
-    if compiler() is not None:
-        native.start()
-        prefetch_hashes()
+def _drop(_: logging.LogRecord) -> bool:
+    return False
 
 
 def require_compiler() -> None:
@@ -86,6 +86,8 @@ def _compile(
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         stack.enter_context(quiet_import())
+        _LOG.addFilter(_drop)
+        stack.callback(_LOG.removeFilter, _drop)
         from torch._inductor import config, standalone_compile
 
         known = {name: value for name, value in settings.items() if name in config.get_config_copy()}

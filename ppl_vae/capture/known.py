@@ -42,8 +42,9 @@ def find(signature: Signature) -> Callable[..., Sequence[Tensor]] | None:
         return None
 
     def run(*inputs: Tensor) -> Sequence[Tensor]:
-        results: Sequence[Tensor] = call(list(inputs))
         moved = [inputs[place] for place in signature.changed if not inputs[place].is_inference()]
+        given = {*map(id, inputs)}
+        results = [each.detach() if id(each) in given else each for each in call(list(inputs))]
         torch.autograd.graph.increment_version(moved)
         return results
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.recorder import record
@@ -60,7 +61,8 @@ def sign(
     try:
         results = [torch.empty_strided(*look[:2], dtype=look[2], device=look[3]) for look in recording.looks]
         after = record(lambda: behind(results), [*results, *more], setting.device, seed=0)
-        if after.externals or len({each.untyped_storage()._cdata for each in inputs}) < len(inputs):
+        shared = len({each.untyped_storage()._cdata for each in inputs}) < len(inputs)
+        if after.externals or shared or any(map(is_traceable_wrapper_subclass, inputs)):
             return None
         looks = [(*look_of(each), each.is_conj(), each.is_neg()) for each in inputs]
         said = _said((_here(), config.get_hash().hex(), _modes(), tuple(setting), looks, recording, after))
@@ -101,7 +103,6 @@ def _modes() -> tuple[Any, ...]:
         torch.get_num_threads(),
         torch.get_default_dtype(),
         torch.are_deterministic_algorithms_enabled(),
-        torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu"),
         torch.is_inference_mode_enabled(),
     )
 

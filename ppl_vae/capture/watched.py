@@ -20,6 +20,12 @@ Place = tuple[Any, Any, Any]
 Run = Callable[[], Sequence[Tensor]]
 """A program on its inputs; what it gives are tensors."""
 _COPIED = (dict, list, set, deque)
+_MODES: dict[str, Callable[[], Any]] = {
+    "autocast on a CPU": lambda: torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu"),
+    "autocast on a GPU": lambda: torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda"),
+    "the default dtype": torch.get_default_dtype,
+}
+"""What of torch's state makes another program of the same lines."""
 
 
 class Watched:
@@ -77,9 +83,9 @@ class Watched:
         return stand(*self._tensors)
 
     def values(self) -> tuple[tuple[type, Hashable], ...]:
-        """What the plain values are now, with their types, and how many hooks there are."""
+        """What the plain values are now, with their types, how many hooks there are, and torch's own modes."""
         owners, keys, _ = self._numbers
-        found = [*map(dict.get, owners, keys), *map(len, self._hooks)]
+        found = [*map(dict.get, owners, keys), *map(len, self._hooks), *[mode() for mode in _MODES.values()]]
         if len(found) != len(self._seen) or not all(map(is_, found, self._seen)):
             self._seen = found  # nearly never
             self._values = tuple([(type(each), _plain(each)) for each in found])
@@ -87,7 +93,7 @@ class Watched:
 
     def named(self) -> Numbers:
         """(name, type, value) of each plain value."""
-        names = [*self._names, *[f"forward hook {place}" for place in range(len(self._hooks))]]
+        names = [*self._names, *[f"forward hook {place}" for place in range(len(self._hooks))], *_MODES]
         return tuple([(name, *value) for name, value in zip(names, self.values(), strict=True)])
 
     def take_over(self, run: Run) -> list[Tensor]:

@@ -16,7 +16,7 @@ from ppl_vae.capture.function import CapturedFunction, check_capture
 from ppl_vae.capture.worth import can_compile
 from ppl_vae.core.drawing import draw
 from ppl_vae.core.isolation import eval_mode
-from tests.capture.helpers import images, vae
+from tests.capture.helpers import images, needs_compiler, vae
 
 
 def log_weight_of(pair, **options):
@@ -161,3 +161,26 @@ def test_choices_are_checked(monkeypatch):
     assert not can_compile(torch.device("mps"))
     monkeypatch.setattr("shutil.which", lambda *arguments, **options: None)
     assert not can_compile(torch.device("cpu"))
+
+
+class Casts(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(8, 8)
+
+    def forward(self, tensors):
+        x = self.linear(tensors[0])
+        with torch.autocast("cpu", enabled=False):
+            y = x.float() @ x.float().t()
+        return [x, y, torch.bmm(y[None], y[None])]
+
+
+@pytest.mark.parametrize("backend", ["graph", pytest.param("inductor", marks=needs_compiler)])
+def test_autocast_is_as_the_program_and_the_caller_have_it(backend):
+    net, x = Casts(), torch.randn(5, 8)
+    captured = CapturedFunction(net, [net], required=True, backend=backend)
+    for inside in (False, True, False):
+        with torch.no_grad(), torch.autocast("cpu", enabled=inside):
+            for one, two in zip(captured([x]), net([x]), strict=True):
+                torch.testing.assert_close(one, two)
+    assert captured.num_graphs == 2

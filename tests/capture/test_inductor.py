@@ -25,8 +25,6 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("name", PRIVATE)
 def test_a_private_name_is_there(name: str) -> None:
     """Without it nothing is wrong, and something slower: see what PRIVATE says of it."""
-    if name.endswith("triton_key") and torch.__version__ < "2.9":
-        pytest.skip("it stood elsewhere, and is made when it is asked for")
     parts = name.split(".")
     for length in range(len(parts) - 1, 0, -1):
         try:

@@ -74,7 +74,10 @@ def test_a_known_graph_is_the_compiled_one(folder, found):
     for net, inputs in ((first, x), (second, y)):
         run = CapturedFunction(net, [net], required=True)
         torch.manual_seed(1)
-        results.append([each.clone() for each in run([inputs])])
+        given = run([inputs])
+        assert not any(each.requires_grad or each is net.weight or each is inputs for each in given)
+        assert given[4].data_ptr() == net.weight.data_ptr()
+        results.append([each.clone() for each in given])
         before = inputs._version, net.count._version, net.weight._version
         results[-1] += [each.clone() for each in run([inputs])]
         now = inputs._version, net.count._version, net.weight._version
