@@ -83,7 +83,7 @@ class Watched:
         return stand(*self._tensors)
 
     def values(self) -> tuple[tuple[type, Hashable], ...]:
-        """What the plain values are now, with their types, how many hooks there are, and torch's own modes."""
+        """What the plain values are now, with their types, how many hooks there are, and torch's modes."""
         owners, keys, _ = self._numbers
         found = [*map(dict.get, owners, keys), *map(len, self._hooks), *[mode() for mode in _MODES.values()]]
         if len(found) != len(self._seen) or not all(map(is_, found, self._seen)):
