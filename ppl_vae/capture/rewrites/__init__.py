@@ -46,7 +46,7 @@ class Setting(NamedTuple):
 
 def operators(setting: Setting) -> Operators:
     """What `make_fx` puts in place of operators while it makes a graph."""
-    table = noise.torchs()
+    table = noise.torchs(setting.same_noise)
     if not setting.on_cpu:
         return table
     table |= numerics.operators() | convolutions.Convolutions().operators()

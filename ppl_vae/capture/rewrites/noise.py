@@ -97,9 +97,9 @@ class Noise:
         return run
 
 
-def torchs() -> dict[Any, Callable[..., Any]]:
-    """torch's own draws where a graph would have others of them: Inductor compares float32 numbers with
-    probabilities in float64, and Python cannot write the name of `random_` between two numbers.
+def torchs(same: bool) -> dict[Any, Callable[..., Any]]:
+    """torch's own draws: of integers, by an operator whose name a graph can write; and where they are to be
+    the `same`, of bits, which Inductor makes of float32 numbers.
     """
 
     def bernoulli(p: Tensor, *, generator: Any = None) -> Any:
@@ -110,7 +110,8 @@ def torchs() -> dict[Any, Callable[..., Any]]:
             return NotImplemented
         return x.copy_(torch.randint(low, high, x.shape, device=x.device))
 
-    return {aten.bernoulli.default: bernoulli, getattr(aten.random_, "from"): between}
+    table = {getattr(aten.random_, "from"): between}
+    return table | {aten.bernoulli.default: bernoulli} if same else table
 
 
 def _bits(word: Tensor, count: int) -> Tensor:
