@@ -17,11 +17,13 @@ from ppl_vae.capture.rewrites.processor import compiler
 from ppl_vae.capture.rewrites.rounding import in_bfloat16
 from ppl_vae.capture.signature import Signature
 from ppl_vae.capture.unit import Unit
+from ppl_vae.core.isolation import one_thread
 
 Function = Callable[[list[Tensor]], list[Tensor]]
 Compiled = Callable[..., Sequence[Tensor]]
 
 
+@one_thread  # torch traces and compiles for one at a time, and does not say so
 def prepare(
     function: Function, inputs: Sequence[Tensor], setting: Setting, signature: Signature | None = None
 ) -> Compiled:

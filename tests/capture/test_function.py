@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pyro
 import pyro.distributions as dist
@@ -184,3 +185,15 @@ def test_autocast_is_as_the_program_and_the_caller_have_it(backend):
             for one, two in zip(captured([x]), net([x]), strict=True):
                 torch.testing.assert_close(one, two)
     assert captured.num_graphs == 2
+
+
+def test_threads_capture_one_after_the_other():
+    def captured(number):
+        x = torch.full((2, 3), float(number))
+        run = CapturedFunction(
+            lambda tensors: [tensors[0].exp() + number], [], required=True, backend="graph"
+        )
+        return torch.equal(run([x])[0], x.exp() + number)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(captured, range(12)))
