@@ -28,6 +28,7 @@ PRIVATE = {
     "torch._inductor.codegen.common.KernelTemplate._template_from_string": "costs a tenth, quick_templates",
     "torch._inductor.codegen.cpp.CppScheduling.can_fuse_vertical_outer_loop": "fails on some graphs of 2.15",
     "torch._inductor.cpu_vec_isa.VecISA.check_build": "compiles and loads a program by instruction, unprobed",
+    "torch._inductor.select_algorithm.extern_kernels": "which are torch's own functions, known",
     "torch._inductor.runtime.cache_dir_utils.cache_dir": "where graphs are kept, known",
     "torch._inductor.lowering.lowerings": "the operators that Inductor knows, known_operators",
     "torch._inductor.lowering.make_fallback": "makes one known that is called as it is, known_operators",

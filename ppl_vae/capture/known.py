@@ -24,6 +24,7 @@ from ppl_vae.capture.rewrites import native
 from ppl_vae.capture.signature import Signature
 from ppl_vae.capture.unit import Unit, load_kernels
 
+_PRODUCT = re.compile(r"\bextern_kernels\.(\w+)\(")
 _OPERATOR = re.compile(r"\b(?:torch\.ops|aten|inductor_ops|_quantized)(?:\.\w+)+")
 
 
@@ -53,9 +54,14 @@ def find(signature: Signature) -> Callable[..., Sequence[Tensor]] | None:
 
 def keep(signature: Signature, unit: Unit, count: int) -> None:
     """Keep what was made of a graph of so many inputs, unless it needs more than its kernels."""
+    from torch._inductor.select_algorithm import extern_kernels
+
     source, library = _without_compiler(unit, (count, signature.results)), native.library()
     if source is None or library is None:
         return
+    for name in set(_PRODUCT.findall(source)):  # where they are torch's functions, without Inductor's import
+        if getattr(extern_kernels, name) is getattr(torch, name, None):
+            source = source.replace(f"extern_kernels.{name}(", f"torch.{name}(")
     kept = {"source": source, "library": unit.library, "kernels": unit.kernels, "native": library._name}
     path = _path(signature)
     temporary = path.with_suffix(f".{secrets.token_hex(6)}")
