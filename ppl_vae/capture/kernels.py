@@ -7,6 +7,7 @@ known here, the first step of an optimizer among it, is left to the optimizer's 
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -29,13 +30,16 @@ KINDS: dict[type, str] = {
 
 
 class _Member(NamedTuple):
-    """A parameter, its gradient, its moments, and the state that they are of."""
+    """A parameter, its optimizer's state, how many numbers it has, and where they begin in memory.
+
+    `places` of itself, its gradient and its two moments; `counter` of its steps, 0 where Python counts them.
+    """
 
     parameter: Tensor
-    gradient: Tensor
-    mean: Tensor
-    second: Tensor
     state: dict[str, Any]
+    size: int
+    places: tuple[int, ...]
+    counter: int
 
 
 def move(optimizers: Iterable[Optimizer], gradients: Mapping[int, Tensor]) -> list[Optimizer]:
@@ -48,12 +52,13 @@ def move(optimizers: Iterable[Optimizer], gradients: Mapping[int, Tensor]) -> li
     Returns:
         The optimizers that were left alone.
     """
+    everything = [(each, _members(each, gradients)) for each in optimizers]
+    left = [optimizer for optimizer, found in everything if found is None]
+    if not _apart([each for _, found in everything for members in found or () for each in members], left):
+        return [optimizer for optimizer, _ in everything]
     together: dict[tuple[float, ...], list[_Member]] = {}
-    left = []
-    for optimizer in optimizers:
-        found = _members(optimizer, gradients)
+    for optimizer, found in everything:
         if found is None:
-            left.append(optimizer)
             continue
         for group, members in zip(optimizer.param_groups, found, strict=True):
             if "lrd" in group:  # Pyro's
@@ -90,12 +95,37 @@ def _members(optimizer: Optimizer, gradients: Mapping[int, Tensor]) -> list[list
                 continue
             if not (state := optimizer.state.get(parameter)):  # torch makes it at its first step
                 return None
-            member = _Member(parameter, gradient, state["exp_avg"], state[KINDS[kind]], state)
+            four = parameter, gradient, state["exp_avg"], state[KINDS[kind]]
             step = state["step"]  # in Python, as Pyro counts, or a tensor
-            if not all(map(_fits, member[:4])) or not (isinstance(step, int) or _fits(step)):
+            counted = isinstance(step, int)
+            if not all(map(_fits, four)) or not (counted or _fits(step)):
                 return None
-            found[-1].append(member)
+            places = tuple(map(Tensor.data_ptr, four))
+            counter = 0 if counted else step.data_ptr()
+            found[-1].append(_Member(parameter, state, parameter.numel(), places, counter))
     return found
+
+
+def _apart(members: Sequence[_Member], left: Iterable[Optimizer]) -> bool:
+    """Whether no number in memory is moved twice, by members or by optimizers that are left alone.
+
+    Parameters may share memory, by their `data` or as views. Their optimizers' own steps follow one another;
+    the threads of the loop do not.
+    """
+    if not members:
+        return True
+    others = [each for one in left for group in one.param_groups for each in group["params"]]
+    memory = [each.untyped_storage() for each in others if each.layout is torch.strided]
+    known = tuple([(each.size, each.places[0], *each.places[2:], each.counter) for each in members])
+    return _disjoint(known, tuple([(each.data_ptr(), each.nbytes()) for each in memory]))
+
+
+@functools.lru_cache(64)  # they lie in the same places at most steps
+def _disjoint(members: tuple[tuple[int, ...], ...], others: tuple[tuple[int, int], ...]) -> bool:
+    moved = [(place, 4 * size) for size, *places, _ in members for place in places]
+    moved += [(counter, 4) for *_, counter in members if counter]
+    spans = sorted((start, start + size) for start, size in (*moved, *others) if size)
+    return all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
 
 
 def _fits(tensor: Tensor) -> bool:
@@ -115,16 +145,16 @@ def _options(kind: type, group: Mapping[str, Any]) -> tuple[float, ...]:
 
 
 def _run(options: Sequence[float], members: Sequence[_Member]) -> None:
-    parameters, gradients, means, seconds, states = zip(*members, strict=True)
-    steps = []
-    for state in states:
-        step = state["step"]
-        if isinstance(step, int):  # tensors are counted in the loop
+    parameters, states, sizes, places, counters = zip(*members, strict=True)
+    own = torch.zeros(len(members), dtype=torch.float32) if 0 in counters else None
+    steps = list(counters)
+    for number, state in enumerate(states):
+        if not steps[number] and own is not None:  # tensors are counted in the loop
+            own[number] = state["step"]
             state["step"] += 1
-            step = torch.tensor(float(step), dtype=torch.float32)
-        steps.append(step)
-    numbers = (*parameters, *gradients, *means, *seconds, *steps)
-    pointers = (ctypes.c_void_p * len(numbers))(*map(Tensor.data_ptr, numbers))
-    ends = (ctypes.c_int64 * len(members))(*itertools.accumulate(map(Tensor.numel, parameters)))
+            steps[number] = own.data_ptr() + 4 * number
+    numbers = (*itertools.chain(*zip(*places, strict=True)), *steps)
+    pointers = (ctypes.c_void_p * len(numbers))(*numbers)
+    ends = (ctypes.c_int64 * len(members))(*itertools.accumulate(sizes))
     native.library().adam((ctypes.c_double * len(options))(*options), len(members), pointers, ends)
     torch.autograd.graph.increment_version(parameters)

@@ -102,6 +102,46 @@ def test_what_it_does_not_know_is_left_alone(change):
     assert all(torch.equal(one, two) for one, two in zip(before, own, strict=True))
 
 
+def one_for_all(own):
+    return [torch.optim.Adam(own)]
+
+
+def one_for_each(own):
+    return [torch.optim.Adam([each]) for each in own]
+
+
+def another_kind_too(own):
+    return [torch.optim.Adam(own[:1]), torch.optim.SGD(own[1:])]
+
+
+@needs_compiler
+@pytest.mark.parametrize("make", [one_for_all, one_for_each, another_kind_too])
+def test_what_shares_memory_is_moved_by_one_optimizer_after_the_other(make):
+    memory = torch.randn(30)
+    apart = [torch.nn.Parameter(torch.randn(20)), torch.nn.Parameter(torch.randn(20))]
+    side_by_side = [torch.nn.Parameter(each) for each in (memory[:15], memory[15:])]
+    overlapping = [torch.nn.Parameter(each) for each in (memory[:20], memory[10:])]
+    for own, alone in (apart, False), (side_by_side, make is another_kind_too), (overlapping, True):
+        optimizers, gradients = make(own), gradients_of(own, 0)
+        for optimizer in optimizers:
+            own_step(optimizer, gradients)
+        known = [each for each in optimizers if isinstance(each, torch.optim.Adam)]
+        left = kernels.move(optimizers, gradients)
+        assert left == optimizers if alone else not set(left) & set(known)
+        if own is apart:  # and from a step on that puts one in the other's place
+            own[1].data = own[0].data
+            assert kernels.move(optimizers, gradients) == optimizers
+
+
+@needs_compiler
+def test_moments_that_share_memory_are_left_alone():
+    own = [torch.nn.Parameter(torch.randn(20)) for _ in range(2)]
+    optimizer, gradients = torch.optim.Adam(own), gradients_of(own, 0)
+    own_step(optimizer, gradients)
+    optimizer.state[own[1]]["step"] = optimizer.state[own[0]]["step"]
+    assert kernels.move([optimizer], gradients) == [optimizer]
+
+
 def test_a_fused_step_that_is_unfit_moves_nothing():
     """As a GPU finds out for itself; torch's fused step on a CPU knows it too."""
     from ppl_vae.capture.moves import _step_as_written
