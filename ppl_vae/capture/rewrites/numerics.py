@@ -13,16 +13,21 @@ aten = torch.ops.aten
 
 # these are made of log1p, log-sigmoid and exp, which the functions below then replace
 _COMPOSITE = ("softplus", "binary_cross_entropy_with_logits", "logaddexp")
+_HALVES = (torch.float16, torch.bfloat16)
 
 
-def log1p(x: Tensor) -> Tensor:
+def log1p(x: Tensor) -> Any:
     """log(1 + x), exact to rounding by dividing the rounding error of 1 + x out again (Kahan).
 
     Inductor's CPU code has no fast log1p of its own. Nothing reorders its floating-point sums.
     """
+    if not x.is_floating_point():
+        return NotImplemented
+    if x.dtype in _HALVES:
+        return log1p(x.float()).to(x.dtype)
     u = 1 + x
     moved = u - 1
-    exact = (moved == 0) | torch.isinf(u)
+    exact = (moved == 0) | (u == torch.inf)
     return torch.where(
         exact, torch.where(moved == 0, x, u), torch.log(u) * (x / torch.where(exact, 1, moved))
     )
@@ -33,6 +38,9 @@ def log_sigmoid_forward(x: Tensor) -> tuple[Tensor, Tensor]:
 
     In float32 with a polynomial, in half of a logarithm's time: log(1 + s) = 2 artanh(s / (2 + s)).
     """
+    if x.dtype in _HALVES:
+        value, buffer = log_sigmoid_forward(x.float())
+        return value.to(x.dtype), buffer.to(x.dtype)
     small = torch.exp(-x.abs())
     if x.dtype != torch.float32:
         return x.clamp_max(0) - log1p(small), small
@@ -42,6 +50,8 @@ def log_sigmoid_forward(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def log_sigmoid_backward(gradient: Tensor, x: Tensor, buffer: Tensor) -> Tensor:
     """gradient * sigmoid(-x); at 0 the factor is 1/2."""
+    if x.dtype in _HALVES:
+        return log_sigmoid_backward(gradient.float(), x.float(), buffer.float()).to(x.dtype)
     share = 1 / (1 + buffer)
     return gradient * torch.where(x < 0, share, buffer * share)
 
@@ -81,6 +91,10 @@ def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
 def operators() -> dict[Any, Callable[..., Any]]:
     """What `make_fx` puts in place of some operators."""
     table = dict(get_decompositions([getattr(aten, name) for name in _COMPOSITE]))
+    real = table[aten.logaddexp.default]  # torch's kernel has other rules for complex infinities
+    table[aten.logaddexp.default] = lambda a, b: (
+        NotImplemented if a.is_complex() or b.is_complex() else real(a, b)
+    )
     table[aten.log1p.default] = log1p
     table[aten.tanh.default] = tanh
     table[aten.log_sigmoid_forward.default] = log_sigmoid_forward

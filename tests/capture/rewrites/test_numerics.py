@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from torch import nn
 
 from ppl_vae.capture.denormals import without_denormals
+from ppl_vae.capture.graph import lower
 from ppl_vae.capture.rewrites import Setting, operators
 from ppl_vae.capture.rewrites.numerics import log1p, tanh
 
@@ -46,6 +49,35 @@ def test_log_sigmoid_and_its_gradient():
         backward(torch.ones_like(value), x.detach(), buffer), gradient, rtol=1e-12, atol=0
     )
     assert backward(torch.ones(1), torch.zeros(1), torch.ones(1)) == 0.5
+
+
+EXTREMES = torch.tensor(
+    [-torch.inf, -1e30, -3, -1, -1 - 1e-6, -0.5, -1e-4, -0.0, 0, 1e-7, 1, 9, 89, 1e30, torch.inf, torch.nan]
+)
+FORMULAS = [
+    torch.log1p,
+    torch.tanh,
+    lambda x: torch.logaddexp(x[:, None], x),
+    nn.functional.logsigmoid,
+    nn.functional.softplus,
+    lambda x: nn.functional.softplus(x, 2.5, 10.0),
+    lambda x: nn.functional.binary_cross_entropy_with_logits(x, torch.full_like(x, 0.25), reduction="none"),
+]
+KINDS = [
+    *((dtype, EXTREMES, len(FORMULAS)) for dtype in (torch.float32, torch.float64)),
+    *((dtype, EXTREMES, len(FORMULAS)) for dtype in (torch.float16, torch.bfloat16)),
+    *((dtype, torch.tensor([0, 1, 2, 127, 255]), 2) for dtype in (torch.uint8, torch.int64, torch.bool)),
+    (torch.complex64, torch.complex(EXTREMES[:, None].expand(-1, 16), EXTREMES.expand(16, -1)).flatten(), 3),
+]
+
+
+@pytest.mark.parametrize(("dtype", "values", "count"), KINDS, ids=lambda each: str(each)[:15])
+def test_they_are_torchs_for_each_kind_of_number_and_at_infinity(dtype, values, count):
+    x = values.to(dtype)
+    for number, formula in enumerate(FORMULAS[:count]):
+        graph = lower(lambda tensors, formula=formula: [formula(tensors[0])], [x], torch.device("cpu"))
+        named = functools.partial("formula {}: {}".format, number)
+        torch.testing.assert_close(graph(x)[0], formula(x), equal_nan=True, msg=named)
 
 
 def test_denormals_are_zero_inside_and_as_before_outside():
