@@ -1,8 +1,10 @@
 // What a CPU does fastest in loops of our own: a mode of all threads, a cipher's words, Adam.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <omp.h>
+#include <pthread.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 typedef unsigned int Mode;
@@ -18,16 +20,27 @@ static void set(Mode m) { asm volatile("msr fpcr, %0" : : "r"(m)); }
 #error "unknown processor"
 #endif
 
-static Mode before[1024];
+// The thread that went through a fork: those that OpenMP had started for it did not, and it would wait for them
+static std::atomic<unsigned long> forked{0};
+extern "C" void leave_alone(unsigned long thread) { forked = thread; }
+static bool alone() { return forked && (unsigned long)pthread_self() == forked; }
 
-extern "C" void flush(int begin) {  // and afterwards as before
-#pragma omp parallel
+// From a begin to its end, and as before after the outermost. A thread that OpenMP starts in between has the
+// mode of the one that starts it, and has to be given that of before.
+extern "C" void flush(int begin) {
+  static thread_local int depth;
+  static thread_local Mode first;  // of the caller
+  if (begin && !depth++) first = mode();
+  if (!begin && (!depth || --depth)) return;
+  const bool inside = !begin || depth > 1;
+  const Mode usual = first & FLUSH;
+#pragma omp parallel if (!alone())
   {
-    const int thread = omp_get_thread_num();
-    if (thread < 1024) {
-      if (begin) before[thread] = mode();
-      set(begin ? before[thread] | FLUSH : before[thread]);
-    }
+    static thread_local bool flushing;
+    static thread_local Mode before;
+    if (!flushing) before = inside ? (mode() & ~FLUSH) | usual : mode();
+    flushing = begin;
+    set(begin ? before | FLUSH : before);
   }
 }
 
@@ -39,7 +52,7 @@ extern "C" void flush(int begin) {  // and afterwards as before
 
 static void threefry(const uint32_t* key, uint32_t stream, int64_t count, uint32_t* words) {
   const uint32_t a = key[0], b = key[1], c = a ^ b ^ 0x1BD11BDAu;
-#pragma omp parallel for simd schedule(static) if (count > 4096)
+#pragma omp parallel for simd schedule(static) if (count > 4096 && !alone())
   for (int64_t i = 0; i < count; ++i) {
     uint32_t x = (uint32_t)i + a, y = stream + b;
     ROUND(13) ROUND(15) ROUND(26) ROUND(6) KEY(b, c, 1)
@@ -88,7 +101,7 @@ static void update(const Adam& o, double step, int64_t count, float* __restrict 
 extern "C" void adam(const Adam* options, int64_t parameters, float** each, const int64_t* ends) {
   const int64_t total = ends[parameters - 1];
   for (int64_t i = 0; i < parameters; ++i) ++*each[4 * parameters + i];
-#pragma omp parallel if (total > 16384)
+#pragma omp parallel if (total > 16384 && !alone())
   {
     const int64_t threads = omp_get_num_threads(), share = (total + threads - 1) / threads;
     const int64_t from = share * omp_get_thread_num(), to = std::min(total, from + share);

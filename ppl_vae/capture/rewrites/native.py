@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -62,6 +64,9 @@ def _offered(waits: Callable[[], Any] | None) -> Any:
         found.adam.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
         found.adam.restype = None
         found.offer.restype = ctypes.c_bool
+        found.leave_alone.argtypes = [ctypes.c_ulong]
+        for thread in _forked:
+            found.leave_alone(thread)
         return found if found.offer() else None
     except Exception:
         return None
@@ -71,6 +76,19 @@ def expected() -> bool:
     """Whether the library is there, or on its way."""
     return library() is not None if _loaded else start() is not None
 
+
+_forked: list[int] = []
+
+
+def _leave_alone() -> None:
+    """Tell the loops that the calling thread went through a fork, and its helpers did not."""
+    _forked[:] = [threading.get_ident()]
+    if (found := _loaded.get("library")) is not None:
+        found.leave_alone(*_forked)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_alone)
 
 _library = torch.library.Library("ppl_vae", "DEF")
 _library.define("threefry(Tensor key, int stream, int count) -> Tensor")

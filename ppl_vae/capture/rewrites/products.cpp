@@ -166,7 +166,7 @@ static void multiply(int64_t M, int64_t N, int64_t K, Matrix a, Matrix b, Matrix
   const int64_t total = panels.count * slivers.count, most = std::min<int64_t>(K, DEPTH);
   float* packed = memory.of((panels.size() + both * slivers.size()) * most);
   float* beside = packed + panels.size() * most;
-#pragma omp parallel if (M * N * K > 65536)
+#pragma omp parallel if (M * N * K > 65536 && !alone())
   for (int64_t from = 0; from < K; from += DEPTH) {
     const int64_t depth = std::min<int64_t>(DEPTH, K - from), eights = (depth + 7) / 8;
     const int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();

@@ -4,7 +4,7 @@
 // rows as rounding allows.
 static void column_sums(int64_t rows, int64_t columns, Matrix x, float* sums) {
   enum { COUNT = 4, SPAN = COUNT * WIDTH };
-#pragma omp parallel for schedule(static) if (rows * columns > 16384)
+#pragma omp parallel for schedule(static) if (rows * columns > 16384 && !alone())
   for (int64_t j = 0; j < columns; j += SPAN) {
     const int64_t span = std::min<int64_t>(SPAN, columns - j);
     alignas(64) float total[SPAN] = {};
