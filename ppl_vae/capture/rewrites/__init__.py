@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import fx
 
-from ppl_vae.capture.rewrites import convolutions, native, noise, numerics, products
+from ppl_vae.capture.rewrites import convolutions, indices, native, noise, numerics, products
 from ppl_vae.capture.rewrites.rounding import MatmulPrecision
 
 __all__ = ["Backend", "Operators", "Setting", "operators", "rewrite"]
@@ -57,5 +57,7 @@ def operators(setting: Setting) -> Operators:
 
 def rewrite(graph: fx.GraphModule, setting: Setting) -> None:
     """Change a finished graph, in place."""
-    if setting.on_cpu and setting.backend == "inductor" and setting.matmul_precision == "float32":
-        products.own_products(graph)
+    if setting.on_cpu and setting.backend == "inductor":
+        indices.look_before(graph)
+        if setting.matmul_precision == "float32":
+            products.own_products(graph)

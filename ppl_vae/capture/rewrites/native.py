@@ -94,16 +94,19 @@ _library = torch.library.Library("ppl_vae", "DEF")
 _library.define("threefry(Tensor key, int stream, int count) -> Tensor")
 _library.define("product(Tensor a, Tensor b) -> Tensor")
 _library.define("column_sums(Tensor x) -> Tensor")
+_library.define("within(Tensor index, int low, int high, int but) -> Tensor")
 _library.impl("threefry", lambda key, _, count: key.new_empty((2, count)), "Meta")
 _library.impl("product", lambda a, b: a.new_empty(a.shape[0], b.shape[1]), "Meta")
 _library.impl("column_sums", lambda x: x.new_empty(1, x.shape[1]), "Meta")
+_library.impl("within", lambda index, *_: index.new_empty((), dtype=torch.int64), "Meta")
 
-threefry, product, column_sums = (
-    getattr(torch.ops.ppl_vae, name).default for name in ("threefry", "product", "column_sums")
+threefry, product, column_sums, within = (
+    getattr(torch.ops.ppl_vae, name).default for name in ("threefry", "product", "column_sums", "within")
 )
-OPERATORS = (threefry, product, column_sums)
+OPERATORS = (threefry, product, column_sums, within)
 """In a graph each is one operation, of which a compiler has nothing to make; they need `library`.
 
 The words of random bits (2, count) of the cipher at (0, stream), (1, stream), ... under a key of two words,
-int32; and in float32 a (M, K) times b (K, N), and the sums (1, N) over the rows of x (M, N).
+int32; in float32 a (M, K) times b (K, N), and the sums (1, N) over the rows of x (M, N); and 0, 0-d, where
+all numbers of an index, int32 or int64, are in [low, high) or `but`, else an IndexError.
 """
