@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.capture.capture_error import CaptureError, named
-from ppl_vae.capture.recorder import EXCHANGED
+from ppl_vae.capture.operators import EXCHANGED
 from ppl_vae.capture.recording import Entry, Recording, Ref
 from ppl_vae.core.missing import same_values
 

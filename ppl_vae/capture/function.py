@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.held import Held, run_first
+from ppl_vae.capture.looks import look_of
 from ppl_vae.capture.rewrites import Backend, Setting
-from ppl_vae.capture.watched import Watched, look_of
+from ppl_vae.capture.watched import Watched
 
 Capture = bool | Literal["auto"]
 Computation = Callable[..., Sequence[Tensor]]
@@ -80,9 +81,9 @@ class CapturedFunction:
             return self.function(tensors, *numbers)
         if not self.watched.current():
             self._look()
-        key = (tuple([look_of(tensor) for tensor in tensors]), numbers, self.watched.layout, self.guard())
+        key = (self._forms(tensors), numbers, self.watched.layout, self.guard())
         held = self._graphs.get(key)
-        if held is None:
+        if held is None or not held.fits(tensors):
             try:
                 held = self._capture(tensors, numbers)
             except CaptureError as error:
@@ -92,13 +93,16 @@ class CapturedFunction:
                 warnings.warn(f"runs as written, since it cannot be captured: {error}", stacklevel=3)
                 return self.function(tensors, *numbers)
             # a first run may have made tensors
-            self._graphs[(*key[:2], self.watched.layout, self.guard())] = held
+            self._graphs[self._forms(tensors), numbers, self.watched.layout, self.guard()] = held
         held.follow(functools.partial(self._program, tensors, numbers), tensors, self)
         return held(*tensors)
 
     def guard(self) -> Hashable:
         """The Python values that a graph has inside: it is right for these alone."""
         return self.watched.values(), tuple([tensor.requires_grad for tensor in self.watched.tensors])
+
+    def _forms(self, tensors: Sequence[Tensor]) -> Hashable:
+        return tuple([look_of(tensor) for tensor in tensors]), self.watched.shared(tensors)
 
     def _look(self) -> None:
         self.watched = Watched(self.modules, self.objects)

@@ -12,6 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from ppl_vae.capture import inductor, known
 from ppl_vae.capture.capture_error import CaptureError, explain
 from ppl_vae.capture.memory import keep_memory, without_collection
+from ppl_vae.capture.operators import hides_writes
 from ppl_vae.capture.rewrites import Setting, native, operators, rewrite, rounding
 from ppl_vae.capture.rewrites.processor import compiler
 from ppl_vae.capture.rewrites.rounding import in_bfloat16
@@ -79,7 +80,7 @@ def lower(
         raise explain(error) from error
     # a plain list of placeholders, without the pytree of the traced function's signature
     graph.graph.set_codegen(fx.graph.CodeGen())
-    graph.graph.eliminate_dead_code()
+    graph.graph.eliminate_dead_code(lambda node: node.is_impure() or hides_writes(node.target))
     graph.recompile()
     return graph
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Sequence
-from typing import Protocol
+from contextlib import nullcontext
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from ppl_vae.capture.capture_error import CaptureError, named
 from ppl_vae.capture.comparing import difference, settle
 from ppl_vae.capture.denormals import without_denormals
 from ppl_vae.capture.graph import prepare
+from ppl_vae.capture.looks import by_memory, quick_looks, shared_memory
 from ppl_vae.capture.operators import storage_of
 from ppl_vae.capture.recorder import record
 from ppl_vae.capture.recording import Recording, Ref
@@ -31,18 +33,23 @@ class Standing(Protocol):
     def guard(self) -> Hashable: ...
 
 
-def run_first(run: Run, inputs: Sequence[Tensor], device: torch.device, watched: Watched) -> Watched:
+def run_first(
+    run: Run, inputs: Sequence[Tensor], device: torch.device, watched: Watched, *, again: bool = False
+) -> Watched:
     """One run before all others, for what programs find out at their first; what was watched then.
 
-    A program's own error stays what it is.
+    A program's own error stays what it is. One that has run `again` and again before finds out nothing:
+    but for memory of their own, its attributes are as before.
     """
-    try:
-        record(functools.partial(watched.take_over, run), inputs, device, 0, watched.tensors, first=True)
-    except CaptureError as error:
-        if not isinstance(error.__cause__, CaptureError):
-            with random_numbers(0, device):
-                run()
-        raise
+    with no_random_numbers_outside(), watched.kept() if again else nullcontext():
+        try:
+            record(functools.partial(watched.take_over, run), inputs, device, 0, watched.tensors, first=True)
+        except CaptureError as error:
+            if not isinstance(error.__cause__, CaptureError):
+                with random_numbers(0, device):
+                    run()
+            raise
+    watched.give()
     return watched
 
 
@@ -74,9 +81,11 @@ class Held:
         with no_random_numbers_outside(), watched.kept():
             self.recording, second = self._record(0), self._record(1)
         settle(self.recording, second)
-        _check_carried(self.recording, [each for each in watched.tensors if id(each) not in before.number])
+        _check_carried(self.recording, watched.new_since(before))
         there = self.recording.externals.values()
         self._places = [watched.number.get(id(tensor), tensor) for tensor in there]
+        self._others = [each for each in self._places if isinstance(each, Tensor)]
+        self._apart = self._form(inputs)
         self._made_for = standing.guard()
         self.follow(run, inputs, standing)
 
@@ -132,6 +141,16 @@ class Held:
         self._run, self._inputs, self._standing = run, inputs, standing
         now = standing.watched.tensors
         self.tensors = [now[each] if isinstance(each, int) else each for each in self._places]
+
+    def fits(self, inputs: Sequence[Tensor]) -> bool:
+        """Whether tensors of nobody's, which the program finds by itself, have the memory that they had, and
+        the inputs lie in it as they did.
+        """
+        return not self._others or self._form(inputs) == self._apart
+
+    def _form(self, inputs: Sequence[Tensor]) -> tuple[Any, ...]:
+        number = {id(each): place for place, each in enumerate(self._others)}
+        return quick_looks(self._others), shared_memory(inputs, by_memory(self._others), number)
 
     def comparable(self) -> bool:
         """Whether all stands as the graph takes for granted: mode, attributes, what is frozen,

@@ -19,6 +19,7 @@ from ppl_vae.capture.inductor_private import (
     quick_templates,
     without_fused_outer_loops,
 )
+from ppl_vae.capture.operators import storage_of
 from ppl_vae.capture.rewrites.processor import compiler, quiet_import, unprobed
 from ppl_vae.capture.unit import Unit, one_unit
 
@@ -42,7 +43,10 @@ def compile(
         CaptureError: where Inductor fails, with its first line.
     """
     plain = [tensor.detach() for tensor in inputs]
-    settings = {"fallback_random": torchs_noise, "fx_graph_cache": made is None}
+    memory = {storage_of(tensor) for tensor in plain}
+    # its key does not know which inputs share memory
+    kept_by_it = made is None and len(memory) == len(plain)
+    settings = {"fallback_random": torchs_noise, "fx_graph_cache": kept_by_it}
     on_cpu = all(tensor.device.type == "cpu" for tensor in plain)
     if on_cpu:
         # no search for patterns, of which a recording below autograd has none: with torch's noise that would

@@ -20,9 +20,20 @@ _GENERATOR = (
 )
 
 
+LIFTED = (aten.lift_fresh.default, aten.lift_fresh_copy.default)
+SEEDED = (
+    "the program seeds torch's random numbers or sets them back (as torch.utils.checkpoint does where it "
+    "draws again), which a captured step would not do"
+)
+EXCHANGED = (
+    "a program gives a tensor of shape {} that was there before other memory, by .data = or .set_(), which a "
+    "captured step does not see: use copy_()"
+)
+
+
 def written(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
     """The arguments that an operator changes, its `out=` too."""
-    if "batch_norm" in op.__name__ and "backward" not in op.__name__:  # its schema does not say so
+    if hides_writes(op):
         return [each for each in args[3:5] if isinstance(each, Tensor)]
     if not op._schema.is_mutable:
         return []
@@ -33,6 +44,12 @@ def written(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Ten
     ]
     flat = [each for value in changed for each in (value if isinstance(value, list | tuple) else [value])]
     return [each for each in flat if isinstance(each, Tensor)]
+
+
+def hides_writes(op: Any) -> bool:
+    """Whether an operator changes running means and variances, which its schema does not say."""
+    name = getattr(op, "__name__", "")
+    return "batch_norm" in name and "backward" not in name
 
 
 def reason_against(op: Any, args: Sequence[Any]) -> str:

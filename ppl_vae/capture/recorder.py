@@ -15,23 +15,20 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ppl_vae.capture.capture_error import CaptureError, SiteWatch, explain, line_of, named
-from ppl_vae.capture.operators import random_state, reason_against, storage_of, written
-from ppl_vae.capture.recording import Entry, Recording, Ref, refs
+from ppl_vae.capture.looks import look_of
+from ppl_vae.capture.operators import (
+    EXCHANGED,
+    LIFTED,
+    SEEDED,
+    random_state,
+    reason_against,
+    storage_of,
+    written,
+)
+from ppl_vae.capture.recording import Entry, Recording, Ref
 from ppl_vae.capture.surroundings import ValueWatch, at_recording
-from ppl_vae.capture.watched import Run, look_of
+from ppl_vae.capture.watched import Run
 from ppl_vae.core.isolation import random_numbers
-
-aten = torch.ops.aten
-
-_LIFTED = (aten.lift_fresh.default, aten.lift_fresh_copy.default)
-_SEEDED = (
-    "the program seeds torch's random numbers or sets them back (as torch.utils.checkpoint does where it "
-    "draws again), which a captured step would not do"
-)
-EXCHANGED = (
-    "a program gives a tensor of shape {} that was there before other memory, by .data = or .set_(), which a "
-    "captured step does not see: use copy_()"
-)
 
 
 def record(
@@ -94,8 +91,10 @@ class _Recorder(TorchDispatchMode):
         self._numbers: Any = WeakIdKeyDictionary()
         self._new = itertools.count().__next__
         self._fixed: set[int] = set()
+        self._filled: dict[int | None, Any] = {}
         self._outside: set[int | None] = set()
         self._changed: dict[int, tuple[Any, Any]] = {}
+        self._plain = [(each, each.grad) for each in inputs if not each.requires_grad]
         for tensor in inputs:
             self._numbers.setdefault(tensor, self._new())
             self._outside.add(storage_of(tensor))
@@ -107,12 +106,13 @@ class _Recorder(TorchDispatchMode):
         line = line_of(sys._getframe(1), record.__code__)
         noted = self._spec(args, op), tuple((key, self._spec(each, op)) for key, each in kwargs.items())
         draws = torch.Tag.nondeterministic_seeded in op.tags
-        fixed = not draws and all(ref.number in self._fixed for ref in refs(noted))
+        taken = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+        fixed = not draws and all(map(self.is_constant, taken))
         if not fixed and (reason := reason_against(op, (*args, *kwargs.values()))):
             raise CaptureError(f"{named(line)}{reason}")
         if draws and self.random is not None and not torch.equal(self.random, random_state(self._device)):
-            raise CaptureError(f"{named(line)}{_SEEDED}")
-        self._keep(op, args, kwargs)
+            raise CaptureError(f"{named(line)}{SEEDED}")
+        self._keep(op, args, kwargs, fixed)
         found = op(*args, **kwargs)
         if self.random is not None and draws:
             self.random = random_state(self._device)
@@ -126,7 +126,7 @@ class _Recorder(TorchDispatchMode):
 
     def is_constant(self, tensor: Tensor) -> bool:
         """Whether the run made a tensor of Python's values alone."""
-        return self._numbers.get(tensor) in self._fixed
+        return self._numbers.get(tensor) in self._fixed and storage_of(tensor) not in self._filled
 
     def number_of(self, tensor: Tensor) -> int:
         """A tensor's number; one that is new is an external."""
@@ -152,6 +152,9 @@ class _Recorder(TorchDispatchMode):
                 tensor.data = view
         for storage, before in self._changed.values():
             storage.copy_(before)
+        for tensor, gradient in self._plain:  # of which a program may ask for a gradient
+            if tensor.requires_grad:
+                tensor.requires_grad_(False).grad = gradient
 
     def _note_memory(self, tensor: Tensor) -> None:
         """Keep a second view of a tensor's memory: by `.data = other` and `.set_(other)`, which are no
@@ -162,7 +165,7 @@ class _Recorder(TorchDispatchMode):
 
     def _spec(self, value: Any, op: Any) -> Any:
         if isinstance(value, Tensor):
-            if op in _LIFTED and value not in self._numbers:
+            if op in LIFTED and value not in self._numbers:
                 number = self._numbers[value] = self._new()
                 self.recording.constants[number] = value.detach().clone()
                 self._fixed.add(number)
@@ -173,22 +176,22 @@ class _Recorder(TorchDispatchMode):
 
     def _result(self, found: Any, fixed: bool) -> Any:
         if isinstance(found, Tensor):
-            number = self._numbers.get(found)
-            if number is None:
+            if (number := self._numbers.get(found)) is None:
                 number = self._numbers[found] = self._new()
-            if fixed:
-                self._fixed.add(number)
-            else:
-                self._fixed.discard(number)
+            (self._fixed.add if fixed else self._fixed.discard)(number)
             return Ref(number)
         if isinstance(found, list | tuple):
             return tuple([self._result(each, fixed) for each in found])
         return None
 
-    def _keep(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Note the values of what an operation is about to change, where it was there before the run."""
+    def _keep(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], fixed: bool) -> None:
+        """Note the values of what an operation is about to change, where it was there before the run, and
+        that what it fills with other than Python's values is no constant, by whichever view.
+        """
         for tensor in written(op, args, kwargs):
             storage = tensor.untyped_storage()
+            if not fixed:
+                self._filled[storage._cdata] = storage
             if storage._cdata in self._outside and storage._cdata not in self._changed:
                 self._changed[storage._cdata] = storage, storage.clone()
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ppl_vae.capture.capture_error import CaptureError
+from ppl_vae.capture.looks import look_of
 from ppl_vae.capture.recorder import record
 from ppl_vae.capture.recording import Recording, Ref
 from ppl_vae.capture.rewrites import Setting
-from ppl_vae.capture.watched import look_of
 
 _NAMED = (torch.dtype, torch.device, torch.layout, torch.memory_format)
 _PLAIN = (type(None), bool, int, float, complex, str, *_NAMED)

@@ -22,7 +22,14 @@ from ppl_vae.capture.operators import LOOKS
 from ppl_vae.core.isolation import validation
 
 _LOSSES = (str(Path(pyro.__file__).parent / "infer"), str(Path(__file__).parents[1] / "estimators"))
-_READS = (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__format__, Tensor.data_ptr)
+_READS = (
+    Tensor.numpy,
+    Tensor.tolist,
+    Tensor.__array__,
+    Tensor.__dlpack__,
+    Tensor.__format__,
+    Tensor.data_ptr,
+)
 
 
 class ValueWatch(TorchFunctionMode):
@@ -90,13 +97,28 @@ def no_random_numbers_outside() -> Iterator[None]:
 
 @contextmanager
 def at_recording() -> Iterator[None]:
-    """Pyro and torch without looks at values: validation, of distributions made earlier too, and of NaN."""
+    """Pyro and torch without looks at values: validation, of distributions made earlier too, and of NaN.
+
+    And without oneDNN, whose recurrent layers hand to their gradient what they make below autograd alone.
+    """
     with (
         validation(False),
+        _without_onednn(),
         patch.object(torch.distributions.Distribution, "_validate_sample", lambda *_: None),
         patch.object(pyro.util, "torch_isnan", lambda _: False),
     ):
         yield
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    # not by torch.backends.mkldnn.flags, which warns of what it sets besides
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 def _one_hot(indices: Tensor, num_classes: int = -1) -> Tensor:

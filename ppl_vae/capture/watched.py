@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from ppl_vae.capture.capture_error import CaptureError
+from ppl_vae.capture.looks import MODES, Place, by_memory, columns, look_of, quick_looks, shared_memory, stand
 from ppl_vae.capture.numbers import NUMBERS, Numbers, changing, plain
-from ppl_vae.capture.operators import storage_of
 
-Place = tuple[Any, Any, Any]
-"""An owner, a key, and the value that stands there."""
 Run = Callable[[], Sequence[Tensor]]
 """A program on its inputs; what it gives are tensors."""
 _COPIED = (dict, list, set, deque)
-_MODES: dict[str, Callable[[], Any]] = {
-    "autocast on a CPU": lambda: torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu"),
-    "autocast on a GPU": lambda: torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda"),
-    "the default dtype": torch.get_default_dtype,
-}
-"""What of torch's state makes another program of the same lines."""
+_OWN: Any = WeakIdKeyDictionary()  # tensors that were given to a place here, so that a graph may write there
+_SERIAL: Any = WeakIdKeyDictionary()  # the number of a module: no other ever has it
+_next_serial = count().__next__
 
 
 class Watched:
@@ -65,27 +62,47 @@ class Watched:
         found = [(path, owner, key, value) for path, owner in owners for key, value in owner.items()]
         self._names = [f"{path}.{key}" for path, _, key, value in found if isinstance(value, NUMBERS)]
         self._numbers = columns([each[1:] for each in found if isinstance(each[-1], NUMBERS)])
+        self._sizes = [*map(len, self._owners)]
+        self._parts = columns(
+            [(part._modules, key, each) for part in parts for key, each in part._modules.items()]
+        )
         self._hooks = [each for part in parts for each in (part._forward_hooks, part._forward_pre_hooks)]
         self._seen: list[Any] = [self]
         self._values: tuple[tuple[type, Hashable], ...] = ()
         self._flat = [*places, *[each[1:] for each in found if isinstance(each[-1], Tensor)]]
         self._tensors = columns(self._flat)
+        self._gifts: list[Place] = []
+        self._known = {(id(owner), key) for owner, key, _ in self._flat}
         self.tensors = list({id(tensor): tensor for _, _, tensor in self._flat}.values())
         self.number = {id(tensor): number for number, tensor in enumerate(self.tensors)}
-        times = Counter(map(storage_of, self.tensors))
-        self._shared = {id(tensor) for tensor in self.tensors if times[storage_of(tensor)] > 1}
+        self._memory = by_memory(self.tensors)
+        self._looks = quick_looks(self.tensors)
         where = {id(owner): place for place, owner in enumerate(self._owners)}
         pattern = [(where.get(id(owner)), key, self.number[id(each)]) for owner, key, each in self._flat]
-        self.layout = tuple([look_of(tensor) for tensor in self.tensors]), tuple(pattern)
+        for part in parts:
+            _SERIAL.setdefault(part, _next_serial())
+        self.layout = (
+            tuple([look_of(tensor) for tensor in self.tensors]),
+            (*pattern, *[_SERIAL[part] for part in parts], *shared_memory(self.tensors, {}, {})),
+        )
 
     def current(self) -> bool:
-        """Whether every tensor still stands where it did."""
-        return stand(*self._tensors)
+        """Whether every tensor and module still stands where it did, in memory of the same look."""
+        return (
+            stand(*self._tensors)
+            and stand(*self._parts)
+            and self._sizes == [*map(len, self._owners)]
+            and self._looks == quick_looks(self.tensors)
+        )
+
+    def shared(self, given: Sequence[Tensor]) -> tuple[Hashable, ...]:
+        """Which of some others lie in the memory of these or of an earlier one, and where in it."""
+        return shared_memory(given, self._memory, self.number)
 
     def values(self) -> tuple[tuple[type, Hashable], ...]:
         """What the plain values are now, with their types, how many hooks there are, and torch's modes."""
         owners, keys, _ = self._numbers
-        found = [*map(dict.get, owners, keys), *map(len, self._hooks), *[mode() for mode in _MODES.values()]]
+        found = [*map(dict.get, owners, keys), *map(len, self._hooks), *[mode() for mode in MODES.values()]]
         if len(found) != len(self._seen) or not all(map(is_, found, self._seen)):
             self._seen = found  # nearly never
             self._values = tuple([(type(each), _plain(each)) for each in found])
@@ -93,36 +110,53 @@ class Watched:
 
     def named(self) -> Numbers:
         """(name, type, value) of each plain value."""
-        names = [*self._names, *[f"forward hook {place}" for place in range(len(self._hooks))], *_MODES]
+        names = [*self._names, *[f"forward hook {place}" for place in range(len(self._hooks))], *MODES]
         return tuple([(name, *value) for name, value in zip(names, self.values(), strict=True)])
 
     def take_over(self, run: Run) -> list[Tensor]:
         """What a program gives. A tensor that it assigned in place of one of these is copied into that one.
 
-        A captured step knows only the tensors that were there. Where that memory is another tensor's too, as
-        torch's older spectral_norm has it, or of another type, the place gets memory of its own.
+        A captured step knows only the tensors that were there. A place that has no memory of its own keeps
+        what it had until it is given some: that may be the caller's data, or another's too.
 
         Raises:
-            CaptureError: for one of another shape.
+            CaptureError: for one of another shape, in a place that has memory of its own.
         """
         found = list(run())
+        self._gifts = []
         for owner, key, tensor in self._flat:
             if (now := owner.get(key)) is tensor or not isinstance(now, Tensor):
                 continue
             owner[key] = tensor
-            if now.shape != tensor.shape:
+            own = isinstance(tensor, nn.Parameter) or tensor in _OWN
+            if now.shape != tensor.shape and own:
                 raise CaptureError(
                     f"a program puts a tensor of shape {tuple(now.shape)} in the place of one of shape "
                     f"{tuple(tensor.shape)}, attribute {key!r}, and a captured step keeps tensors where they "
                     "are: make it of one size before the first step, or do not keep it"
                 )
-            alike = (now.dtype, now.device) == (tensor.dtype, tensor.device)
+            alike = (now.shape, now.dtype, now.device) == (tensor.shape, tensor.dtype, tensor.device)
             with torch.no_grad():
-                if alike and id(tensor) not in self._shared:
+                if alike and own:
                     tensor.copy_(now)
-                else:  # what is there now, to be found as a place of its own
-                    owner[key] = tensor.detach().to(now.device, now.dtype, copy=True)
+                else:
+                    self._gifts.append((owner, key, tensor if alike else now))
+        for owner in self._owners:
+            there = [(owner, key, each) for key, each in owner.items() if isinstance(each, Tensor)]
+            self._gifts += [each for each in there if (id(owner), each[1]) not in self._known]
         return found
+
+    def give(self) -> None:
+        """Put copies in the places that were found by `take_over`, where a graph may write to them."""
+        for owner, key, value in self._gifts:
+            if not isinstance(value, nn.Parameter):
+                owner[key] = value.detach().clone()
+                _OWN[owner[key]] = True
+        self._gifts.clear()
+
+    def new_since(self, before: Watched) -> list[Tensor]:
+        """The tensors in places that there were not before."""
+        return [each for owner, key, each in self._flat if (id(owner), key) not in before._known]
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -144,22 +178,6 @@ class Watched:
         finally:
             for value, copy in copies:
                 _restore(value, copy)
-
-
-def columns(places: Sequence[Place]) -> tuple[Sequence[Any], ...]:
-    """The owners, the keys and the values of some places."""
-    return tuple(zip(*places)) or ((), (), ())
-
-
-def stand(owners: Sequence[Any], keys: Sequence[Any], values: Sequence[Any]) -> bool:
-    """Whether every value stands in its place; asked at each step, and so without a loop in Python."""
-    return all(map(is_, map(dict.get, owners, keys), values))
-
-
-def look_of(tensor: Tensor) -> tuple[Any, ...]:
-    """What a graph takes for granted of a tensor."""
-    strides = tensor.stride() if tensor.layout == torch.strided else tensor.layout
-    return tensor.shape, strides, tensor.dtype, tensor.device
 
 
 def _restore(thing: Any, copy: Any) -> None:

@@ -22,8 +22,7 @@ class Call:
     Attributes:
         args, kwargs: as they were given.
         tensors: in a fixed order.
-        shapes: what a graph takes for granted of the tensors, which of them are the same or share memory, and
-            how the arguments are nested.
+        shapes: what a graph takes for granted of the tensors, and how the arguments are nested.
         numbers: (name, type, value) of what is no tensor, which a graph has inside.
     """
 
@@ -36,7 +35,7 @@ class Call:
             self._take(value, f"argument {place}")
         for name, value in kwargs.items():
             self._take(value, name)
-        self.shapes = (len(args), tuple(kwargs), tuple(self._shapes), _sharing(self.tensors))
+        self.shapes = (len(args), tuple(kwargs), tuple(self._shapes))
         self.numbers: Numbers = tuple(self._numbers)
 
     def _take(self, value: Any, name: str) -> None:
@@ -68,14 +67,3 @@ class Call:
                 f"{name} is a {type(value).__name__}; a captured step takes tensors, numbers, strings and "
                 f"None, and lists, tuples and dictionaries of these"
             )
-
-
-def _sharing(tensors: Sequence[Tensor]) -> tuple[tuple[int, int], ...]:
-    """For each tensor the first that is the same, and the first that shares its memory;
-    nothing where none does.
-    """
-    memory = [tensor.untyped_storage()._cdata for tensor in tensors]
-    if len(set(memory)) == len(tensors):
-        return ()
-    same = [id(tensor) for tensor in tensors]
-    return tuple([(same.index(one), memory.index(two)) for one, two in zip(same, memory, strict=True)])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.guard import Guard
-from ppl_vae.capture.held import Held
+from ppl_vae.capture.held import Held, run_first
 from ppl_vae.capture.numbers import Numbers, check_changing
 from ppl_vae.capture.rewrites import Backend, Setting
 from ppl_vae.svi.call import Call
@@ -122,15 +122,16 @@ class CapturedProgram:
         if step is None:
             self._miss(shape, call)
             return None
-        key = (call.shapes, call.numbers, self._layout, step.guard())
+        key = (call.shapes, call.numbers, self._layout, step.guard(), step.watched.shared(call.tensors))
         graph = self._graphs.get(key)
-        if graph is None:
+        if graph is None or not graph.held.fits(call.tensors):
+            step.check()
             if not shape.used[call.numbers] <= set(self._names):
                 self._miss(shape, call)
                 return None
             if not self._due(key, shape, call, step, after // 10):
                 return None
-            graph = self._graphs[key] = self._capture(call, step)
+            graph, step = self._capture(call, step)
         shape.misses = 0
         held, guard = graph.held, self._guard
         assert guard is not None
@@ -183,20 +184,27 @@ class CapturedProgram:
             raise CaptureError(f"parameter {missing!r} is another tensor after every step")
 
     def _due(self, key: Hashable, shape: _Shape, call: Call, step: PyroStep, after: int) -> bool:
-        """Whether the time for a graph has come; CaptureError where number after number would need one."""
+        """Whether the time for a graph has come; CaptureError where number after number would need one.
+
+        What changed since the first graph of a shape may need new parameters, which Pyro's own step makes.
+        """
+        after = max(after, int(bool(shape.runs) and key not in shape.runs))
         if key not in shape.runs:
-            shape.numbers.append((*call.numbers, *step.watched.named()))
+            where = ("where arguments lie in shared memory", tuple, step.watched.shared(call.tensors))
+            shape.numbers.append((*call.numbers, *step.watched.named(), where))
             check_changing(shape.numbers, MAX_VALUES)
         shape.runs[key] = shape.runs.get(key, 0) + 1
         return shape.runs[key] > after
 
-    def _capture(self, call: Call, step: PyroStep) -> _Graph:
+    def _capture(self, call: Call, step: PyroStep) -> tuple[_Graph, PyroStep]:
         started = time.perf_counter()
-        step.check()
         device = next((each.device for each in (*step.watched.tensors, *call.tensors)), torch.device("cpu"))
         run = functools.partial(step.program, call)
+        before = run_first(run, call.tensors, device, step.watched, again=True)
+        step = self._follow() or step  # a place may have been given memory of its own
+        run = functools.partial(step.program, call)
         setting = Setting(device, self.same_noise, backend=self.backend)
-        held = Held(run, call.tensors, setting, step, before=step.watched)
+        held = Held(run, call.tensors, setting, step, before)
         found = step.found
 
         def function(results: list[Tensor], _: list[Tensor]) -> list[Tensor]:
@@ -209,5 +217,7 @@ class CapturedProgram:
                 self._step.moves.after(found.moving, gradients, stepping=stepping)
 
         held.compile(function, [], after)
+        key = (call.shapes, call.numbers, self._layout, step.guard(), step.watched.shared(call.tensors))
+        graph = self._graphs[key] = _Graph(held, found)
         self.seconds += time.perf_counter() - started
-        return _Graph(held, found)
+        return graph, step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import types
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -71,6 +72,7 @@ class PyroStep:
         objects = [svi.loss] if hasattr(svi.loss, "__dict__") and not _modules(svi.loss) else []
         self.watched = Watched(modules, objects, places)
         self.moves = Moves(self._optimizers(), self.watched.number) if kind == "step" else None
+        self._clips = self._clip_options() if kind == "step" else {}
 
     def current(self) -> bool:
         """Whether everything still stands where it did."""
@@ -82,8 +84,13 @@ class PyroStep:
 
     def guard(self) -> tuple[Any, ...]:
         """What a graph takes for granted and changes without a place changing."""
-        state = [(each.requires_grad, bool(each._backward_hooks)) for each in self.parameters.values()]
-        return tuple(state), self.watched.values()
+        there = pyro.get_param_store()._params.values()
+        asked = tuple([each.requires_grad for each in (*self.watched.tensors, *there)])
+        hooked = tuple([bool(each._backward_hooks) for each in self.parameters.values()])
+        clips = tuple(
+            [tuple(each.items()) for each in {id(each): each for each in self._clips.values()}.values()]
+        )
+        return asked, hooked, clips, self.watched.values()
 
     def check(self) -> None:
         """Raise CaptureError for a parameter with hooks, and for a device without float64."""
@@ -143,9 +150,20 @@ class PyroStep:
             parameter = self.watched.tensors[place]
             gradient = given.get(place)
             gradient = parameter.new_zeros(parameter.shape) if gradient is None else gradient
-            options = self.svi.optim._get_grad_clip_args(parameter)
-            result.append(laid_out(_clipped(gradient, **options), parameter))
+            result.append(laid_out(_clipped(gradient, **self._clips.get(place, {})), parameter))
         return result
+
+    def _clip_options(self) -> dict[int, dict[str, Any]]:
+        """By the number of a parameter, the options that Pyro's optimizer clips its gradient with: those that
+        it found when it made the parameter's optimizer, which may have changed in place since.
+        """
+        clips = self.svi.optim.grad_clip
+        found = {self.watched.number[id(each)]: clips.get(each) for each in self.parameters.values()}
+        return {
+            number: inspect.getclosurevars(each).nonlocals["grad_clip_args"]
+            for number, each in found.items()
+            if each is not None
+        }
 
     def _roots(self) -> tuple[Any, ...]:
         svi = self.svi

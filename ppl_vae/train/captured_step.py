@@ -160,12 +160,17 @@ class CapturedStep:
             self._note_layout()
         inputs, guard = self._inputs, self._guard
         assert guard is not None
-        held = self._graphs.get((*batch.key, self._layout, *inputs.guard())) or self._capture(batch, inputs)
+        held = self._graphs.get(self._key(batch, inputs))
+        if held is None or not held.fits(batch.tensors):
+            held = self._capture(batch, inputs)
         held.follow(functools.partial(self._program, batch), batch.tensors, inputs)
         guard.before_step()
         loss = held(inputs.sums, *batch.tensors)[0]
         guard.after_step(held)
         return loss
+
+    def _key(self, batch: _Batch, inputs: Inputs) -> tuple[Any, ...]:
+        return (*batch.key, inputs.watched.shared(batch.tensors), self._layout, *inputs.guard())
 
     def _note_layout(self) -> None:
         # a number in its place, since it is looked up at every step
@@ -203,7 +208,7 @@ class CapturedStep:
         rows = len(batch.tensors[0])
         step = functools.partial(self._step, watched=inputs.watched, places=places, rows=rows)
         held.compile(step, [inputs.sums], after)
-        self._graphs[*batch.key, self._layout, *inputs.guard()] = held
+        self._graphs[self._key(batch, inputs)] = held
         self.seconds += time.perf_counter() - started
         return held
 
@@ -224,7 +229,8 @@ class CapturedStep:
     def _check_changing(self, batch: _Batch, inputs: Inputs) -> None:
         """Raise CaptureError where graph after graph would be made for numbers that keep changing."""
         seen = self._numbers.setdefault((batch.key, self._layout), [])
-        seen.append(inputs.watched.named())
+        where = ("where a batch lies in memory that is shared", tuple, inputs.watched.shared(batch.tensors))
+        seen.append((*inputs.watched.named(), where))
         check_changing(seen, MAX_VALUES)
 
     def _program(self, batch: _Batch) -> list[Tensor]:
