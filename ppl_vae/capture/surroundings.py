@@ -121,8 +121,14 @@ def _without_onednn() -> Iterator[None]:
         torch._C._set_mkldnn_enabled(before)
 
 
-def _one_hot(indices: Tensor, num_classes: int = -1) -> Tensor:
-    """torch's, which looks whether the indices are in range; with -1 it has to look."""
-    if num_classes < 0:
-        num_classes = int(indices.max()) + 1
-    return (indices.unsqueeze(-1) == torch.arange(num_classes, device=indices.device)).long()
+def _one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
+    """torch's, which looks whether the classes are in range; with -1 it has to look.
+
+    A graph looks where it reads by them: zeros, which are added.
+    """
+    if num_classes == -1 and input.dtype == torch.int64:
+        num_classes = int(input.max()) + 1
+    if num_classes < 1 or input.dtype != torch.int64:
+        return torch.nn.functional.one_hot(input, num_classes)  # an error of its own
+    read = input.unsqueeze(-1) + torch.embedding(input.new_zeros(num_classes, 1), input)
+    return (read == torch.arange(num_classes, device=input.device)).long()

@@ -197,3 +197,20 @@ def test_threads_capture_one_after_the_other():
 
     with ThreadPoolExecutor(4) as threads:
         assert all(threads.map(captured, range(12)))
+
+
+@pytest.mark.parametrize("backend", ["graph", pytest.param("inductor", marks=needs_compiler)])
+def test_classes_out_of_range_are_an_error_of_one_hot(backend):
+    one_hot, classes = nn.functional.one_hot, torch.randint(0, 5, (4, 3))
+
+    def indicators(tensors):
+        return [one_hot(input=tensors[0], num_classes=5), one_hot(tensors[0], 7)]
+
+    captured = CapturedFunction(indicators, [], required=True, backend=backend)
+    for each in (classes, classes.flip(0)):
+        assert all(torch.equal(one, two) for one, two in zip(captured([each]), indicators([each])))
+    for wrong in (5, -1):
+        with pytest.raises((IndexError, RuntimeError), match=r"out of (range|bounds)"):
+            captured([classes.index_fill(0, torch.tensor([2]), wrong)])
+    with pytest.raises(RuntimeError, match="one_hot is only applicable to index tensor of type"):
+        CapturedFunction(lambda given: [one_hot(given[0].int(), 5)], [], required=True)([classes])
