@@ -108,7 +108,8 @@ class _Recorder(TorchDispatchMode):
         draws = torch.Tag.nondeterministic_seeded in op.tags
         taken = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
         fixed = not draws and all(map(self.is_constant, taken))
-        if not fixed and (reason := reason_against(op, (*args, *kwargs.values()))):
+        reason = reason_against(op, (*args, *kwargs.values()))
+        if reason and not fixed:
             raise CaptureError(f"{named(line)}{reason}")
         if draws and self.random is not None and not torch.equal(self.random, random_state(self._device)):
             raise CaptureError(f"{named(line)}{SEEDED}")
@@ -117,10 +118,13 @@ class _Recorder(TorchDispatchMode):
         if self.random is not None and draws:
             self.random = random_state(self._device)
         results = self._result(found, fixed)
+        made = [each for each in tree_leaves(found) if isinstance(each, Tensor)]
+        if reason:  # of constants, and so are these
+            constants = self.recording.constants
+            constants |= {self.number_of(each): each.detach().clone() for each in made}
+            return found
         if not op.is_view:
-            self.recording.numbers += sum(
-                each.numel() for each in tree_leaves(found) if isinstance(each, Tensor)
-            )
+            self.recording.numbers += sum(map(Tensor.numel, made))
         self.recording.entries.append(Entry(op, *noted, results, line))
         return found
 
@@ -157,9 +161,7 @@ class _Recorder(TorchDispatchMode):
                 tensor.requires_grad_(False).grad = gradient
 
     def _note_memory(self, tensor: Tensor) -> None:
-        """Keep a second view of a tensor's memory: by `.data = other` and `.set_(other)`, which are no
-        operations, a program gives it another, and a graph would go on with the old values.
-        """
+        """Keep a second view of a tensor's memory, since `.data =` and `.set_()` are no operations."""
         if tensor.layout == torch.strided:
             self._memory.setdefault(id(tensor), (tensor, tensor.detach()))
 
@@ -185,9 +187,7 @@ class _Recorder(TorchDispatchMode):
         return None
 
     def _keep(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], fixed: bool) -> None:
-        """Note the values of what an operation is about to change, where it was there before the run, and
-        that what it fills with other than Python's values is no constant, by whichever view.
-        """
+        """Note the values of what is about to change, and what is no constant then, by whichever view."""
         for tensor in written(op, args, kwargs):
             storage = tensor.untyped_storage()
             if not fixed:

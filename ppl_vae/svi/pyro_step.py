@@ -149,7 +149,8 @@ class PyroStep:
         for place in found.moving:
             parameter = self.watched.tensors[place]
             gradient = given.get(place)
-            gradient = parameter.new_zeros(parameter.shape) if gradient is None else gradient
+            if gradient is None:
+                gradient = torch.zeros(parameter.shape, dtype=parameter.dtype, device=parameter.device)
             result.append(laid_out(_clipped(gradient, **self._clips.get(place, {})), parameter))
         return result
 

@@ -214,3 +214,15 @@ def test_classes_out_of_range_are_an_error_of_one_hot(backend):
             captured([classes.index_fill(0, torch.tensor([2]), wrong)])
     with pytest.raises(RuntimeError, match="one_hot is only applicable to index tensor of type"):
         CapturedFunction(lambda given: [one_hot(given[0].int(), 5)], [], required=True)([classes])
+
+
+def test_constants_may_be_looked_at():
+    def masked(tensors):
+        mask = torch.tensor([True, False, True])
+        count = int(mask.sum())
+        return [tensors[0] * count + torch.tensor([0.5, 0.25, 2.0])[mask].sum()]
+
+    x = torch.randn(4, 3)
+    run = CapturedFunction(masked, [], required=True, backend="graph")
+    assert torch.equal(run([x])[0], masked([x])[0])
+    assert torch.equal(run([2 * x])[0], masked([2 * x])[0])

@@ -103,7 +103,8 @@ def torchs(same: bool) -> dict[Any, Callable[..., Any]]:
     """
 
     def bernoulli(p: Tensor, *, generator: Any = None) -> Any:
-        return NotImplemented if generator is not None else torch.empty_like(p).bernoulli_(p)
+        dense = torch.contiguous_format  # in which torch draws them, whatever p's order
+        return NotImplemented if generator else torch.empty_like(p, memory_format=dense).bernoulli_(p)
 
     def between(x: Tensor, low: int, high: int | None, *, generator: Any = None) -> Any:
         if generator is not None or high is None:
