@@ -13,7 +13,9 @@ from ppl_vae.capture.held import Held, Standing
 EVERY = 1000
 """Steps between two comparisons, when the first ones (after 1, 2, 4, 8, ... steps) are done."""
 SHARE = 0.02
-"""Of the time since the first capture, what comparisons may take at most."""
+"""Of the time since the first capture, what comparisons may take at most, besides `AT_FIRST`."""
+AT_FIRST = 0.1
+"""Seconds that they may take in any case: a graph that the disk knows is there at once."""
 
 
 class State(Standing, Protocol):
@@ -92,7 +94,7 @@ class Guard:
         self._state, self._kept, self._known_good = state, None, self._steps
 
     def _can_afford(self) -> bool:
-        return self.seconds <= self.share * (time.perf_counter() - self._started)
+        return self.seconds <= AT_FIRST + self.share * (time.perf_counter() - self._started)
 
     def _keep(self) -> None:
         tensors = self._state.watched.tensors

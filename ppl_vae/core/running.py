@@ -78,6 +78,19 @@ def answer(
 pyro.primitives._param = effectful(answer, type="param")
 
 
+_registered: ContextVar[dict[nn.Module, None] | None] = ContextVar("registered", default=None)
+
+
+@contextmanager
+def registered(modules: dict[nn.Module, None]) -> Iterator[None]:
+    """Inside, whatever is given to `pyro.module` is put into `modules`."""
+    token = _registered.set(modules)
+    try:
+        yield
+    finally:
+        _registered.reset(token)
+
+
 @functools.wraps(_as_written)
 def _module(name: str, nn_module: nn.Module, update_module_params: bool = False) -> nn.Module:
     running = _running.get()
@@ -86,6 +99,8 @@ def _module(name: str, nn_module: nn.Module, update_module_params: bool = False)
         known = running.own_parameters.hold(name, nn_module)
         if known is not nn_module:
             running.undo.append(exchanged(nn_module, known))
+    if (modules := _registered.get()) is not None and isinstance(nn_module, nn.Module):
+        modules[nn_module] = None
     return _as_written(name, nn_module, update_module_params)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pyro
 import torch
 from pyro.infer import SVI as PyroSVI
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.guard import Guard
@@ -84,6 +84,7 @@ class CapturedProgram:
         self._layouts: dict[Hashable, int] = {}
         self._layout = -1
         self._names: list[str] = []
+        self._modules: dict[nn.Module, None] = {}
         self._step: PyroStep | None = None
         self._guard: Guard | None = None
 
@@ -92,10 +93,12 @@ class CapturedProgram:
         """How many graphs there are."""
         return len(self._graphs)
 
-    def note(self, call: Call, names: Iterable[str]) -> None:
-        """The parameters that Pyro's own step has used for a call."""
+    def note(self, call: Call, names: Iterable[str], modules: Iterable[nn.Module] = ()) -> None:
+        """The parameters and the modules that Pyro's own step has used for a call."""
         self._shapes[call.shapes].used[call.numbers] = frozenset(names)
-        if self._there() != self._names:
+        before = len(self._modules)
+        self._modules |= dict.fromkeys(modules)
+        if self._there() != self._names or len(self._modules) > before:
             self._step = None
 
     def run(self, call: Call, after: int = 0) -> Loss | None:
@@ -157,7 +160,7 @@ class CapturedProgram:
             self._step, self._names = None, self._there()
             if self.kind == "step" and not self._names:
                 return None
-            step = PyroStep(self._svi, self.kind, self._names)
+            step = PyroStep(self._svi, self.kind, self._names, self._modules)
             # a number in its place, since it is looked up at every step
             self._layout = self._layouts.setdefault(step.watched.layout, len(self._layouts))
             self._step = step

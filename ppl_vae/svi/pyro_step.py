@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import pyro
@@ -50,6 +50,7 @@ class PyroStep:
         svi: whose programs, optimizer and loss.
         kind: which of its methods.
         names: of the parameters in Pyro's store that take part, each with an optimizer.
+        registered: modules that the programs gave to `pyro.module`.
 
     Raises:
         CaptureError: for an optimizer that has no captured update.
@@ -60,7 +61,9 @@ class PyroStep:
         found: by the last run of `program`.
     """
 
-    def __init__(self, svi: PyroSVI, kind: Kind, names: Sequence[str]) -> None:
+    def __init__(
+        self, svi: PyroSVI, kind: Kind, names: Sequence[str], registered: Iterable[nn.Module] = ()
+    ) -> None:
         self.svi = svi
         self.kind: Kind = kind
         self.found = Found(0, None)
@@ -68,7 +71,7 @@ class PyroStep:
         store = pyro.get_param_store()._params
         self.parameters = {name: store[name] for name in names}
         places = [(store, name, parameter) for name, parameter in self.parameters.items()]
-        modules = [each for root in self._looked_at for each in _modules(root)]
+        modules = [*[each for root in self._looked_at for each in _modules(root)], *registered]
         objects = [svi.loss] if hasattr(svi.loss, "__dict__") and not _modules(svi.loss) else []
         self.watched = Watched(modules, objects, places)
         self.moves = Moves(self._optimizers(), self.watched.number) if kind == "step" else None

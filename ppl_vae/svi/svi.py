@@ -10,10 +10,11 @@ from pyro import poutine
 from pyro.infer import SVI as PyroSVI
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.util import warn_if_nan
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_vae.capture import CaptureError
 from ppl_vae.core.isolation import one_thread
+from ppl_vae.core.running import registered
 from ppl_vae.svi.call import Call
 from ppl_vae.svi.program import CapturedProgram, Loss
 from ppl_vae.svi.pyro_step import Kind
@@ -165,9 +166,10 @@ class SVI(PyroSVI):
             return self._run_eager(kind, args, kwargs)
         if loss is not None:
             return loss
-        with poutine.trace(param_only=True) as seen:
+        modules: dict[nn.Module, None] = {}
+        with poutine.trace(param_only=True) as seen, registered(modules):
             eager = self._run_eager(kind, args, kwargs)
-        captured.note(call, seen.trace.nodes)
+        captured.note(call, seen.trace.nodes, modules)
         return eager
 
     def _run_eager(self, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

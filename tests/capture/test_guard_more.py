@@ -226,12 +226,25 @@ def test_a_conjugate_that_is_not_computed_is_refused():
     svi.step(DATA, data.conj().resolve_conj())
 
 
-def test_another_mode_from_outside_is_told_at_the_operation():
+def test_another_mode_from_outside_has_a_graph_of_its_own():
     net = nn.Sequential(nn.Linear(1, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
     svi = captured(with_net(net))
     for _ in range(3):
         svi.step(DATA)
     net.eval()
+    for _ in range(3):
+        svi.step(DATA)
+    svi.verify()
+    assert svi.graphs == 2
+
+
+def test_another_program_from_outside_is_told_at_the_operation():
+    net = nn.Sequential(nn.Linear(1, 4), nn.Linear(4, 1))
+    chosen = {"act": torch.tanh}
+    svi = captured(lambda x: with_net(net)(chosen["act"](x)))
+    for _ in range(3):
+        svi.step(DATA)
+    chosen["act"] = torch.exp
     svi.step(DATA)
     with pytest.raises(CaptureError, match=r"the operation was aten\..* and is aten\.") as error:
         svi.verify()

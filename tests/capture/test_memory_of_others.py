@@ -44,14 +44,24 @@ def guide(*args):
 DATA = torch.randn(40, 4, generator=torch.Generator().manual_seed(1))
 
 
-def run(kind, act, arguments, steps=7, between=lambda *_: None, optim=None, backend="graph", **buffers):
+def run(
+    kind,
+    act,
+    arguments,
+    steps=7,
+    between=lambda *_: None,
+    optim=None,
+    backend="graph",
+    wrap=lambda program: program,
+    **buffers,
+):
     """Losses and parameters of some steps, and the data afterwards."""
     pyro.clear_param_store()
     torch.manual_seed(0)
     data = DATA.clone()
     program = Program(act, **copy.deepcopy(buffers))
     options = {"capture": True} if kind is pv.SVI else {}
-    svi = kind(program, guide, optim or pyro.optim.Adam({"lr": 0.01}), Trace_ELBO(), **options)
+    svi = kind(wrap(program), guide, optim or pyro.optim.Adam({"lr": 0.01}), Trace_ELBO(), **options)
     if kind is pv.SVI:
         svi._captured["step"].backend, svi._captured["step"].same_noise = backend, True
     losses = []
@@ -211,3 +221,17 @@ def test_values_that_are_read_by_another_view_are_looked_at(way):
 
     with pytest.raises(CaptureError, match="looks at the values"):
         run(pv.SVI, read, rows, steps=4)
+
+
+def test_modules_of_a_program_that_is_a_function_are_seen():
+    dropout = nn.Dropout(0.5)
+
+    def drop(program, x):
+        pyro.module("dropout", dropout)
+        return dropout(x), 0.0
+
+    def between(step, *_):
+        dropout.train(step != 5)
+        dropout.p = 0.1 if step == 3 else 0.5
+
+    assert_as_pyros(drop, rows, between=between, wrap=lambda program: lambda *args: program(*args))
