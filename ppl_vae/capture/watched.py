@@ -46,14 +46,12 @@ class Watched:
         self, modules: Iterable[nn.Module], objects: Iterable[Any] = (), places: Iterable[Place] = ()
     ) -> None:
         parts: dict[nn.Module, str] = {}
-        for module in modules:
-            for path, part in module.named_modules(prefix=type(module).__name__):
+        for place, module in enumerate(modules):
+            prefix = f"{type(module).__name__}#{place}" if place else type(module).__name__
+            for path, part in module.named_modules(prefix=prefix):
                 parts.setdefault(part, path)
-        owners = [
-            (path, each)
-            for part, path in parts.items()
-            for each in (part._parameters, part._buffers, vars(part))
-        ]
+        dicts = [(path, (part._parameters, part._buffers, vars(part))) for part, path in parts.items()]
+        owners = [(path, each) for path, three in dicts for each in three]
         owners += [
             (f"{type(each).__name__}#{place}" if place else type(each).__name__, _vars(each))
             for place, each in enumerate(objects)
