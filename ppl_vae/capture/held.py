@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -85,7 +85,9 @@ class Held:
         there = self.recording.externals.values()
         self._places = [watched.number.get(id(tensor), tensor) for tensor in there]
         self._others = [each for each in self._places if isinstance(each, Tensor)]
-        self._apart = self._form(inputs)
+        self._looks, self._memory = quick_looks(self._others), by_memory(self._others)
+        self._number = {id(each): place for place, each in enumerate(self._others)}
+        self._apart = shared_memory(inputs, self._memory, self._number)
         self._made_for = standing.guard()
         self.follow(run, inputs, standing)
 
@@ -146,11 +148,10 @@ class Held:
         """Whether tensors of nobody's, which the program finds by itself, have the memory that they had, and
         the inputs lie in it as they did.
         """
-        return not self._others or self._form(inputs) == self._apart
-
-    def _form(self, inputs: Sequence[Tensor]) -> tuple[Any, ...]:
-        number = {id(each): place for place, each in enumerate(self._others)}
-        return quick_looks(self._others), shared_memory(inputs, by_memory(self._others), number)
+        return not self._others or (
+            quick_looks(self._others) == self._looks
+            and shared_memory(inputs, self._memory, self._number) == self._apart
+        )
 
     def comparable(self) -> bool:
         """Whether all stands as the graph takes for granted: mode, attributes, what is frozen,

@@ -125,7 +125,7 @@ class CapturedProgram:
         if step is None:
             self._miss(shape, call)
             return None
-        key = (call.shapes, call.numbers, self._layout, step.guard(), step.watched.shared(call.tensors))
+        key = self._key(call, step)
         graph = self._graphs.get(key)
         if graph is None or not graph.held.fits(call.tensors):
             step.check()
@@ -179,6 +179,9 @@ class CapturedProgram:
             if name in store and (self.kind != "step" or store[name] in optim.optim_objs)
         ]
 
+    def _key(self, call: Call, step: PyroStep) -> Hashable:
+        return call.shapes, call.numbers, self._layout, step.guard(), step.watched.shared(call.tensors)
+
     def _miss(self, shape: _Shape, call: Call) -> None:
         """Leave a call to Pyro's own step, which makes what is missing; CaptureError where it does not."""
         shape.misses += 1
@@ -220,7 +223,6 @@ class CapturedProgram:
                 self._step.moves.after(found.moving, gradients, stepping=stepping)
 
         held.compile(function, [], after)
-        key = (call.shapes, call.numbers, self._layout, step.guard(), step.watched.shared(call.tensors))
-        graph = self._graphs[key] = _Graph(held, found)
+        graph = self._graphs[self._key(call, step)] = _Graph(held, found)
         self.seconds += time.perf_counter() - started
         return graph, step
