@@ -15,6 +15,8 @@ import pyro
 import torch
 from pyro.poutine.messenger import Messenger
 
+from ppl_vae.compiler import CompileError
+
 Line = tuple[str, int] | None
 """A file and the number of a line in it."""
 
@@ -24,7 +26,7 @@ _MACHINERY = tuple(
     for part in ("_", "autograd", "fx", "utils", "func", "nn", "overrides")
 )
 _OURS = Path(__file__).parents[1]
-_MACHINERY += tuple(str(_OURS / part) for part in ("capture", "svi", "train/captured_step.py"))
+_MACHINERY += tuple(str(_OURS / part) for part in ("capture", "compiler", "svi", "train/captured_step.py"))
 _LIBRARIES = (
     str(Path(torch.__file__).parent),
     str(Path(pyro.__file__).parent),
@@ -96,7 +98,7 @@ def named(line: Line) -> str:
 def explain(error: Exception, watch: SiteWatch | None = None) -> CaptureError:
     """A CaptureError that names the site or the line where capturing failed, and the reason."""
     site = f"site {watch.site}, drawn at " if watch is not None and watch.site else ""
-    if isinstance(error, CaptureError):
+    if isinstance(error, CaptureError | CompileError):
         return CaptureError(f"{site}{_without_shapes(error)}")
     frames = traceback.extract_tb(error.__traceback__)
     users = [frame for frame in frames if not is_library(frame.filename)]

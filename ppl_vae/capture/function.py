@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.held import Held, run_first
 from ppl_vae.capture.looks import look_of
-from ppl_vae.capture.rewrites import Backend, Setting
 from ppl_vae.capture.watched import Watched
+from ppl_vae.compiler.rewrites import Backend, Setting
 
 Capture = bool | Literal["auto"]
 Computation = Callable[..., Sequence[Tensor]]

@@ -10,18 +10,18 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ppl_vae.capture.capture_error import CaptureError, named
+from ppl_vae.capture.capture_error import CaptureError, explain, named
 from ppl_vae.capture.comparing import difference, settle
-from ppl_vae.capture.denormals import without_denormals
-from ppl_vae.capture.graph import prepare
 from ppl_vae.capture.looks import by_memory, quick_looks, shared_memory
 from ppl_vae.capture.operators import storage_of
 from ppl_vae.capture.recorder import record
 from ppl_vae.capture.recording import Recording, Ref
-from ppl_vae.capture.rewrites import Setting
 from ppl_vae.capture.signature import sign
 from ppl_vae.capture.surroundings import no_random_numbers_outside
 from ppl_vae.capture.watched import Run, Watched
+from ppl_vae.compiler.denormals import without_denormals
+from ppl_vae.compiler.graph import prepare
+from ppl_vae.compiler.rewrites import Setting
 from ppl_vae.core.isolation import random_numbers
 
 
@@ -119,16 +119,18 @@ class Held:
         signature = sign(
             self.recording, lambda results: function(results, list(more)), inputs, more, self._setting
         )
-        with torch._C._DisableAutocast():  # what was recorded has its casts in it
-            compiled = prepare(whole, inputs, self._setting, signature)
+        try:
+            with torch._C._DisableAutocast():  # what was recorded has its casts in it
+                compiled = prepare(whole, inputs, self._setting, signature)
+        except Exception as error:
+            raise explain(error) from error
         self._compiled = functools.partial(compiled, *constants)
         self._after = after
         self._shared: list[int] | None = None
 
     def __call__(self, *given: Tensor) -> Sequence[Tensor]:
         """The results of the compiled graph, given `more` and the inputs."""
-        everywhere = self._setting.on_cpu and self._setting.backend == "inductor"
-        with torch.no_grad(), torch._C._DisableAutocast(), without_denormals(everywhere):
+        with torch.no_grad(), torch._C._DisableAutocast(), without_denormals(self._setting.compiles_for_cpu):
             results = list(self._compiled(*self.tensors, *given))
             if self._after is not None:
                 if self._shared is None:

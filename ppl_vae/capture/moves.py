@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ppl_vae.capture import kernels
 from ppl_vae.capture.capture_error import CaptureError
+from ppl_vae.compiler import kernels
 
 Kept = list[tuple[list[float], list[dict[str, Any]]]]
 

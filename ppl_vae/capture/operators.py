@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_vae.compiler.graph import hides_writes
+
 aten = torch.ops.aten
 
 _READ_INSIDE = (aten._pack_padded_sequence.default,)
@@ -44,12 +46,6 @@ def written(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Ten
     ]
     flat = [each for value in changed for each in (value if isinstance(value, list | tuple) else [value])]
     return [each for each in flat if isinstance(each, Tensor)]
-
-
-def hides_writes(op: Any) -> bool:
-    """Whether an operator changes running means and variances, which its schema does not say."""
-    name = getattr(op, "__name__", "")
-    return "batch_norm" in name and "backward" not in name
 
 
 def reason_against(op: Any, args: Sequence[Any]) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,24 +17,12 @@ from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.looks import look_of
 from ppl_vae.capture.recorder import record
 from ppl_vae.capture.recording import Recording, Ref
-from ppl_vae.capture.rewrites import Setting
+from ppl_vae.compiler import known
+from ppl_vae.compiler.known import Signature
+from ppl_vae.compiler.rewrites import Setting
 
 _NAMED = (torch.dtype, torch.device, torch.layout, torch.memory_format)
 _PLAIN = (type(None), bool, int, float, complex, str, *_NAMED)
-
-
-class Signature(NamedTuple):
-    """What a graph is known by.
-
-    Attributes:
-        key: of all that decides what is compiled; it is the name of a file.
-        results: how many it gives.
-        changed: the places of the inputs that it changes.
-    """
-
-    key: str
-    results: int
-    changed: tuple[int, ...]
 
 
 def sign(
@@ -55,7 +43,7 @@ def sign(
     """
     from torch._inductor import config
 
-    kept = setting.on_cpu and setting.backend == "inductor" and setting.matmul_precision == "float32"
+    kept = setting.compiles_for_cpu and setting.matmul_precision == "float32"
     if not kept or not config.fx_graph_cache or getattr(config, "force_disable_caches", False):
         return None
     try:
@@ -110,7 +98,8 @@ def _modes() -> tuple[Any, ...]:
 @functools.cache
 def _here() -> str:
     """torch, Python, the processor, and the code that makes graphs, which all of them have inside."""
-    ours = sorted(each for each in Path(__file__).parent.rglob("*") if each.suffix in (".py", ".cpp"))
+    rooms = [Path(each).parent for each in (__file__, known.__file__)]
+    ours = [file for room in rooms for file in sorted(room.rglob("*")) if file.suffix in (".py", ".cpp")]
     processor = Path("/proc/cpuinfo")
     lines = processor.read_text().splitlines() if processor.exists() else []
     names = ("model name", "flags", "Features", "CPU part")

@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ppl_vae.capture.capture_error import CaptureError
-from ppl_vae.capture.inductor import require_compiler
 from ppl_vae.capture.recording import Recording
+from ppl_vae.compiler.processor import compiler
 
 # Of a step or run, seconds to compile, in all and for each operation; and to save each time, in all and for
 # each number that its operations write: fitted to nine pairs (benchmarks/worth.py), right within a third.
@@ -63,12 +62,7 @@ class Work(TorchDispatchMode):
 
 def can_compile(device: torch.device) -> bool:
     """Whether functions can be compiled for a device here."""
-    try:
-        if device.type == "cpu":
-            require_compiler()
-    except CaptureError:
-        return False
-    return device.type != "mps"
+    return compiler() is not None if device.type == "cpu" else device.type != "mps"
 
 
 def worth_trying(steps: int, device: torch.device) -> bool:

@@ -17,7 +17,7 @@ from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.guard import Guard
 from ppl_vae.capture.held import Held, run_first
 from ppl_vae.capture.numbers import Numbers, check_changing
-from ppl_vae.capture.rewrites import Backend, Setting
+from ppl_vae.compiler.rewrites import Backend, Setting
 from ppl_vae.svi.call import Call
 from ppl_vae.svi.pyro_step import Found, Kind, PyroStep
 

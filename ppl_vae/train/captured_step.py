@@ -17,10 +17,10 @@ from ppl_vae.capture.clipping import clip, laid_out, norm_of
 from ppl_vae.capture.guard import Guard
 from ppl_vae.capture.held import Held, run_first
 from ppl_vae.capture.numbers import Numbers, check_changing
-from ppl_vae.capture.rewrites import Backend, Setting
-from ppl_vae.capture.rewrites.rounding import MatmulPrecision
 from ppl_vae.capture.watched import Watched
 from ppl_vae.capture.worth import worth_capturing
+from ppl_vae.compiler.rewrites import Backend, Setting
+from ppl_vae.compiler.rewrites.rounding import MatmulPrecision
 from ppl_vae.core.isolation import questioning
 from ppl_vae.data import Split
 from ppl_vae.estimators import ours
@@ -58,7 +58,7 @@ class CapturedStep:
     Args:
         objective: the module from a batch to (loss, terms), with `pair`, `estimator`, `penalties` and
             `kl_weight`: `ppl_vae.train.step.Objective`.
-        optimizer: any whose `step` needs no closure; `ppl_vae.capture.kernels.KINDS` are the fastest.
+        optimizer: any whose `step` needs no closure; `ppl_vae.compiler.kernels.KINDS` are the fastest.
         clip_norm: the largest norm of the pair's gradient; None does not clip.
         skip_norm: leave parameters and optimizer as they are where that norm is above this or not a number.
         check_finite: leave parameters and optimizer as they are where the loss is not finite.
@@ -66,7 +66,7 @@ class CapturedStep:
         same_noise: the random numbers of the eager step; else those of `capture.noise` on a CPU and
             Inductor's own on a GPU, which are faster and follow torch's seed too.
         matmul_precision: "bf16" rounds the factors of matrix products and convolutions on a CPU that has such
-            products: `capture.rewrites.rounding`.
+            products: `compiler.rewrites.rounding`.
         steps: how many there are to be, by the batch's size: NotWorth comes from the calls of a size whose
             steps would not repay their compilation. None captures each.
 

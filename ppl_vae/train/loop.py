@@ -10,8 +10,8 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
-from ppl_vae.capture.denormals import without_denormals
 from ppl_vae.capture.worth import worth_trying
+from ppl_vae.compiler.denormals import without_denormals
 from ppl_vae.core.isolation import validation, without_nvml
 from ppl_vae.terminal.progress import show_progress
 from ppl_vae.train.loggers import open_loggers

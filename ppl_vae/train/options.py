@@ -14,7 +14,7 @@ import torch
 from pyro.infer import ELBO as PyroELBO
 from torch import Tensor
 
-from ppl_vae.capture.rewrites.rounding import MatmulPrecision
+from ppl_vae.compiler.rewrites.rounding import MatmulPrecision
 from ppl_vae.core.checks import check_choice, check_count, check_real, check_seed
 from ppl_vae.data import DataSet, Split
 from ppl_vae.kl import KL

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ppl_vae.capture import CaptureError
 from ppl_vae.capture.capture_error import NotWorth
-from ppl_vae.capture.rewrites.rounding import MatmulPrecision
+from ppl_vae.compiler.rewrites.rounding import MatmulPrecision
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import Split
 from ppl_vae.kl import KLPlan

@@ -9,9 +9,10 @@ import torch
 from pyro.optim.clipped_adam import ClippedAdam
 
 from ppl_vae import estimators
-from ppl_vae.capture import CaptureError, kernels
+from ppl_vae.capture import CaptureError
 from ppl_vae.capture.held import _sharing
 from ppl_vae.capture.moves import Moves
+from ppl_vae.compiler import kernels
 from tests.capture.helpers import (
     TOLERANCE,
     assert_same_steps,

@@ -7,10 +7,10 @@ from itertools import product
 import pytest
 import torch
 
-from ppl_vae.capture.graph import lower
-from ppl_vae.capture.rewrites import native
-from ppl_vae.capture.rewrites.processor import has_avx
-from ppl_vae.capture.rewrites.products import own_products
+from ppl_vae.compiler import native
+from ppl_vae.compiler.graph import lower
+from ppl_vae.compiler.processor import has_avx
+from ppl_vae.compiler.rewrites.products import own_products
 
 
 @pytest.fixture(autouse=True)

@@ -5,12 +5,12 @@ Inductor looks at each within its loops, whose error ends the process where seve
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, fx
 
-from ppl_vae.capture.rewrites import native
+from ppl_vae.compiler import native
 
 aten = torch.ops.aten
 
@@ -71,38 +71,34 @@ def _looked(graph: fx.Graph, read: _Read, before: fx.Node) -> fx.Node:
 
 def _reads(node: fx.Node) -> list[_Read]:
     """The indices that an operation takes."""
-    name, args = _name(node), node.args
+    name, args = _name(node), cast(Any, node.args)
     first = _value(args[0]) if args else None
     if first is None:
         return []
     found, sizes = [], first.shape
     if name in _SEVERAL:
-        found = [_Read(each, -size, size) for each, size in zip(_any(args[1]), sizes)]
+        found = [_Read(each, -size, size) for each, size in zip(args[1], sizes)]
     elif name.rstrip("_") in _ALONG:
-        size = sizes[_any(args[1])] if sizes else 1
-        found = [_Read(_any(args[2]), -size if name.startswith("index_fill") else 0, size)]
+        size = sizes[args[1]] if sizes else 1
+        found = [_Read(args[2], -size if name.startswith("index_fill") else 0, size)]
     elif name == "take":
-        found = [_Read(_any(args[1]), -sizes.numel(), sizes.numel())]
+        found = [_Read(args[1], -sizes.numel(), sizes.numel())]
     elif name == "embedding":
-        found = [_Read(_any(args[1]), 0, sizes[0])]
+        found = [_Read(args[1], 0, sizes[0])]
     elif name == "embedding_dense_backward":
-        found = [_Read(_any(args[1]), 0, _any(args[2]))]
+        found = [_Read(args[1], 0, args[2])]
     elif name in _LOSSES:
         scores, target, _, _, but = args[_LOSSES[name] :][:5]
-        shape = _any(scores).meta["val"].shape
-        found = [_Read(_any(target), 0, shape[min(1, len(shape) - 1)], _any(but))]
+        shape = scores.meta["val"].shape
+        found = [_Read(target, 0, shape[min(1, len(shape) - 1)], but)]
     return [each for each in found if _fits(each.node) and each.node is not args[0]]
 
 
 def _name(node: fx.Node) -> str:
     """An operation of torch's, without what it is for; nothing for others."""
-    ours = isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "aten"
-    return str(_any(node.target).overloadpacket.__name__) if ours else ""
-
-
-def _any(value: Any) -> Any:
-    """What is known of a graph's arguments, and not said by their type."""
-    return value
+    target = node.target
+    ours = isinstance(target, torch._ops.OpOverload) and target.namespace == "aten"
+    return str(cast(Any, target).overloadpacket.__name__) if ours else ""
 
 
 def _value(node: Any) -> Tensor | None:
@@ -120,7 +116,7 @@ def _below(node: Any) -> float:
     while name := _name(node):
         args: Any = node.args
         if name == "multinomial":
-            return _any(args[0]).meta["val"].shape[-1]
+            return args[0].meta["val"].shape[-1]
         if name == "argmax" and len(args) > 1 and args[1] is not None:
             return ([*args[0].meta["val"].shape] or [1])[args[1]]
         if name == "randperm" or node.target == aten.arange.default:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ppl_vae.capture.rewrites.processor import quiet_import, unprobed
+from ppl_vae.compiler.processor import quiet_import, unprobed
 
 _NAMES = ("native", "products", "sums", "operators")  # one file for the compiler, in this order
 _SOURCES = [Path(__file__).with_name(f"{name}.cpp") for name in _NAMES]

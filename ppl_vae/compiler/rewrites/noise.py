@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.capture.rewrites import native
+from ppl_vae.compiler import native
 
 aten = torch.ops.aten
 

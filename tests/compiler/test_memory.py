@@ -11,7 +11,7 @@ import pytest
 PROGRAM = """
 import resource
 import torch
-from ppl_vae.capture.memory import keep_memory
+from ppl_vae.compiler.memory import keep_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -33,7 +33,7 @@ def test_freed_memory_is_kept():
 
 
 def test_who_has_set_the_thresholds_is_left_alone(monkeypatch):
-    from ppl_vae.capture import memory
+    from ppl_vae.compiler import memory
 
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")
     assert not memory.keep_memory.__wrapped__()

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim import optimizer as torch_optimizer
 
-from ppl_vae.capture.rewrites import native
+from ppl_vae.compiler import native
 
 KINDS: dict[type, str] = {
     torch.optim.Adam: "exp_avg_sq",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 
-from ppl_vae.capture.rewrites.convolutions import Convolutions, transposed_convolution
+from ppl_vae.compiler.rewrites.convolutions import Convolutions, transposed_convolution
 
 aten = torch.ops.aten
 

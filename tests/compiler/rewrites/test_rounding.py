@@ -7,10 +7,10 @@ import torch
 
 import ppl_vae as pv
 from ppl_vae import estimators
-from ppl_vae.capture import CaptureError
-from ppl_vae.capture.graph import compile_graph, lower
-from ppl_vae.capture.rewrites import Setting, rounding
-from ppl_vae.capture.rewrites.rounding import in_bfloat16
+from ppl_vae.compiler import CompileError
+from ppl_vae.compiler.graph import compile_graph, lower
+from ppl_vae.compiler.rewrites import Setting, rounding
+from ppl_vae.compiler.rewrites.rounding import in_bfloat16
 from ppl_vae.runs import RunError
 from ppl_vae.train.captured_step import CapturedStep
 from ppl_vae.train.objective import Objective
@@ -79,7 +79,7 @@ def test_a_processor_without_such_products_stays_with_float32(monkeypatch):
 def test_its_graph_is_rewritten_as_that_of_float32(monkeypatch):
     monkeypatch.setattr(rounding, "has_products", lambda: False)
     seen = []
-    monkeypatch.setattr("ppl_vae.capture.graph.rewrite", lambda _, setting: seen.append(setting))
+    monkeypatch.setattr("ppl_vae.compiler.graph.rewrite", lambda _, setting: seen.append(setting))
     setting = Setting(torch.device("cpu"), matmul_precision="bf16", backend="graph")
     traced = lower(lambda tensors: [tensors[0] @ tensors[0]], [torch.ones(3, 3)], setting.device)
     with pytest.warns(UserWarning, match="changes nothing"):
@@ -127,7 +127,7 @@ def test_it_is_an_option_of_fit_and_kept_with_the_run(tmp_path, monkeypatch):
 def test_it_is_for_a_cpu():
     step = CapturedStep(Objective(vae(), estimators.ELBO()), adam(vae()), matmul_precision="bf16")
     graph = lower(lambda tensors: tensors, [torch.zeros(1)], torch.device("cpu"))
-    with pytest.raises(CaptureError, match="is for a CPU"):
+    with pytest.raises(CompileError, match="is for a CPU"):
         compile_graph(
             graph, [torch.zeros(1, device="meta")], Setting(torch.device("meta"), True, "bf16", "graph")
         )

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from ppl_vae.capture.graph import compile_graph, lower
-from ppl_vae.capture.rewrites import Setting
+from ppl_vae.compiler.graph import compile_graph, lower
+from ppl_vae.compiler.rewrites import Setting
 from tests.capture.helpers import needs_compiler
 
 

@@ -12,16 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ppl_vae.capture.capture_error import CaptureError
-from ppl_vae.capture.inductor_private import (
+from ppl_vae.compiler import CompileError
+from ppl_vae.compiler.inductor_private import (
     known_operators,
     quick_ranges,
     quick_templates,
     without_fused_outer_loops,
 )
-from ppl_vae.capture.operators import storage_of
-from ppl_vae.capture.rewrites.processor import compiler, quiet_import, unprobed
-from ppl_vae.capture.unit import Unit, one_unit
+from ppl_vae.compiler.processor import compiler, quiet_import, unprobed
+from ppl_vae.compiler.unit import Unit, one_unit
 
 # it says that nothing can be saved, which is done by `known`
 _LOG = logging.getLogger("torch._inductor.standalone_compile")
@@ -40,10 +39,10 @@ def compile(
         torchs_noise: draw random numbers with torch's own generators.
 
     Raises:
-        CaptureError: where Inductor fails, with its first line.
+        CompileError: where Inductor fails, with its first line.
     """
     plain = [tensor.detach() for tensor in inputs]
-    memory = {storage_of(tensor) for tensor in plain}
+    memory = {each.untyped_storage()._cdata for each in plain if each.layout == torch.strided}
     # its key does not know which inputs share memory
     kept_by_it = made is None and len(memory) == len(plain)
     settings = {"fallback_random": torchs_noise, "fx_graph_cache": kept_by_it}
@@ -64,7 +63,7 @@ def compile(
         except Exception as error:
             last = error
     text = str(last).strip().splitlines()
-    raise CaptureError(
+    raise CompileError(
         f"Inductor could not compile the step: {type(last).__name__}: {text[0] if text else ''}"
     ) from last
 
@@ -74,9 +73,9 @@ def _drop(_: logging.LogRecord) -> bool:
 
 
 def require_compiler() -> None:
-    """Raise CaptureError unless a C++ compiler is there, which Inductor needs on a CPU."""
+    """Raise CompileError unless a C++ compiler is there, which Inductor needs on a CPU."""
     if compiler() is None:
-        raise CaptureError("no C++ compiler was found, which compiling for a CPU needs: install g++ or clang")
+        raise CompileError("no C++ compiler was found, which compiling for a CPU needs: install g++ or clang")
 
 
 def _compile(

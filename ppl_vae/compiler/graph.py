@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ppl_vae.capture import inductor, known
-from ppl_vae.capture.capture_error import CaptureError, explain
-from ppl_vae.capture.memory import keep_memory, without_collection
-from ppl_vae.capture.operators import hides_writes
-from ppl_vae.capture.rewrites import Setting, native, operators, rewrite, rounding
-from ppl_vae.capture.rewrites.processor import compiler
-from ppl_vae.capture.rewrites.rounding import in_bfloat16
-from ppl_vae.capture.signature import Signature
-from ppl_vae.capture.unit import Unit
+from ppl_vae.compiler import CompileError, inductor, known, native
+from ppl_vae.compiler.memory import keep_memory, without_collection
+from ppl_vae.compiler.processor import compiler
+from ppl_vae.compiler.rewrites import Setting, operators, rewrite, rounding
+from ppl_vae.compiler.rewrites.rounding import in_bfloat16
+from ppl_vae.compiler.unit import Unit
 from ppl_vae.core.isolation import one_thread
 
 Function = Callable[[list[Tensor]], list[Tensor]]
@@ -26,20 +24,21 @@ Compiled = Callable[..., Sequence[Tensor]]
 
 @one_thread  # torch traces and compiles for one at a time, and does not say so
 def prepare(
-    function: Function, inputs: Sequence[Tensor], setting: Setting, signature: Signature | None = None
+    function: Function, inputs: Sequence[Tensor], setting: Setting, signature: known.Signature | None = None
 ) -> Compiled:
     """`lower` and `compile_graph`: twice where C++ of ours that was to be in the graph does not compile, and
     not at all where a graph of the signature is known.
 
     Raises:
-        CaptureError: as they do.
+        CompileError: as they do.
     """
-    if signature is not None and (found := known.find(signature)) is not None:
+    if setting.compiles_for_cpu:
         keep_memory()
+    if signature is not None and (found := known.find(signature)) is not None:
         return found
     made: list[Unit] | None = None if signature is None else []
     with without_collection():
-        if setting.on_cpu and setting.backend == "inductor" and compiler() is not None:
+        if setting.compiles_for_cpu and compiler() is not None:
             native.start()
         while True:
             graph = lower(function, inputs, setting.device, same_noise=setting.same_noise)
@@ -65,24 +64,27 @@ def lower(
         same_noise: see `Setting`.
 
     Raises:
-        CaptureError: for an operation that has no form with fixed shapes.
+        Exception: torch's, for an operation that has no form with fixed shapes.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            make = make_fx(
-                lambda *tensors: function(list(tensors)),
-                tracing_mode="fake",
-                decomposition_table=operators(Setting(device, same_noise)),
-            )
-            graph: fx.GraphModule = make(*[tensor.detach() for tensor in inputs])
-    except Exception as error:
-        raise explain(error) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        make = make_fx(
+            lambda *tensors: function(list(tensors)),
+            tracing_mode="fake",
+            decomposition_table=operators(Setting(device, same_noise)),
+        )
+        graph: fx.GraphModule = make(*[tensor.detach() for tensor in inputs])
     # a plain list of placeholders, without the pytree of the traced function's signature
     graph.graph.set_codegen(fx.graph.CodeGen())
     graph.graph.eliminate_dead_code(lambda node: node.is_impure() or hides_writes(node.target))
     graph.recompile()
     return graph
+
+
+def hides_writes(op: Any) -> bool:
+    """Whether an operator changes running means and variances, which its schema does not say."""
+    name = getattr(op, "__name__", "")
+    return "batch_norm" in name and "backward" not in name
 
 
 def compile_graph(
@@ -97,12 +99,12 @@ def compile_graph(
         made: takes what Inductor makes of it.
 
     Raises:
-        CaptureError: without a C++ compiler, where Inductor fails, or for another precision than float32
+        CompileError: without a C++ compiler, where Inductor fails, or for another precision than float32
             elsewhere than on a CPU.
     """
     rounds = setting.matmul_precision == "bf16"
     if rounds and not setting.on_cpu:
-        raise CaptureError(
+        raise CompileError(
             "matmul_precision='bf16' is for a CPU; elsewhere fit(precision='bf16') runs the nets in bfloat16"
         )
     if rounds and not rounding.has_products():
@@ -115,6 +117,5 @@ def compile_graph(
     if setting.backend == "inductor":
         if setting.on_cpu:
             inductor.require_compiler()
-            keep_memory()
         run = inductor.compile(graph, inputs, made, torchs_noise=setting.same_noise or setting.on_cpu)
     return in_bfloat16(run) if rounds else run

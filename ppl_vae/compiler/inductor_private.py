@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from ppl_vae.capture.rewrites.native import OPERATORS
+from ppl_vae.compiler.native import OPERATORS
 
 PRIVATE = {
     "torch._C._dynamo.guards._torchinductor_pyobject_tensor_data_ptr": "what kernels call, load_kernels",

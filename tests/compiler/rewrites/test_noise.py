@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ppl_vae import estimators
-from ppl_vae.capture.graph import prepare
-from ppl_vae.capture.rewrites import Setting
+from ppl_vae.compiler.graph import prepare
+from ppl_vae.compiler.rewrites import Setting
 from ppl_vae.train.captured_step import CapturedStep
 from ppl_vae.train.objective import Objective
 from tests.capture.helpers import (

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from ppl_vae.capture.denormals import without_denormals
-from ppl_vae.capture.graph import lower
-from ppl_vae.capture.rewrites import Setting, operators
-from ppl_vae.capture.rewrites.numerics import log1p, tanh
+from ppl_vae.compiler.denormals import without_denormals
+from ppl_vae.compiler.graph import lower
+from ppl_vae.compiler.rewrites import Setting, operators
+from ppl_vae.compiler.rewrites.numerics import log1p, tanh
 
 
 def test_log1p_is_exact_to_rounding():

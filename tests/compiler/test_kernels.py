@@ -6,8 +6,7 @@ import pytest
 import torch
 from pyro.optim.clipped_adam import ClippedAdam
 
-from ppl_vae.capture import kernels
-from ppl_vae.capture.rewrites import native
+from ppl_vae.compiler import kernels, native
 from tests.capture.helpers import needs_compiler
 
 SHAPES = [(), (0,), (3,), (257, 129), (20_001,)]

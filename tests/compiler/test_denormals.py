@@ -10,8 +10,7 @@ import warnings
 import pytest
 import torch
 
-from ppl_vae.capture import denormals
-from ppl_vae.capture.rewrites import native
+from ppl_vae.compiler import denormals, native
 from tests.capture.helpers import needs_compiler
 
 SIZE = 1_000_000  # so large that every thread has a part

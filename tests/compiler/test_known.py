@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ppl_vae.capture import known
 from ppl_vae.capture.function import CapturedFunction
 from ppl_vae.capture.signature import Signature
+from ppl_vae.compiler import known
 from ppl_vae.estimators import IWAE
 from tests.capture.helpers import captured_step, convolutional, images, needs_compiler, sgd, vae
 

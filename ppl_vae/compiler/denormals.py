@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from ppl_vae.capture.rewrites import native
+from ppl_vae.compiler import native
 
 
 @contextmanager

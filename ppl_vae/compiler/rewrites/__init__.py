@@ -1,4 +1,4 @@
-"""What is put in place of operations of a captured graph: one rewrite a file, in the order that stands here.
+"""What is put in place of operations of a graph: one rewrite a file, in the order that stands here.
 
 A rewrite replaces operators while a graph is made (`operators`), or changes the finished graph (`rewrite`).
 """
@@ -11,8 +11,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import fx
 
-from ppl_vae.capture.rewrites import convolutions, indices, native, noise, numerics, products
-from ppl_vae.capture.rewrites.rounding import MatmulPrecision
+from ppl_vae.compiler import native
+from ppl_vae.compiler.rewrites import convolutions, indices, noise, numerics, products
+from ppl_vae.compiler.rewrites.rounding import MatmulPrecision
 
 __all__ = ["Backend", "Operators", "Setting", "operators", "rewrite"]
 
@@ -43,6 +44,11 @@ class Setting(NamedTuple):
         """Whether the processor runs it."""
         return self.device.type == "cpu"
 
+    @property
+    def compiles_for_cpu(self) -> bool:
+        """Whether that is a processor's code."""
+        return self.on_cpu and self.backend == "inductor"
+
 
 def operators(setting: Setting) -> Operators:
     """What `make_fx` puts in place of operators while it makes a graph."""
@@ -57,7 +63,7 @@ def operators(setting: Setting) -> Operators:
 
 def rewrite(graph: fx.GraphModule, setting: Setting) -> None:
     """Change a finished graph, in place."""
-    if setting.on_cpu and setting.backend == "inductor":
+    if setting.compiles_for_cpu:
         indices.look_before(graph)
         if setting.matmul_precision == "float32":
             products.own_products(graph)

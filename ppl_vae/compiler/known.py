@@ -14,18 +14,31 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ppl_vae.capture.inductor_private import Later
-from ppl_vae.capture.rewrites import native
-from ppl_vae.capture.signature import Signature
-from ppl_vae.capture.unit import Unit, load_kernels
+from ppl_vae.compiler import native
+from ppl_vae.compiler.inductor_private import Later
+from ppl_vae.compiler.unit import Unit, load_kernels
 
 _PRODUCT = re.compile(r"\bextern_kernels\.(\w+)\(")
 _OPERATOR = re.compile(r"\b(?:torch\.ops|aten|inductor_ops|_quantized)(?:\.\w+)+")
+
+
+class Signature(NamedTuple):
+    """What a graph is known by.
+
+    Attributes:
+        key: of all that decides what is compiled; it is the name of a file.
+        results: how many it gives.
+        changed: the places of the inputs that it changes.
+    """
+
+    key: str
+    results: int
+    changed: tuple[int, ...]
 
 
 def find(signature: Signature) -> Callable[..., Sequence[Tensor]] | None:

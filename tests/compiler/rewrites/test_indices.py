@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ppl_vae.capture.graph import lower, prepare
-from ppl_vae.capture.rewrites import Setting, native
-from ppl_vae.capture.rewrites.indices import look_before
+from ppl_vae.compiler import native
+from ppl_vae.compiler.graph import lower, prepare
+from ppl_vae.compiler.rewrites import Setting
+from ppl_vae.compiler.rewrites.indices import look_before
 from tests.capture.helpers import needs_compiler
 
 pytestmark = needs_compiler

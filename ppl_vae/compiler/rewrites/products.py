@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx
 
-from ppl_vae.capture.rewrites import native
-from ppl_vae.capture.rewrites.processor import has_avx
+from ppl_vae.compiler import native
+from ppl_vae.compiler.processor import has_avx
 
 aten = torch.ops.aten
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from ppl_vae.capture.graph import lower, prepare
-from ppl_vae.capture.rewrites import Setting, native
-from ppl_vae.capture.rewrites.noise import Noise
+from ppl_vae.compiler import native
+from ppl_vae.compiler.graph import lower, prepare
+from ppl_vae.compiler.rewrites import Setting
+from ppl_vae.compiler.rewrites.noise import Noise
 from tests.capture.helpers import needs_compiler
 from tests.conftest import SIGMAS
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ppl_vae.capture import CaptureError, inductor
-from ppl_vae.capture.graph import compile_graph, lower
-from ppl_vae.capture.inductor_private import PRIVATE, without_fused_outer_loops
-from ppl_vae.capture.rewrites import Setting, processor
+from ppl_vae.compiler import CompileError, inductor, processor
+from ppl_vae.compiler.graph import compile_graph, lower
+from ppl_vae.compiler.inductor_private import PRIVATE, without_fused_outer_loops
+from ppl_vae.compiler.rewrites import Setting
 from tests.capture.helpers import needs_compiler
 
 CPU = torch.device("cpu")
@@ -61,7 +61,7 @@ def test_a_last_failure_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("no such\nthing")
 
     monkeypatch.setattr(inductor, "_compile", fail)
-    with pytest.raises(CaptureError, match=r"Inductor could not compile the step: RuntimeError: no such$"):
+    with pytest.raises(CompileError, match=r"Inductor could not compile the step: RuntimeError: no such$"):
         inductor.compile(None, [torch.zeros(1)], torchs_noise=True)  # type: ignore[arg-type]
 
 
