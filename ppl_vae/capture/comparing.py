@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -40,6 +40,20 @@ def settle(first: Recording, second: Recording) -> None:
             f"{found}, in two runs one after the other: what changes from step to step must be a tensor that "
             f"is an argument, a buffer or a parameter, changed in place"
         )
+
+
+def check_carried(recording: Recording, made: Sequence[Tensor]) -> None:
+    """Refuse what the first run made and each run reads and then changes: an eager step starts without it."""
+    new = {id(tensor) for tensor in made}
+    there = recording.externals
+    for number in (each for each in recording.changed & there.keys() if id(there[each]) in new):
+        first = next(entry for entry in recording.entries if Ref(number) in entry.taken())
+        if first.op is not torch.ops.aten.copy_.default or first.args[0] != Ref(number):
+            shape = tuple(there[number].shape)
+            raise CaptureError(
+                f"{named(first.line)}the first run of the program makes a tensor of shape {shape} that later "
+                "ones read and change: make it before the first step, self.register_buffer(name, tensor)"
+            )
 
 
 def difference(first: Recording, second: Recording) -> str | None:

@@ -10,12 +10,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ppl_vae.capture.capture_error import CaptureError, explain, named
-from ppl_vae.capture.comparing import difference, settle
-from ppl_vae.capture.looks import by_memory, quick_looks, shared_memory
-from ppl_vae.capture.operators import storage_of
+from ppl_vae.capture.capture_error import CaptureError, explain
+from ppl_vae.capture.comparing import check_carried, difference, settle
+from ppl_vae.capture.looks import by_memory, quick_looks, shared_memory, sharing
 from ppl_vae.capture.recorder import record
-from ppl_vae.capture.recording import Recording, Ref
+from ppl_vae.capture.recording import Recording
 from ppl_vae.capture.signature import sign
 from ppl_vae.capture.surroundings import no_random_numbers_outside
 from ppl_vae.capture.watched import Run, Watched
@@ -81,7 +80,7 @@ class Held:
         with no_random_numbers_outside(), watched.kept():
             self.recording, second = self._record(0), self._record(1)
         settle(self.recording, second)
-        _check_carried(self.recording, watched.new_since(before))
+        check_carried(self.recording, watched.new_since(before))
         there = self.recording.externals.values()
         self._places = [watched.number.get(id(tensor), tensor) for tensor in there]
         self._others = [each for each in self._places if isinstance(each, Tensor)]
@@ -129,12 +128,22 @@ class Held:
         self._shared: list[int] | None = None
 
     def __call__(self, *given: Tensor) -> Sequence[Tensor]:
-        """The results of the compiled graph, given `more` and the inputs."""
+        """The results of the compiled graph, given `more` and the inputs.
+
+        Raises:
+            IndexError: for an index that is out of range; names the line, where the program meets it too.
+        """
+        try:
+            return self._called(given)
+        except IndexError as error:
+            raise self._placed(error) from error
+
+    def _called(self, given: Sequence[Tensor]) -> Sequence[Tensor]:
         with torch.no_grad(), torch._C._DisableAutocast(), without_denormals(self._setting.compiles_for_cpu):
             results = list(self._compiled(*self.tensors, *given))
             if self._after is not None:
                 if self._shared is None:
-                    self._shared = _sharing(results, (*self.tensors, *given))
+                    self._shared = sharing(results, (*self.tensors, *given))
                 for place in self._shared:  # a gradient may be a parameter, which is about to move
                     results[place] = results[place].clone()
                 self._after(results)
@@ -172,29 +181,16 @@ class Held:
         except CaptureError as error:
             return str(error)
 
+    def _placed(self, error: IndexError) -> IndexError:
+        """The error as the program has it, where its random numbers do not decide about it."""
+        try:
+            with self._standing.watched.kept():
+                self._record(0)
+        except CaptureError as found:
+            return IndexError(str(found))
+        return error
+
     def _record(self, seed: int) -> Recording:
         watched = self._standing.watched
         run = functools.partial(watched.take_over, self._run)
         return record(run, self._inputs, self._setting.device, seed, watched.tensors)
-
-
-def _sharing(results: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[int]:
-    """The places of results that lie in the memory of an input, or of an earlier result."""
-    memory = [storage_of(each) for each in (*inputs, *results)]
-    return [
-        place - len(inputs) for place in range(len(inputs), len(memory)) if memory[place] in memory[:place]
-    ]
-
-
-def _check_carried(recording: Recording, made: Sequence[Tensor]) -> None:
-    """Refuse what the first run made and each run reads and then changes: an eager step starts without it."""
-    new = {id(tensor) for tensor in made}
-    there = recording.externals
-    for number in (each for each in recording.changed & there.keys() if id(there[each]) in new):
-        first = next(entry for entry in recording.entries if Ref(number) in entry.taken())
-        if first.op is not torch.ops.aten.copy_.default or first.args[0] != Ref(number):
-            shape = tuple(there[number].shape)
-            raise CaptureError(
-                f"{named(first.line)}the first run of the program makes a tensor of shape {shape} that later "
-                "ones read and change: make it before the first step, self.register_buffer(name, tensor)"
-            )

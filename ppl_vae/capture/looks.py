@@ -70,3 +70,11 @@ def look_of(tensor: Tensor) -> tuple[Any, ...]:
     """What a graph takes for granted of a tensor."""
     strides = tensor.stride() if tensor.layout == torch.strided else tensor.layout
     return tensor.shape, strides, tensor.dtype, tensor.device
+
+
+def sharing(results: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[int]:
+    """The places of results that lie in the memory of an input, or of an earlier result."""
+    memory = [storage_of(each) for each in (*inputs, *results)]
+    return [
+        place - len(inputs) for place in range(len(inputs), len(memory)) if memory[place] in memory[:place]
+    ]

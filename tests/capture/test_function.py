@@ -216,6 +216,18 @@ def test_classes_out_of_range_are_an_error_of_one_hot(backend):
         CapturedFunction(lambda given: [one_hot(given[0].int(), 5)], [], required=True)([classes])
 
 
+@needs_compiler
+def test_an_index_out_of_range_is_told_by_its_line():
+    table = torch.randn(5, 3)
+    captured = CapturedFunction(lambda tensors: [table[tensors[0]].exp()], [], required=True)
+    captured([torch.tensor([0, 4])])
+    with pytest.raises(
+        IndexError, match=r"test_function\.py:\d+, `.*table\[tensors.*index 5 is out of bounds"
+    ):
+        captured([torch.tensor([0, 5])])
+    assert torch.equal(captured([torch.tensor([1, 2])])[0], table[1:3].exp())
+
+
 def test_constants_may_be_looked_at():
     def masked(tensors):
         mask = torch.tensor([True, False, True])
