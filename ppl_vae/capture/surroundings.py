@@ -22,6 +22,7 @@ from ppl_vae.capture.operators import LOOKS
 from ppl_vae.core.isolation import validation
 
 _LOSSES = (str(Path(pyro.__file__).parent / "infer"), str(Path(__file__).parents[1] / "estimators"))
+_DICE = str(Path(pyro.__file__).parent / "infer" / "util.py")
 _READS = (
     Tensor.numpy,
     Tensor.tolist,
@@ -46,6 +47,9 @@ class ValueWatch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.item and sys._getframe(1).f_code.co_filename.startswith(_LOSSES):
             return args[0].detach()
+        if func in (Tensor.__bool__, Tensor.masked_select) and sys._getframe(1).f_code.co_filename == _DICE:
+            # what has no weight is left out of an expectation: as zeros, which are summed
+            return func is not Tensor.__bool__ and args[0].where(args[1], 0)
         if func in _READS and not self._is_constant(args[0]):
             raise CaptureError(f"{named(line_of(sys._getframe(1)))}{LOOKS}")
         if func is torch.nn.functional.one_hot:

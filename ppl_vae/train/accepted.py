@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyro.infer import RenyiELBO, TraceEnum_ELBO
+from pyro.infer import RenyiELBO
 from torch import Tensor
 
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.core.sites import PairError
-from ppl_vae.estimators import EnumeratedELBO, Renyi, ours
+from ppl_vae.estimators import Renyi, ours
 from ppl_vae.kl import Penalty
 
 
@@ -17,8 +17,6 @@ def equal_of(estimator: Any) -> Any:
     """Our equal of an estimator that turns tensors into numbers; the estimator itself elsewhere."""
     if type(estimator) is RenyiELBO and estimator.vectorize_particles:
         return Renyi(estimator.alpha, estimator.num_particles)
-    if type(estimator) is TraceEnum_ELBO:  # its Dice picks out the weights that are not zero, by value
-        return EnumeratedELBO(estimator.num_particles)
     return estimator
 
 
@@ -48,8 +46,6 @@ def check_equality(given: Any, equal: Any, pair: Any, data: tuple[Tensor, ...]) 
         raise CaptureError(
             f"{type(given).__name__} can be captured where it equals our {type(equal).__name__}, but {error}"
         ) from error
-    if isinstance(equal, EnumeratedELBO):
-        return
     if particles.scale != 1.0 or particles.non_reparameterised:
         raise CaptureError(
             f"{type(given).__name__} equals our {type(equal).__name__}, which can be captured, only for "

@@ -216,7 +216,6 @@ class CapturedStep:
         """One run before all others, for what programs find out at their first; what was watched before."""
         pair = self.objective.pair
         with questioning(pair, 0, pair.device), torch.enable_grad(), self._estimator_put():
-            # Pyro's TraceEnum_ELBO refuses a loss without a gradient
             data = batch.make(batch.tensors)
             check_equality(self._given, self.estimator, pair, data)
             if (own := ours(self.estimator)) is not None:

@@ -365,10 +365,5 @@ PROGRAMS = {
     "tracking": tracking,
 }
 
-REFUSED = {
-    "sequential plate": "the program looks at the values",
-    "mixture": "the program looks at the values",
-    "hidden Markov": "the program looks at the values",
-    "topics": "the program looks at the values",
-}
+REFUSED = {"sequential plate": "the program looks at the values"}
 """What no captured step can be made of, and why."""

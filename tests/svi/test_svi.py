@@ -21,6 +21,7 @@ from pyro.infer import (
     autoguide,
 )
 from pyro.nn import PyroModule, PyroSample
+from pyro.ops.indexing import Vindex
 from torch import nn
 from torch.distributions import constraints
 
@@ -179,6 +180,44 @@ def discrete():
     return model, guide, (torch.randn(7),)
 
 
+def enumerated(in_guide=False, subsample_size=None):
+    """Classes of which one cannot be; a third of the data are masked."""
+    parallel = {"infer": {"enumerate": "parallel"}}
+
+    def model(x):
+        weights = pyro.param("weights", torch.ones(3) / 3, constraint=constraints.simplex)
+        loc = pyro.sample("loc", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("data", 9, subsample_size=subsample_size) as index:
+            k = pyro.sample("k", dist.Categorical(weights), **({} if in_guide else parallel))
+            with pyro.poutine.mask(mask=index < 6):
+                pyro.sample("x", dist.Normal(Vindex(loc)[..., k], 1.0), obs=x[index])
+
+    def guide(x):
+        mean = pyro.param("mean", torch.linspace(-1.0, 1.0, 3))
+        pyro.sample("loc", dist.Normal(mean, 0.1).to_event(1))
+        logits = pyro.param("logits", torch.zeros(2))
+        impossible = torch.cat([logits, logits.new_full((1,), -torch.inf)])
+        with pyro.plate("data", 9, subsample_size=subsample_size):
+            if in_guide:
+                pyro.sample("k", dist.Categorical(logits=impossible), **parallel)
+
+    return model, guide, (torch.linspace(-2.0, 2.0, 9),)
+
+
+def chain():
+    """Hidden states one after another, summed out."""
+
+    def model(x):
+        stay, state = pyro.param("stay", torch.tensor(0.8), constraint=constraints.unit_interval), 0
+        for step in pyro.markov(range(len(x))):
+            rows = torch.stack([torch.stack([stay, 1 - stay]), torch.stack([1 - stay, stay])])
+            infer = {"enumerate": "parallel"}
+            state = pyro.sample(f"state_{step}", dist.Categorical(rows[state]), infer=infer)
+            pyro.sample(f"x_{step}", dist.Normal(2.0 * state, 1.0), obs=x[step])
+
+    return model, lambda x: None, (torch.linspace(-1.0, 2.0, 5),)
+
+
 def conditioned():
     def model():
         z = pyro.sample("z", dist.Normal(0.0, 1.0))
@@ -284,6 +323,24 @@ def test_losses(name):
 @pytest.mark.usefixtures("double")
 def test_discrete_draws_that_a_graph_follows():
     assert_same(*[run(SVI, discrete, TraceGraph_ELBO, adam) for SVI in (PyroSVI, captured)])
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("particles", [1, 3])
+@pytest.mark.parametrize(
+    "programs",
+    [
+        enumerated,
+        chain,
+        functools.partial(enumerated, in_guide=True),
+        functools.partial(enumerated, subsample_size=4),
+    ],
+    ids=["model", "chain", "guide", "subsampling"],
+)
+def test_enumeration(programs, particles):
+    vectorised = {"num_particles": particles, "vectorize_particles": particles > 1}
+    loss = functools.partial(TraceEnum_ELBO, max_plate_nesting=1, **vectorised)
+    assert_same(*[run(SVI, programs, loss, adam) for SVI in (PyroSVI, captured)])
 
 
 @pytest.mark.usefixtures("double")
@@ -519,16 +576,6 @@ def von_mises():
     return model, guide, (torch.zeros(3),)
 
 
-def enumerated():
-    def model(x):
-        weights = pyro.param("weights", torch.ones(2) / 2, constraint=constraints.simplex)
-        with pyro.plate("data", len(x)):
-            k = pyro.sample("k", dist.Categorical(weights), infer={"enumerate": "parallel"})
-            pyro.sample("x", dist.Normal(k.to(x.dtype), 1.0), obs=x)
-
-    return model, lambda x: None, (torch.randn(4),)
-
-
 def python_random():
     model, guide, arguments = line()
     return (lambda x: model(x + random.random())), guide, arguments
@@ -568,12 +615,11 @@ def counting():
             r"test_svi\.py:\d+, `if x\.mean\(\) > 100:`: the program looks at the values",
         ),
         (von_mises, Trace_ELBO, r"site 'angle' \(VonMises\).*values of a tensor"),
-        (enumerated, lambda: TraceEnum_ELBO(max_plate_nesting=1), "values of a tensor"),
         (counting, Trace_ELBO, r"changes Counting\.calls, no tensor, whenever it runs"),
         (python_random, Trace_ELBO, "draws from, or seeds, Python's random numbers"),
         (seeding, Trace_ELBO, "seeds torch's random numbers"),
     ],
-    ids=["branch", "rejection", "enumeration", "counter", "random", "seed"],
+    ids=["branch", "rejection", "counter", "random", "seed"],
 )
 def test_what_cannot_be_captured_runs_as_pyros(programs, loss, reason, monkeypatch):
     with pytest.raises(CaptureError, match=reason):
