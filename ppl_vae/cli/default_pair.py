@@ -15,7 +15,7 @@ from ppl_vae.cli.default_sequences import bits_or_reals, is_sequences, pair_for_
 from ppl_vae.cli.errors import UsageError
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataSet
-from ppl_vae.data.missing_labels import MISSING
+from ppl_vae.data.schema import MISSING
 from ppl_vae.nets.contracts import HasInitialBias, latent_dim_of, output_bias_of
 
 _NETS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {

@@ -10,10 +10,9 @@ import torch
 from ppl_vae.core.pair import Pair
 from ppl_vae.data.columns_of import columns_of
 from ppl_vae.data.frames import is_frame
-from ppl_vae.data.missing_labels import MISSING
 from ppl_vae.data.naming import Naming
 from ppl_vae.data.rows import ResidentRows
-from ppl_vae.data.schema import Schema
+from ppl_vae.data.schema import MISSING, Schema
 from ppl_vae.data.split import Split
 
 

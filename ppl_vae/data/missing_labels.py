@@ -9,10 +9,8 @@ import torch
 
 from ppl_vae.core.checks import check_seed
 from ppl_vae.data.data_error import DataError
+from ppl_vae.data.schema import MISSING
 from ppl_vae.data.split import Split
-
-MISSING = -1
-"""The label of a datum whose label is missing."""
 
 
 def few_labels(split: Split, per_class: int, *, seed: int = 0, repeat: int = 0) -> Split:

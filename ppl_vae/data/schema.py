@@ -15,11 +15,13 @@ from ppl_vae.data.cells import Cells, to_cells
 from ppl_vae.data.column import Column
 from ppl_vae.data.columns_of import columns_of
 from ppl_vae.data.data_error import DataError
-from ppl_vae.data.missing_labels import MISSING
 from ppl_vae.data.one_cell import MARKS
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
+
+MISSING = -1
+"""The label of a datum whose label is missing."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -16,7 +16,7 @@ from ppl_vae.core.isolation import one_thread, questioning
 from ppl_vae.core.missing import takes_missing
 from ppl_vae.core.pair import Pair
 from ppl_vae.data import DataError, as_split, for_pair
-from ppl_vae.data.missing_labels import MISSING
+from ppl_vae.data.schema import MISSING
 from ppl_vae.data.selection import taken_by
 from ppl_vae.evaluate.lines import plus_minus, rows
 from ppl_vae.queries.classes import class_probabilities
