@@ -10,7 +10,7 @@ from pyro.optim.clipped_adam import ClippedAdam
 
 from ppl_vae import estimators
 from ppl_vae.capture import CaptureError
-from ppl_vae.capture.held import _sharing
+from ppl_vae.capture.looks import sharing
 from ppl_vae.capture.moves import Moves
 from ppl_vae.compiler import kernels
 from tests.capture.helpers import (
@@ -160,7 +160,7 @@ def test_gradients_that_are_parameters_are_found():
     """A compiler may hand out an input as a result, and a kernel would then read what it has just moved."""
     w, v = torch.ones(3), torch.ones(3)
     moved = w * v
-    assert _sharing([moved, v[1:], w * 2, moved], [w, v]) == [1, 3]
+    assert sharing([moved, v[1:], w * 2, moved], [w, v]) == [1, 3]
 
 
 @needs_compiler
