@@ -89,7 +89,7 @@ def _apart(one: Entry, two: Entry) -> str | None:
         return f"the operation was {one.op} and is {two.op}"
     pairs = zip_longest(_flat((one.args, one.kwargs)), _flat((two.args, two.kwargs)))
     found = next(((was, now) for was, now in pairs if not _same(was, now)), None)
-    return None if found is None else f"a value of {one.op} was {found[0]} and is {found[1]}"
+    return None if found is None else f"a value of {one.op} was {found[0]!s:.200} and is {found[1]!s:.200}"
 
 
 def _flat(noted: Any) -> Iterator[Any]:

@@ -155,6 +155,11 @@ class Held:
         now = standing.watched.tensors
         self.tensors = [now[each] if isinstance(each, int) else each for each in self._places]
 
+    def changed(self) -> list[Tensor]:
+        """The tensors that were there before, to which the program writes."""
+        numbers, changed = self.recording.externals, self.recording.changed
+        return [each for number, each in zip(numbers, self.tensors, strict=True) if number in changed]
+
     def fits(self, inputs: Sequence[Tensor]) -> bool:
         """Whether tensors of nobody's, which the program finds by itself, have the memory that they had, and
         the inputs lie in it as they did.
@@ -191,6 +196,5 @@ class Held:
         return error
 
     def _record(self, seed: int) -> Recording:
-        watched = self._standing.watched
-        run = functools.partial(watched.take_over, self._run)
-        return record(run, self._inputs, self._setting.device, seed, watched.tensors)
+        take = functools.partial(self._standing.watched.take_over, self._run)
+        return record(take, self._inputs, self._setting.device, seed, self._standing.watched.tensors)

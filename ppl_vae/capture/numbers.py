@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from ppl_vae.capture.capture_error import CaptureError
 
-NUMBERS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, slice)
+NUMBERS: tuple[type, ...] = (type(None), bool, int, float, complex, str, bytes, np.number, np.bool_)
+NUMBERS += (torch.dtype, torch.device, torch.Size, slice)
 
 Numbers = tuple[tuple[str, type, Any], ...]
 
@@ -34,6 +36,8 @@ def check_changing(numbers: Sequence[Numbers], most: int) -> None:
 
 def plain(value: Any) -> Hashable:
     """A number as a part of a key: 0.0 is another one than -0.0, and nan the same as itself."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, slice):
         return value.start, value.stop, value.step
     return repr(value) if isinstance(value, float | complex) and (value == 0 or value != value) else value

@@ -20,8 +20,16 @@ _GENERATOR = (
     "the program draws from a torch.Generator of its own, and a captured step from torch's random numbers "
     "alone"
 )
+STORAGE = (
+    "the program takes a tensor's memory itself (as copy.deepcopy, pickle and share_memory_() do), which a "
+    "captured step does not see: use clone()"
+)
 
-
+MARKERS = (
+    torch.ops.profiler._record_function_enter_new.default,
+    torch.ops.profiler._record_function_exit._RecordFunction,
+)
+"""Operators that mark what runs for a profiler, and do nothing else."""
 LIFTED = (aten.lift_fresh.default, aten.lift_fresh_copy.default)
 SEEDED = (
     "the program seeds torch's random numbers or sets them back (as torch.utils.checkpoint does where it "
@@ -54,6 +62,8 @@ def reason_against(op: Any, args: Sequence[Any]) -> str:
         return LOOKS
     if any(isinstance(each, torch.Generator) for each in args):
         return _GENERATOR
+    if any(isinstance(each, torch.UntypedStorage | torch.TypedStorage) for each in args):
+        return STORAGE
     if op is aten.index.Tensor:  # it says of itself that it might, and only with a mask it does
         masks = any(each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1])
         return _SHAPES if masks else ""
@@ -63,6 +73,11 @@ def reason_against(op: Any, args: Sequence[Any]) -> str:
 def storage_of(tensor: Tensor) -> int | None:
     """What stands for a tensor's memory; None where it is not one piece."""
     return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else None
+
+
+def place_of(tensor: Tensor) -> tuple[object, ...]:
+    """Where in which memory a tensor lies."""
+    return tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape
 
 
 def random_state(device: torch.device) -> Tensor:

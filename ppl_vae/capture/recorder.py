@@ -19,7 +19,10 @@ from ppl_vae.capture.looks import look_of
 from ppl_vae.capture.operators import (
     EXCHANGED,
     LIFTED,
+    MARKERS,
     SEEDED,
+    STORAGE,
+    place_of,
     random_state,
     reason_against,
     storage_of,
@@ -62,9 +65,8 @@ def record(
             around.callback(recorder.undo)
             recorder.random = None if first else random_state(device)
             around.enter_context(at_recording())
-            around.enter_context(watch)
-            around.enter_context(ValueWatch(recorder.is_constant))
-            around.enter_context(recorder)
+            for each in (watch, ValueWatch(recorder.is_constant), recorder):
+                around.enter_context(each)
             outputs = list(run())
             recorder.recording.random = random_state(device)
         recorder.recording.outputs = tuple(recorder.number_of(each) for each in outputs)
@@ -103,12 +105,14 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if op in MARKERS:
+            return op(*args, **kwargs)
         line = line_of(sys._getframe(1), record.__code__)
         noted = self._spec(args, op), tuple((key, self._spec(each, op)) for key, each in kwargs.items())
         draws = torch.Tag.nondeterministic_seeded in op.tags
         taken = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
-        fixed = not draws and all(map(self.is_constant, taken))
         reason = reason_against(op, (*args, *kwargs.values()))
+        fixed = not draws and reason != STORAGE and all(map(self.is_constant, taken))
         if reason and not fixed:
             raise CaptureError(f"{named(line)}{reason}")
         if draws and self.random is not None and not torch.equal(self.random, random_state(self._device)):
@@ -151,7 +155,7 @@ class _Recorder(TorchDispatchMode):
     def undo(self) -> None:
         """Give the tensors that were there before the run the memory and the values that they had."""
         for tensor, view in self._memory.values():
-            if _place(tensor) != _place(view):
+            if place_of(tensor) != place_of(view):
                 self.exchanged = tensor if self.exchanged is None else self.exchanged
                 tensor.data = view
         for storage, before in self._changed.values():
@@ -194,7 +198,3 @@ class _Recorder(TorchDispatchMode):
                 self._filled[storage._cdata] = storage
             if storage._cdata in self._outside and storage._cdata not in self._changed:
                 self._changed[storage._cdata] = storage, storage.clone()
-
-
-def _place(tensor: Tensor) -> tuple[object, ...]:
-    return tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape

@@ -103,11 +103,13 @@ def no_random_numbers_outside() -> Iterator[None]:
 def at_recording() -> Iterator[None]:
     """Pyro and torch without looks at values: validation, of distributions made earlier too, and of NaN.
 
-    And without oneDNN, whose recurrent layers hand to their gradient what they make below autograd alone.
+    Without torch's own search for NaN in gradients, and without oneDNN, whose recurrent layers hand to their
+    gradient what they make below autograd alone.
     """
     with (
         validation(False),
         _without_onednn(),
+        torch.autograd.set_detect_anomaly(False),
         patch.object(torch.distributions.Distribution, "_validate_sample", lambda *_: None),
         patch.object(pyro.util, "torch_isnan", lambda _: False),
     ):

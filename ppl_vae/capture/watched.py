@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import types
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
+from functools import partial
+from itertools import chain
 from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.jit._script import OrderedDictWrapper
 from torch.utils.weak import WeakIdKeyDictionary
 
+from ppl_vae.capture import looks
 from ppl_vae.capture.capture_error import CaptureError
-from ppl_vae.capture.looks import MODES, Place, by_memory, columns, look_of, quick_looks, shared_memory, stand
+from ppl_vae.capture.looks import Place, columns, look_of, quick_looks, serial_of, shared_memory
 from ppl_vae.capture.numbers import NUMBERS, Numbers, changing, plain
 
 Run = Callable[[], Sequence[Tensor]]
 """A program on its inputs; what it gives are tensors."""
 _COPIED = (dict, list, set, deque)
 _OWN: Any = WeakIdKeyDictionary()  # tensors that were given to a place here, so that a graph may write there
-_SERIAL: Any = WeakIdKeyDictionary()  # the number of a module: no other ever has it
-_next_serial = count().__next__
+_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, partial)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class Watched:
@@ -51,9 +55,9 @@ class Watched:
             for path, part in module.named_modules(prefix=prefix):
                 parts.setdefault(part, path)
         dicts = [(path, (part._parameters, part._buffers, vars(part))) for part, path in parts.items()]
-        owners = [(path, each) for path, three in dicts for each in three]
+        owners = [(path, _dict(each)) for path, three in dicts for each in three]
         owners += [
-            (f"{type(each).__name__}#{place}" if place else type(each).__name__, _vars(each))
+            (f"{type(each).__name__}#{place}" if place else type(each).__name__, _dict(each))
             for place, each in enumerate(objects)
         ]
         self._owners: list[dict[str, Any]] = [owner for _, owner in owners]
@@ -61,10 +65,10 @@ class Watched:
         self._names = [f"{path}.{key}" for path, _, key, value in found if isinstance(value, NUMBERS)]
         self._numbers = columns([each[1:] for each in found if isinstance(each[-1], NUMBERS)])
         self._sizes = [*map(len, self._owners)]
-        self._parts = columns(
-            [(part._modules, key, each) for part in parts for key, each in part._modules.items()]
-        )
-        self._hooks = [each for part in parts for each in (part._forward_hooks, part._forward_pre_hooks)]
+        held = [(_dict(part._modules), key, each) for part in parts for key, each in part._modules.items()]
+        functions = [each[1:] for each in found if isinstance(each[-1], _FUNCTIONS)]
+        self._parts = columns([*held, *functions])
+        self._hooks = [getattr(part, name) for part in parts for name in _HOOKS]
         self._seen: list[Any] = [self]
         self._values: tuple[tuple[type, Hashable], ...] = ()
         self._flat = [*places, *[each[1:] for each in found if isinstance(each[-1], Tensor)]]
@@ -73,22 +77,21 @@ class Watched:
         self._known = {(id(owner), key) for owner, key, _ in self._flat}
         self.tensors = list({id(tensor): tensor for _, _, tensor in self._flat}.values())
         self.number = {id(tensor): number for number, tensor in enumerate(self.tensors)}
-        self._memory = by_memory(self.tensors)
+        self._memory = looks.by_memory(self.tensors)
         self._looks = quick_looks(self.tensors)
         where = {id(owner): place for place, owner in enumerate(self._owners)}
         pattern = [(where.get(id(owner)), key, self.number[id(each)]) for owner, key, each in self._flat]
-        for part in parts:
-            _SERIAL.setdefault(part, _next_serial())
         self.layout = (
             tuple([look_of(tensor) for tensor in self.tensors]),
-            (*pattern, *[_SERIAL[part] for part in parts], *shared_memory(self.tensors, {}, {})),
+            (*pattern, *map(serial_of, parts), *shared_memory(self.tensors, {}, {})),
+            tuple([(where[id(owner)], key, serial_of(each)) for owner, key, each in functions]),
         )
 
     def current(self) -> bool:
         """Whether every tensor and module still stands where it did, in memory of the same look."""
         return (
-            stand(*self._tensors)
-            and stand(*self._parts)
+            looks.stand(*self._tensors)
+            and looks.stand(*self._parts)
             and self._sizes == [*map(len, self._owners)]
             and self._looks == quick_looks(self.tensors)
         )
@@ -98,9 +101,10 @@ class Watched:
         return shared_memory(given, self._memory, self.number)
 
     def values(self) -> tuple[tuple[type, Hashable], ...]:
-        """What the plain values are now, with their types, how many hooks there are, and torch's modes."""
+        """What the plain values are now, with their types, torch's modes, and which hooks there are."""
         owners, keys, _ = self._numbers
-        found = [*map(dict.get, owners, keys), *map(len, self._hooks), *[mode() for mode in MODES.values()]]
+        found = [*map(dict.get, owners, keys), *[mode() for mode in looks.MODES.values()]]
+        found.append(tuple(map(serial_of, chain.from_iterable(map(dict.values, self._hooks)))))
         if len(found) != len(self._seen) or not all(map(is_, found, self._seen)):
             self._seen = found  # nearly never
             self._values = tuple([(type(each), _plain(each)) for each in found])
@@ -108,7 +112,7 @@ class Watched:
 
     def named(self) -> Numbers:
         """(name, type, value) of each plain value."""
-        names = [*self._names, *[f"forward hook {place}" for place in range(len(self._hooks))], *MODES]
+        names = (*self._names, *looks.MODES, "which hooks modules have")
         return tuple([(name, *value) for name, value in zip(names, self.values(), strict=True)])
 
     def take_over(self, run: Run) -> list[Tensor]:
@@ -164,7 +168,7 @@ class Watched:
             CaptureError: for a plain value that changed meanwhile, since a captured step would not change it.
         """
         before = self.named()
-        inner = [each for owner in self._owners for each in list(owner.values()) if isinstance(each, _COPIED)]
+        inner = [each for owner in self._owners for each in [*owner.values()] if isinstance(each, _COPIED)]
         copies = [(each, each.copy()) for each in [*self._owners, *inner]]
         try:
             yield
@@ -175,24 +179,15 @@ class Watched:
                 )
         finally:
             for value, copy in copies:
-                _restore(value, copy)
-
-
-def _restore(thing: Any, copy: Any) -> None:
-    if isinstance(thing, dict):
-        same = thing.keys() == copy.keys() and all(thing[key] is copy[key] for key in copy)
-    elif isinstance(thing, set):
-        same = thing == copy
-    else:
-        same = len(thing) == len(copy) and all(map(is_, thing, copy))
-    if not same:
-        thing.clear()
-        (thing.extend if isinstance(thing, list | deque) else thing.update)(copy)
+                looks.restore(value, copy)
 
 
 def _plain(value: Any) -> Hashable:
-    return plain(value) if isinstance(value, NUMBERS) else "no plain value"
+    return value if isinstance(value, tuple) else plain(value) if isinstance(value, NUMBERS) else "no number"
 
 
-def _vars(thing: Any) -> dict[str, Any]:
+def _dict(thing: Any) -> dict[str, Any]:
+    """An object's attributes or a module's parts; of TorchScript's, kept elsewhere, the parts."""
+    if isinstance(thing, OrderedDictWrapper):
+        return dict(thing.items())
     return thing if isinstance(thing, dict) else vars(thing)

@@ -22,8 +22,8 @@ def without_denormals(everywhere: bool = False) -> Iterator[None]:
             follow only if they start after this.
     """
     if everywhere and (library := native.library()) is not None:
-        library.flush(1)
-        try:
+        try:  # an end too many does nothing
+            library.flush(1)
             yield
         finally:
             library.flush(0)

@@ -96,6 +96,8 @@ class CapturedProgram:
     def note(self, call: Call, names: Iterable[str], modules: Iterable[nn.Module] = ()) -> None:
         """The parameters and the modules that Pyro's own step has used for a call."""
         self._shapes[call.shapes].used[call.numbers] = frozenset(names)
+        if self._guard is not None:
+            self._guard.after_eager_step()
         before = len(self._modules)
         self._modules |= dict.fromkeys(modules)
         if self._there() != self._names or len(self._modules) > before:
@@ -197,7 +199,8 @@ class CapturedProgram:
         after = max(after, int(bool(shape.runs) and key not in shape.runs))
         if key not in shape.runs:
             where = ("where arguments lie in shared memory", tuple, step.watched.shared(call.tensors))
-            shape.numbers.append((*call.numbers, *step.watched.named(), where))
+            programs = ("which programs they are", tuple, step.programs)
+            shape.numbers.append((*call.numbers, *step.watched.named(), where, programs))
             check_changing(shape.numbers, MAX_VALUES)
         shape.runs[key] = shape.runs.get(key, 0) + 1
         return shape.runs[key] > after

@@ -19,7 +19,7 @@ from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.clipping import clip, laid_out
 from ppl_vae.capture.moves import Moves
 from ppl_vae.capture.surroundings import same_store
-from ppl_vae.capture.watched import Watched
+from ppl_vae.capture.watched import Watched, serial_of
 from ppl_vae.svi.call import Call
 
 Kind = Literal["step", "evaluate_loss"]
@@ -68,11 +68,19 @@ class PyroStep:
         self.kind: Kind = kind
         self.found = Found(0, None)
         self._looked_at = self._roots()
+        self.programs = tuple(map(serial_of, (svi.model, svi.guide, svi.loss, svi.loss_and_grads)))
         store = pyro.get_param_store()._params
         self.parameters = {name: store[name] for name in names}
         places = [(store, name, parameter) for name, parameter in self.parameters.items()]
         modules = [*[each for root in self._looked_at for each in _modules(root)], *registered]
-        objects = [svi.loss] if hasattr(svi.loss, "__dict__") and not _modules(svi.loss) else []
+        owners = [getattr(loss, "__self__", loss) for loss in (svi.loss, svi.loss_and_grads)]
+        objects = [each for each in dict.fromkeys(owners) if hasattr(each, "__dict__") and not _modules(each)]
+        for each in owners:
+            if type(each).__name__.startswith("Jit") and type(each).__module__.startswith("pyro."):
+                raise CaptureError(
+                    f"{type(each).__name__} traces the programs itself: give "
+                    f"{type(each).__name__.removeprefix('Jit')}, which is captured"
+                )
         self.watched = Watched(modules, objects, places)
         self.moves = Moves(self._optimizers(), self.watched.number) if kind == "step" else None
         self._clips = self._clip_options() if kind == "step" else {}
@@ -93,7 +101,7 @@ class PyroStep:
         clips = tuple(
             [tuple(each.items()) for each in {id(each): each for each in self._clips.values()}.values()]
         )
-        return asked, hooked, clips, self.watched.values()
+        return self.programs, asked, hooked, clips, self.watched.values()
 
     def check(self) -> None:
         """Raise CaptureError for a parameter with hooks, and for a device without float64."""
@@ -104,15 +112,6 @@ class PyroStep:
                 )
             if parameter.device.type == "mps":
                 raise CaptureError("device mps has no float64, in which learning rates are held")
-
-    def kept(self) -> Any:
-        """What the optimizers keep."""
-        return self.moves.kept() if self.moves is not None else None
-
-    def put_back(self, kept: Any) -> None:
-        """Set it."""
-        if self.moves is not None:
-            self.moves.put_back(kept)
 
     def program(self, call: Call) -> list[Tensor]:
         """The losses and the parameters' gradients for a call: what is recorded."""
@@ -176,7 +175,7 @@ class PyroStep:
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         optim = self.svi.optim
-        if type(optim) not in (PyroOptim, PyroLRScheduler):
+        if type(optim).__call__ not in (PyroOptim.__call__, PyroLRScheduler.__call__):
             raise CaptureError(f"{type(optim).__name__} moves the parameters in a way of its own")
         found = [optim.optim_objs[parameter] for parameter in self.parameters.values()]
         # a scheduler has its optimizer inside

@@ -98,9 +98,19 @@ class SVI(PyroSVI):
             raise ValueError(f"capture must be 'auto', True or False, got {capture!r}")
         super().__init__(model, guide, optim, loss, loss_and_grads, **kwargs)
         self.capture = capture
-        self._captured: dict[Kind, CapturedProgram | None] = {
-            kind: CapturedProgram(self, kind) if capture else None for kind in ("step", "evaluate_loss")
+        self._captured = self._uncaptured()
+
+    def _uncaptured(self) -> dict[Kind, CapturedProgram | None]:
+        return {
+            kind: CapturedProgram(self, kind) if self.capture else None for kind in ("step", "evaluate_loss")
         }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: each for key, each in vars(self).items() if key != "_captured"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._captured = self._uncaptured()  # a copy's graphs are its own
 
     @property
     def graphs(self) -> int:

@@ -143,6 +143,11 @@ class CapturedStep:
         sums.zero_()
         return taken
 
+    def after_eager_step(self) -> None:
+        """The parameters were moved by a step as it is written."""
+        if self._guard is not None:
+            self._guard.after_eager_step()
+
     def verify(self, at_once: bool = True) -> None:
         """Hold the graphs that ran against the program now; see `Guard`.
 

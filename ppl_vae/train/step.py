@@ -207,6 +207,8 @@ class Step:
         for penalty in self._objective.penalties.values():
             penalty.learn(self._fabric.all_reduce if self._fabric is not None else None)
         self._add(terms, len(batch[0]))
+        if self.captured is not None:
+            self.captured.after_eager_step()
         return loss.detach()
 
     def _add(self, terms: Terms, count: int) -> None:

@@ -77,14 +77,6 @@ class Inputs:
             self.parameters[0].device,
         )
 
-    def kept(self) -> Any:
-        """What the optimizer keeps."""
-        return self.moves.kept()
-
-    def put_back(self, kept: Any) -> None:
-        """Set it."""
-        self.moves.put_back(kept)
-
 
 def gradients_of(loss: Tensor, leaves: Mapping[int, Tensor]) -> dict[int, Tensor]:
     """The gradient of each leaf that takes part."""
