@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ppl_vae.compiler.processor import quiet_import, unprobed
+from ppl_vae.compiler.sealed import sealed, whole
 
 _NAMES = ("native", "products", "sums", "operators")  # one file for the compiler, in this order
 _SOURCES = [Path(__file__).with_name(f"{name}.cpp") for name in _NAMES]
@@ -27,7 +28,7 @@ _FLAGS = ("-ftree-loop-vectorize", "-fno-math-errno", "-ffp-contract=fast")
 def start() -> Callable[[], Any] | None:
     """Let the C++ be compiled, beside all that goes on here; what waits for it, None where that cannot be."""
     try:
-        with quiet_import(), unprobed():
+        with quiet_import(), unprobed(), sealed():
             from torch._inductor.codecache import CppCodeCache
 
             source = "".join(each.read_text() for each in _SOURCES)
@@ -49,7 +50,7 @@ def library(path: str | None = None) -> Any:
         path: of the shared library, where it is known and none is loaded yet.
     """
     if path is not None and "library" not in _loaded:
-        found = _offered(functools.partial(ctypes.CDLL, path))
+        found = _offered(functools.partial(ctypes.CDLL, path)) if whole(path) else None
         return None if found is None else _loaded.setdefault("library", found)
     if "library" not in _loaded:
         _loaded["library"] = _offered(start())

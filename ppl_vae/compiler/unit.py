@@ -17,6 +17,9 @@ from unittest.mock import patch
 
 import torch
 
+from ppl_vae.compiler import CompileError
+from ppl_vae.compiler.sealed import sealed, whole
+
 
 class _Kernel(NamedTuple):
     """What stands for a kernel that Inductor has generated until all of its module are compiled."""
@@ -68,7 +71,13 @@ def one_unit(made: list[Unit]) -> Iterator[None]:
 
 
 def load_kernels(library: str, kernels: Mapping[str, int]) -> dict[str, Callable[..., Any]]:
-    """By name, the functions of some kernels in a shared library, of which there are the numbers."""
+    """By name, the functions of some kernels in a shared library, of which there are the numbers.
+
+    Raises:
+        CompileError: for a library that is damaged, which could end the process.
+    """
+    if kernels and not whole(library):
+        raise CompileError(f"damaged: {library}")
     guards: Any = torch._C._dynamo.guards
     address = str(guards._torchinductor_pyobject_tensor_data_ptr)
     os.environ["_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"] = address  # read by each when it is loaded
@@ -105,4 +114,6 @@ def _compiled(kernels: Sequence[tuple[Sequence[str], str]]) -> str:
         parts.append(f"namespace unit_{number} {{\n{body}\n}}")
     code = "\n".join(["#define PY_SSIZE_T_CLEAN", *includes, *parts])
     kind: Any = type("Unit", (Cache,), {"entry_function": "kernel_0", "cache": {}})
-    return str(kind.load_async(code)().__file__)
+    with sealed():
+        load = kind.load_async(code)
+    return str(load().__file__)

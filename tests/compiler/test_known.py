@@ -121,7 +121,11 @@ def test_a_damaged_one_is_compiled_again(damage, folder, found, monkeypatch):
     kept = json.loads(path.read_text())
     if damage == "native":  # as in a process that has not loaded it yet
         monkeypatch.setattr(known.native, "_loaded", {})
-    changed = kept | {damage: "/nowhere.so"} if damage in kept else kept | {"kernels": {"other": 7}}
+    changed = kept | {"kernels": {"other": 7}}
+    if damage in kept:  # half of a library would end the process
+        whole = Path(kept[damage]).read_bytes()
+        (folder / "half.so").write_bytes(whole[: len(whole) // 2])
+        changed = kept | {damage: str(folder / "half.so")}
     path.write_text({"cut": path.read_text()[:50], "empty": ""}.get(damage, json.dumps(changed)))
     torch.testing.assert_close(run(), expected)
     assert found == [False, False]
