@@ -140,7 +140,7 @@ def _options(kind: type, group: Mapping[str, Any]) -> tuple[float, ...]:
         torch.inf if largest is None else float(largest),
         float(bool(group.get("decoupled_weight_decay"))),
         float(bool(group.get("maximize"))),
-        2.0 if kind is ClippedAdam else 3.0 if kind is torch.optim.Adamax else 0.0,
+        1.0 if kind is ClippedAdam else 2.0 if kind is torch.optim.Adamax else 0.0,
     )
 
 

@@ -68,26 +68,29 @@ struct Adam {
   double rate, beta1, beta2, eps, decay, largest, decoupled, maximize, kind;  // as of torch.optim and Pyro's
 };
 
-enum Kind { PLAIN, DECAYED, CLIPPED, ADAMAX };  // Pyro's clipped one has eps beside the root uncorrected
+enum Kind { PLAIN, CLIPPED, ADAMAX };  // Pyro's clipped one has eps beside the root uncorrected
 
-template <Kind kind>
+// `decayed`: without it no multiple of a weight, which may be infinite, is in its gradient
+template <Kind kind, bool decayed>
 static void update(const Adam& o, double step, int64_t count, float* __restrict weight,
                    const float* __restrict gradient, float* __restrict mean, float* __restrict square) {
   const float size = o.rate / (1 - std::pow(o.beta1, step)), most = o.largest;
   const float narrow = 1 / std::sqrt(1 - std::pow(o.beta2, step));
   const float eps = kind == CLIPPED ? o.eps * narrow : o.eps;
   const float keep = o.decoupled ? 1 - o.rate * o.decay : 1, sign = o.maximize ? -1 : 1, decay = o.decay;
-  const float new1 = 1 - o.beta1, old2 = o.beta2, new2 = 1 - o.beta2;
+  const float old1 = o.beta1, new1 = 1 - o.beta1, old2 = o.beta2, new2 = 1 - o.beta2;
+  const bool near = new1 >= .5f;  // torch's lerp starts at the end that is nearer
+  const float part = near ? new1 - 1 : new1;
 #pragma omp simd
   for (int64_t i = 0; i < count; ++i) {
-    const float w = weight[i];
+    const float w = weight[i], m = mean[i];
     float g = gradient[i];
     if (kind == CLIPPED) g = g < -most ? -most : (g > most ? most : g);  // NaN stays
-    g = kind == PLAIN ? sign * g : sign * g + decay * w;
-    mean[i] += new1 * (g - mean[i]);
+    g = decayed ? sign * g + decay * w : sign * g;
+    mean[i] = kind == CLIPPED ? old1 * m + new1 * g : (near ? g : m) + part * (g - m);
     if (kind == ADAMAX) {
       const float before = old2 * square[i], now = std::fabs(g) + eps;
-      square[i] = before > now ? before : now;
+      square[i] = now >= before || now != now ? now : before;  // NaN stays
       weight[i] = w - size * mean[i] / square[i];
       continue;
     }
@@ -100,6 +103,7 @@ static void update(const Adam& o, double step, int64_t count, float* __restrict 
 // means, squares and steps, which are counted, one after another; `ends` of the parameters
 extern "C" void adam(const Adam* options, int64_t parameters, float** each, const int64_t* ends) {
   const int64_t total = ends[parameters - 1];
+  const bool decayed = options->decay && !options->decoupled;
   for (int64_t i = 0; i < parameters; ++i) ++*each[4 * parameters + i];
 #pragma omp parallel if (total > 16384 && !alone())
   {
@@ -110,10 +114,10 @@ extern "C" void adam(const Adam* options, int64_t parameters, float** each, cons
       const int64_t count = std::min(to, ends[i]) - start - first;
       float** at = each + i;
       if (count > 0)
-        (options->kind == ADAMAX                 ? update<ADAMAX>
-         : options->kind == CLIPPED              ? update<CLIPPED>
-         : options->decay && !options->decoupled ? update<DECAYED>
-                                                 : update<PLAIN>)(
+        (options->kind == ADAMAX    ? decayed ? update<ADAMAX, true> : update<ADAMAX, false>
+         : options->kind == CLIPPED ? decayed ? update<CLIPPED, true> : update<CLIPPED, false>
+         : decayed                  ? update<PLAIN, true>
+                                    : update<PLAIN, false>)(
             *options, *at[4 * parameters], count, at[0] + first, at[parameters] + first,
             at[2 * parameters] + first, at[3 * parameters] + first);
     }

@@ -29,9 +29,10 @@ def gradients_of(parameters, seed):
 
 
 ADAM = torch.optim.Adam, torch.optim.AdamW
-OPTIONS = [{}, {"weight_decay": 0.3}, {"maximize": True}, {"betas": (0.0, 0.5)}]
+OPTIONS = [{}, {"weight_decay": 0.3}, {"maximize": True}, {"betas": (0.0, 0.5)}, {"betas": (0.0, 0.0)}]
 CASES = [(kind, options) for kind in ADAM for options in OPTIONS]
 CASES += [(torch.optim.Adamax, {"weight_decay": 0.1}), (ClippedAdam, {"clip_norm": 0.5, "lrd": 0.9})]
+CASES += [(kind, {"betas": (0.0, 0.0)}) for kind in (torch.optim.Adamax, ClippedAdam)]
 
 
 @needs_compiler
@@ -59,6 +60,26 @@ def test_a_step_moves_what_the_optimizers_own_does(kind, options, threads):
             torch.testing.assert_close(found, value, rtol=1e-6, atol=1e-6)
     assert optimizers[0].param_groups[0]["lr"] == optimizers[1].param_groups[0]["lr"]
     assert own[2]._version >= 3, "autograd is told, as of any change in place"
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", kernels.KINDS)
+def test_what_is_infinite_is_what_the_optimizers_own_step_makes_of_it(kind):
+    """A masked logit stays -inf where there is no decay; an infinite gradient, a NaN."""
+    found = []
+    for captured in (False, True):
+        own = torch.nn.Parameter(torch.tensor([-torch.inf, torch.inf, 1.0, 2.0, 3.0, 4.0]))
+        optimizer = kind([own], lr=0.1, **({"clip_norm": torch.inf} if kind is ClippedAdam else {}))
+        for step in range(4):
+            gradient = torch.tensor([0.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+            if step == 2:
+                gradient[3:] = torch.tensor([torch.nan, torch.inf, -torch.inf])
+            if not captured or kernels.move([optimizer], {id(own): gradient}):
+                own_step(optimizer, {id(own): gradient})
+        found.append([own.data, *(optimizer.state[own][name] for name in ("exp_avg", kernels.KINDS[kind]))])
+    assert found[0][0][:2].tolist() == [-torch.inf, torch.inf]
+    for torchs, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, torchs, equal_nan=True)
 
 
 def amsgrad(optimizer, gradients):
