@@ -1,7 +1,7 @@
 """Shared libraries that end in a checksum of what comes before it.
 
-Inductor links straight to the file that every later process loads, and asks no more than whether there is one of
-that name: a link that was killed would be met for good, and one that lost its end ends the process.
+Inductor links straight to the file that every later process loads, and asks no more than whether there is one
+of that name: a link that was killed would be met for good, and one that lost its end ends the process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def whole(library: str) -> bool:
 
 @contextmanager
 def sealed() -> Iterator[None]:
-    """Inside, a library that Inductor is asked for is linked unless it is there and whole, and has its checksum."""
+    """Inside, a library that Inductor is asked for is linked, with its checksum, unless it is there and whole."""
     from torch._inductor import codecache
 
     of_headers = codecache._worker_compile_cpp
