@@ -31,7 +31,7 @@ def whole(library: str) -> bool:
 
 @contextmanager
 def sealed() -> Iterator[None]:
-    """Inside, a library that Inductor is asked for is linked, with its checksum, unless it is there and whole."""
+    """Inside, a library that Inductor is asked for is linked, with its checksum, where it is not whole."""
     from torch._inductor import codecache
 
     of_headers = codecache._worker_compile_cpp
