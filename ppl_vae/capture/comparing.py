@@ -30,9 +30,10 @@ def settle(first: Recording, second: Recording) -> None:
         if second.externals.get(number) is tensor and first.memory[number] != second.memory[number]:
             where = named(first.line_using(number))
             raise CaptureError(f"{where}{EXCHANGED.format(tuple(tensor.shape))}")
-    for number, tensor in list(first.externals.items()):
-        other = second.externals.get(number)
-        if other is not None and other is not tensor:
+    others = [number for number, tensor in first.externals.items() if _another(tensor, second, number)]
+    first.made_here(number for number in others if number in first.aliases)
+    for number in others:
+        if number not in first.aliases:
             for each in (first, second):
                 each.constants[number] = each.externals.pop(number).detach().clone()
     if (found := difference(first, second)) is not None:
@@ -40,6 +41,11 @@ def settle(first: Recording, second: Recording) -> None:
             f"{found}, in two runs one after the other: what changes from step to step must be a tensor that "
             f"is an argument, a buffer or a parameter, changed in place"
         )
+
+
+def _another(tensor: Tensor, recording: Recording, number: int) -> bool:
+    other = recording.externals.get(number)
+    return other is not None and other is not tensor
 
 
 def check_carried(recording: Recording, made: Sequence[Tensor]) -> None:
@@ -58,6 +64,8 @@ def check_carried(recording: Recording, made: Sequence[Tensor]) -> None:
 
 def difference(first: Recording, second: Recording) -> str | None:
     """Where the second run differs from the first: line, old and new value; None where it does not."""
+    made = first.aliases.keys() - first.externals.keys()
+    second.made_here(made & second.aliases.keys() & second.externals.keys())
     pairs = zip(first.entries, second.entries)
     parting = next((place for place, pair in enumerate(pairs) if _apart(*pair)), None)
     # tensors that come in after the runs went apart have numbers that mean nothing

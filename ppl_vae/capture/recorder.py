@@ -6,7 +6,7 @@ import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ppl_vae.capture.capture_error import CaptureError, SiteWatch, explain, line_of, named
+from ppl_vae.capture.before import Before, Living
+from ppl_vae.capture.capture_error import CaptureError, Line, SiteWatch, explain, line_of, named
 from ppl_vae.capture.looks import look_of
 from ppl_vae.capture.operators import (
     EXCHANGED,
@@ -22,13 +23,12 @@ from ppl_vae.capture.operators import (
     MARKERS,
     SEEDED,
     STORAGE,
-    place_of,
     random_state,
     reason_against,
     storage_of,
     written,
 )
-from ppl_vae.capture.recording import Entry, Recording, Ref
+from ppl_vae.capture.recording import Alias, Entry, Recording, Ref
 from ppl_vae.capture.surroundings import ValueWatch, at_recording
 from ppl_vae.capture.watched import Run
 from ppl_vae.core.isolation import random_numbers
@@ -62,20 +62,23 @@ def record(
     try:
         with ExitStack() as around:
             around.enter_context(random_numbers(seed, device))
-            around.callback(recorder.undo)
+            around.callback(recorder.before.restore)
             recorder.random = None if first else random_state(device)
             around.enter_context(at_recording())
-            for each in (watch, ValueWatch(recorder.is_constant), recorder):
+            for each in (watch, ValueWatch(recorder.is_constant, recorder.refuse), recorder):
                 around.enter_context(each)
             outputs = list(run())
             recorder.recording.random = random_state(device)
+        if recorder.refused is not None:
+            raise recorder.refused
         recorder.recording.outputs = tuple(recorder.number_of(each) for each in outputs)
         recorder.recording.looks = tuple(look_of(each) for each in outputs)
         recorder.recording.changed = recorder.changed()
-        if recorder.exchanged is not None:
-            raise CaptureError(EXCHANGED.format(tuple(recorder.exchanged.shape)))
+        if recorder.before.exchanged is not None:
+            raise CaptureError(EXCHANGED.format(tuple(recorder.before.exchanged.shape)))
     except Exception as error:
-        raise explain(error, watch) from error
+        cause = recorder.refused or error  # which TorchScript or the program itself may have caught
+        raise explain(cause, watch) from cause
     return recorder.recording
 
 
@@ -86,38 +89,39 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.recording = Recording(len(inputs))
         self.random: Tensor | None = None
-        self.exchanged: Tensor | None = None
+        self.before = Before(inputs, known)
+        self.refused: CaptureError | None = None
         self._device = device
         self._inputs = inputs
-        self._memory: dict[int, tuple[Tensor, Tensor]] = {}
         self._numbers: Any = WeakIdKeyDictionary()
         self._new = itertools.count().__next__
         self._fixed: set[int] = set()
         self._filled: dict[int | None, Any] = {}
-        self._outside: set[int | None] = set()
-        self._changed: dict[int, tuple[Any, Any]] = {}
-        self._plain = [(each, each.grad) for each in inputs if not each.requires_grad]
+        self._living = Living()
         for tensor in inputs:
-            self._numbers.setdefault(tensor, self._new())
-            self._outside.add(storage_of(tensor))
-        for tensor in (*inputs, *known):
-            self._note_memory(tensor)
+            self._living.note(tensor, self._numbers.setdefault(tensor, self._new()))
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        line = line_of(sys._getframe(1), record.__code__)
+        with torch._C.DisableTorchFunction():  # what is looked at here is not looked at by the program
+            return self._seen(op, args, kwargs or {}, line)
+
+    def _seen(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], line: Line) -> Any:
         if op in MARKERS:
             return op(*args, **kwargs)
-        line = line_of(sys._getframe(1), record.__code__)
         noted = self._spec(args, op), tuple((key, self._spec(each, op)) for key, each in kwargs.items())
         draws = torch.Tag.nondeterministic_seeded in op.tags
         taken = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
         reason = reason_against(op, (*args, *kwargs.values()))
         fixed = not draws and reason != STORAGE and all(map(self.is_constant, taken))
         if reason and not fixed:
-            raise CaptureError(f"{named(line)}{reason}")
+            self.refuse(line, reason)
         if draws and self.random is not None and not torch.equal(self.random, random_state(self._device)):
-            raise CaptureError(f"{named(line)}{SEEDED}")
-        self._keep(op, args, kwargs, fixed)
+            self.refuse(line, SEEDED)
+        changing = written(op, args, kwargs)
+        self.before.keep(changing)
+        if not fixed:  # and what is filled with it is no constant either, by whichever view
+            self._filled |= {storage_of(each): each.untyped_storage() for each in changing}
         found = op(*args, **kwargs)
         if self.random is not None and draws:
             self.random = random_state(self._device)
@@ -132,6 +136,12 @@ class _Recorder(TorchDispatchMode):
         self.recording.entries.append(Entry(op, *noted, results, line))
         return found
 
+    def refuse(self, line: Line, reason: str) -> NoReturn:
+        """There will be no recording, whatever the program makes of the error."""
+        error = CaptureError(f"{named(line)}{reason}")
+        self.refused = self.refused or error
+        raise error
+
     def is_constant(self, tensor: Tensor) -> bool:
         """Whether the run made a tensor of Python's values alone."""
         return self._numbers.get(tensor) in self._fixed and storage_of(tensor) not in self._filled
@@ -143,31 +153,16 @@ class _Recorder(TorchDispatchMode):
             number = self._numbers[tensor] = self._new()
             self.recording.externals[number] = tensor
             self.recording.memory[number] = tensor.data_ptr() if tensor.layout == torch.strided else 0
-            self._note_memory(tensor)
-            self._outside.add(storage_of(tensor))
+            if (same := self._living.number(tensor)) is not None:
+                self.recording.aliases[number] = Alias(same, len(self.recording.entries))
+            self.before.note(tensor)
+            self._living.note(tensor, number)
         return number
 
     def changed(self) -> frozenset[int]:
         """The numbers of the inputs and externals that were written to."""
         there = dict(enumerate(self._inputs)) | self.recording.externals
-        return frozenset([number for number, tensor in there.items() if storage_of(tensor) in self._changed])
-
-    def undo(self) -> None:
-        """Give the tensors that were there before the run the memory and the values that they had."""
-        for tensor, view in self._memory.values():
-            if place_of(tensor) != place_of(view):
-                self.exchanged = tensor if self.exchanged is None else self.exchanged
-                tensor.data = view
-        for storage, before in self._changed.values():
-            storage.copy_(before)
-        for tensor, gradient in self._plain:  # of which a program may ask for a gradient
-            if tensor.requires_grad:
-                tensor.requires_grad_(False).grad = gradient
-
-    def _note_memory(self, tensor: Tensor) -> None:
-        """Keep a second view of a tensor's memory, since `.data =` and `.set_()` are no operations."""
-        if tensor.layout == torch.strided:
-            self._memory.setdefault(id(tensor), (tensor, tensor.detach()))
+        return frozenset([number for number, tensor in there.items() if self.before.changed(tensor)])
 
     def _spec(self, value: Any, op: Any) -> Any:
         if isinstance(value, Tensor):
@@ -184,17 +179,9 @@ class _Recorder(TorchDispatchMode):
         if isinstance(found, Tensor):
             if (number := self._numbers.get(found)) is None:
                 number = self._numbers[found] = self._new()
+            self._living.note(found, number)
             (self._fixed.add if fixed else self._fixed.discard)(number)
             return Ref(number)
         if isinstance(found, list | tuple):
             return tuple([self._result(each, fixed) for each in found])
         return None
-
-    def _keep(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], fixed: bool) -> None:
-        """Note the values of what is about to change, and what is no constant then, by whichever view."""
-        for tensor in written(op, args, kwargs):
-            storage = tensor.untyped_storage()
-            if not fixed:
-                self._filled[storage._cdata] = storage
-            if storage._cdata in self._outside and storage._cdata not in self._changed:
-                self._changed[storage._cdata] = storage, storage.clone()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ppl_vae.capture.capture_error import Line
@@ -33,6 +34,13 @@ class Entry(NamedTuple):
         return refs((self.args, self.kwargs))
 
 
+class Alias(NamedTuple):
+    """What an external that lies where another tensor does is of, and how many operations came before it."""
+
+    number: int
+    place: int
+
+
 @dataclass
 class Recording:
     """The operations of one run.
@@ -42,6 +50,7 @@ class Recording:
         inputs: how many of the first numbers are the inputs.
         externals: by number, the tensors that were there before the run and came from elsewhere.
         memory: by number, the address of each when it was first seen.
+        aliases: those externals that lie where another tensor of the run does, in the same way.
         constants: by number, tensors that the run made of Python's values.
         changed: the numbers of those inputs and externals that the run wrote to.
         outputs: the numbers of what the run gave.
@@ -54,6 +63,7 @@ class Recording:
     entries: list[Entry] = field(default_factory=list)
     externals: dict[int, Tensor] = field(default_factory=dict)
     memory: dict[int, int] = field(default_factory=dict)
+    aliases: dict[int, Alias] = field(default_factory=dict)
     constants: dict[int, Tensor] = field(default_factory=dict)
     changed: frozenset[int] = frozenset()
     outputs: tuple[int, ...] = ()
@@ -73,6 +83,15 @@ class Recording:
                 if isinstance(ref, Ref):
                     found[ref.number] = each
         return [found[number] for number in self.outputs]
+
+    def made_here(self, numbers: Iterable[int]) -> None:
+        """These externals were made in the run: they are the other tensors that lie where they do."""
+        for number in sorted(numbers, reverse=True):
+            source, place = self.aliases[number]
+            del self.externals[number]
+            self.entries.insert(
+                place, Entry(torch.ops.aten.alias.default, (Ref(source),), (), Ref(number), None)
+            )
 
     def line_using(self, number: int) -> Line:
         """The line of the first operation in which a tensor takes part; None where it is only given out."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from unittest.mock import patch
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ppl_vae.capture.capture_error import CaptureError, line_of, named
+from ppl_vae.capture.capture_error import CaptureError, Line, line_of
 from ppl_vae.capture.operators import LOOKS
 from ppl_vae.core.isolation import validation
 
@@ -38,11 +38,14 @@ class ValueWatch(TorchFunctionMode):
 
     Args:
         is_constant: whether a tensor is made of Python's values alone, so that one may look.
+        refuse: raises for a line and a reason.
     """
 
-    def __init__(self, is_constant: Callable[[Tensor], bool]) -> None:
+    def __init__(
+        self, is_constant: Callable[[Tensor], bool], refuse: Callable[[Line, str], NoReturn]
+    ) -> None:
         super().__init__()
-        self._is_constant = is_constant
+        self._is_constant, self._refuse = is_constant, refuse
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.item and sys._getframe(1).f_code.co_filename.startswith(_LOSSES):
@@ -51,7 +54,7 @@ class ValueWatch(TorchFunctionMode):
             # what has no weight is left out of an expectation: as zeros, which are summed
             return func is not Tensor.__bool__ and args[0].where(args[1], 0)
         if func in _READS and not self._is_constant(args[0]):
-            raise CaptureError(f"{named(line_of(sys._getframe(1)))}{LOOKS}")
+            self._refuse(line_of(sys._getframe(1)), LOOKS)
         if func is torch.nn.functional.one_hot:
             return _one_hot(*args, **(kwargs or {}))
         if func is Tensor.__repr__:
