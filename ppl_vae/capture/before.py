@@ -28,6 +28,7 @@ class Before:
         self._outside: set[int | None] = set()
         self._memory: dict[int, tuple[Tensor, Tensor]] = {}
         self._changed: dict[int, tuple[Any, Any]] = {}
+        self._versions: dict[int, int] = {}
         self._plain = [(each, each.grad) for each in inputs if not each.requires_grad]
         for tensor in inputs:
             self.note(tensor)
@@ -51,21 +52,27 @@ class Before:
         return storage_of(tensor) in self._changed
 
     def restore(self) -> None:
-        """Give them the memory and the values that they had."""
+        """Give them the memory and the values that they had, and the versions that tell of changes."""
         for tensor, view in self._memory.values():
             if place_of(tensor) != place_of(view):
                 self.exchanged = tensor if self.exchanged is None else self.exchanged
                 tensor.data = view
         for storage, before in self._changed.values():
             storage.copy_(before)
+        there = [tensor for tensor, _ in self._memory.values() if id(tensor) in self._versions]
+        torch._C._autograd._unsafe_set_version_counter(
+            tuple(there), tuple([self._versions[id(each)] for each in there])
+        )
         for tensor, gradient in self._plain:
             if tensor.requires_grad:
                 tensor.requires_grad_(False).grad = gradient
 
     def _note_memory(self, tensor: Tensor) -> None:
         """Keep a second view of a tensor's memory, since `.data =` and `.set_()` are no operations."""
-        if tensor.layout == torch.strided:
-            self._memory.setdefault(id(tensor), (tensor, tensor.detach()))
+        if tensor.layout == torch.strided and id(tensor) not in self._memory:
+            self._memory[id(tensor)] = tensor, tensor.detach()
+            if not tensor.is_inference():
+                self._versions[id(tensor)] = tensor._version
 
 
 class Living:

@@ -65,12 +65,14 @@ class Guard:
         """Keep the state that the first steps of all start from, and see whether others have changed it."""
         if self._kept is None:
             self._keep()
-        elif self._changing is not None and [*map(_versions_of, self._changing)] != self._versions:
-            self._by_others = True
+        self._look()
 
     def after_eager_step(self) -> None:
         """What has changed was changed by a step as it is written."""
         self._versions = [*map(_versions_of, self._changing or ())]
+
+    def _look(self) -> None:
+        self._by_others |= [*map(_versions_of, self._changing or ())] != self._versions
 
     def after_step(self, graph: Held) -> None:
         """Count a step of a graph, and compare where the time has come.
@@ -84,7 +86,7 @@ class Guard:
             changed = {id(each): each for one in self._ran.values() for each in one.changed()}
             changed |= {id(each): each for each in self._state.moves.parameters} if self._state.moves else {}
             self._changing = [each for each in changed.values() if not each.is_inference()]
-        self._versions = [*map(_versions_of, self._changing)]
+        self.after_eager_step()
         if self._steps >= self._next:
             self.compare(at_once=False)
 
@@ -96,6 +98,7 @@ class Guard:
         """
         if not self._ran or not (at_once or self._can_afford()):
             return
+        self._look()
         started = time.perf_counter()
         comparable = [graph for graph in self._ran.values() if graph.comparable()]
         for graph in comparable:
@@ -111,7 +114,7 @@ class Guard:
     def renew(self, state: State) -> None:
         """The state is another one now, as after weights were loaded: nothing before it is to come back."""
         self._state, self._kept, self._known_good = state, None, self._steps
-        self._changing = None
+        self._changing, self._versions = None, []
 
     def _can_afford(self) -> bool:
         return self.seconds <= AT_FIRST + self.share * (time.perf_counter() - self._started)

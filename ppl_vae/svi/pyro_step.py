@@ -6,6 +6,7 @@ import functools
 import inspect
 import types
 from collections.abc import Iterable, Sequence
+from operator import is_
 from typing import Any, Literal, NamedTuple
 
 import pyro
@@ -88,9 +89,7 @@ class PyroStep:
     def current(self) -> bool:
         """Whether everything still stands where it did."""
         return (
-            all(one is two for one, two in zip(self._roots(), self._looked_at, strict=True))
-            and self.watched.current()
-            and not (self.moves is not None and self.moves.moved())
+            self._stand() and self.watched.current() and not (self.moves is not None and self.moves.moved())
         )
 
     def guard(self) -> tuple[Any, ...]:
@@ -101,7 +100,7 @@ class PyroStep:
         clips = tuple(
             [tuple(each.items()) for each in {id(each): each for each in self._clips.values()}.values()]
         )
-        return self.programs, asked, hooked, clips, self.watched.values()
+        return self._stand() and self.programs, asked, hooked, clips, self.watched.values()
 
     def check(self) -> None:
         """Raise CaptureError for a parameter with hooks, and for a device without float64."""
@@ -167,6 +166,10 @@ class PyroStep:
             for number, each in found.items()
             if each is not None
         }
+
+    def _stand(self) -> bool:
+        """Whether programs, loss, optimizer and store are those that were looked at."""
+        return all(map(is_, self._roots(), self._looked_at))
 
     def _roots(self) -> tuple[Any, ...]:
         svi = self.svi

@@ -58,7 +58,7 @@ ALIASES = {
     "of a part": lambda x: nn.Parameter(x[:, 1:]).repeat(1, 2)[:, :3],
     "one of another": lambda x: nn.Parameter(nn.Parameter(x).data).sin(),
     "written to": lambda x: nn.Parameter(x * 2, requires_grad=False).mul_(3),
-    "the source written to": lambda x: (y := x * 2, p := nn.Parameter(y), y.mul_(3))[1],
+    "the source written to": lambda x: (y := x * 2, nn.Parameter(y), y.mul_(3))[1],
 }
 
 
