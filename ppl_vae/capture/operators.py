@@ -36,8 +36,12 @@ SEEDED = (
     "draws again), which a captured step would not do"
 )
 EXCHANGED = (
-    "a program gives a tensor of shape {} that was there before other memory, by .data = or .set_(), which a "
-    "captured step does not see: use copy_()"
+    "a program gives a tensor of shape {} that was there before other memory or another shape, by .data =, "
+    ".set_() or the like of t_(), which a captured step does not see: use copy_(), or t() for t_()"
+)
+LAZY = (
+    "a tensor of shape {} that was there before is a conjugate, or negative, that is not computed yet, and "
+    "no captured step has a place for that: keep its resolve_conj().resolve_neg()"
 )
 
 

@@ -19,6 +19,7 @@ from ppl_vae.capture.capture_error import CaptureError, Line, SiteWatch, explain
 from ppl_vae.capture.looks import look_of
 from ppl_vae.capture.operators import (
     EXCHANGED,
+    LAZY,
     LIFTED,
     MARKERS,
     SEEDED,
@@ -73,7 +74,7 @@ def record(
             raise recorder.refused
         recorder.recording.outputs = tuple(recorder.number_of(each) for each in outputs)
         recorder.recording.looks = tuple(look_of(each) for each in outputs)
-        recorder.recording.changed = recorder.changed()
+        recorder.recording.changed, recorder.recording.copied = recorder.changed(outputs)
         if recorder.before.exchanged is not None:
             raise CaptureError(EXCHANGED.format(tuple(recorder.before.exchanged.shape)))
     except Exception as error:
@@ -133,6 +134,8 @@ class _Recorder(TorchDispatchMode):
             return found
         if not op.is_view:
             self.recording.numbers += sum(map(Tensor.numel, made))
+            own = [each for each in made if each.layout == torch.strided and id(each) not in map(id, taken)]
+            self.recording.strides |= {self.number_of(each): each.stride() for each in own}
         self.recording.entries.append(Entry(op, *noted, results, line))
         return found
 
@@ -159,10 +162,14 @@ class _Recorder(TorchDispatchMode):
             self._living.note(tensor, number)
         return number
 
-    def changed(self) -> frozenset[int]:
-        """The numbers of the inputs and externals that were written to."""
-        there = dict(enumerate(self._inputs)) | self.recording.externals
-        return frozenset([number for number, tensor in there.items() if self.before.changed(tensor)])
+    def changed(self, outputs: Sequence[Tensor]) -> tuple[frozenset[int], frozenset[int]]:
+        """Which inputs and externals were written to, and which outputs are views of these: their numbers."""
+        there = {self.number_of(each): each for each in (*self._inputs, *self.recording.externals.values())}
+        if lazy := [number for number, each in there.items() if each.is_conj() or each.is_neg()]:
+            self.refuse(self.recording.line_using(lazy[0]), LAZY.format(tuple(there[lazy[0]].shape)))
+        changed = [number for number, tensor in there.items() if self.before.changed(tensor)]
+        views = [self.number_of(each) for each in outputs if self.before.changed(each)]
+        return frozenset(changed), frozenset(views) - frozenset(there)
 
     def _spec(self, value: Any, op: Any) -> Any:
         if isinstance(value, Tensor):

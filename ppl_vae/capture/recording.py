@@ -53,7 +53,9 @@ class Recording:
         aliases: those externals that lie where another tensor of the run does, in the same way.
         constants: by number, tensors that the run made of Python's values.
         changed: the numbers of those inputs and externals that the run wrote to.
+        strides: by number, of the results that are no views and no arguments.
         outputs: the numbers of what the run gave.
+        copied: those of them that are views of what was changed, and are given as copies.
         looks: shape, strides, type and device of each.
         random: the state of torch's generator when the run ended.
         numbers: how many the operations wrote.
@@ -66,7 +68,9 @@ class Recording:
     aliases: dict[int, Alias] = field(default_factory=dict)
     constants: dict[int, Tensor] = field(default_factory=dict)
     changed: frozenset[int] = frozenset()
+    strides: dict[int, tuple[int, ...]] = field(default_factory=dict)
     outputs: tuple[int, ...] = ()
+    copied: frozenset[int] = frozenset()
     looks: tuple[tuple[Any, ...], ...] = ()
     random: Tensor | None = None
     numbers: int = 0
@@ -81,14 +85,15 @@ class Recording:
             several = isinstance(entry.results, tuple) and not isinstance(entry.results, Ref)
             for ref, each in zip(entry.results, results) if several else [(entry.results, results)]:
                 if isinstance(ref, Ref):
-                    found[ref.number] = each
-        return [found[number] for number in self.outputs]
+                    found[ref.number] = _laid_out(each, self.strides.get(ref.number, ()))
+        return [found[each].clone() if each in self.copied else found[each] for each in self.outputs]
 
     def made_here(self, numbers: Iterable[int]) -> None:
         """These externals were made in the run: they are the other tensors that lie where they do."""
         for number in sorted(numbers, reverse=True):
             source, place = self.aliases[number]
             del self.externals[number]
+            self.changed -= {number}
             self.entries.insert(
                 place, Entry(torch.ops.aten.alias.default, (Ref(source),), (), Ref(number), None)
             )
@@ -111,3 +116,11 @@ def _filled(noted: Any, found: Mapping[int, Tensor]) -> Any:
     if isinstance(noted, Ref):
         return found[noted.number]
     return [_filled(each, found) for each in noted] if isinstance(noted, tuple) else noted
+
+
+def _laid_out(tensor: Tensor, strides: Sequence[int]) -> Tensor:
+    """A tensor as it lay in memory when it was recorded, since views are asked of it; traced, some differ."""
+    sizes = zip(tensor.shape, tensor.stride(), strides)
+    if all(size == 1 or one == two for size, one, two in sizes) or not tensor.numel():
+        return tensor
+    return tensor.new_empty_strided(tensor.shape, strides).copy_(tensor)

@@ -71,7 +71,8 @@ def _said(value: Any) -> str:
     if isinstance(value, Recording):
         entries = [(_named(each.op), each.args, each.kwargs, each.results) for each in value.entries]
         numbers = [*value.externals], [*value.constants]
-        return _said((value.inputs, entries, numbers, value.outputs, value.looks))
+        lie = [*map(tuple, value.strides.items())], sorted(value.copied)
+        return _said((value.inputs, entries, numbers, value.outputs, value.looks, lie))
     if isinstance(value, tuple | list):
         return f"({','.join(map(_said, value))})"
     if type(value) in _PLAIN:

@@ -15,6 +15,7 @@ from torch.utils import dlpack
 
 import ppl_vae as pv
 from ppl_vae.capture import CaptureError
+from tests.capture.helpers import needs_compiler
 
 BATCHES = torch.linspace(-1, 1, 12 * 5 * 3, dtype=torch.float64).sin().reshape(12, 5, 3)
 
@@ -66,6 +67,18 @@ ALIASES = {
 def test_another_object_in_the_same_memory_is_followed(name):
     losses, weights = trained(pyro.infer.SVI, ALIASES[name])
     found, others = trained(captured, ALIASES[name])
+    assert found == pytest.approx(losses, rel=1e-10)
+    torch.testing.assert_close(others, weights, rtol=1e-10, atol=0)
+
+
+@needs_compiler
+def test_they_are_followed_when_compiled():
+    def change(x):
+        y = nn.Parameter(x * 2, requires_grad=False).mul_(3)
+        return nn.Parameter(x.as_subclass(Marked)) + y.as_subclass(torch.Tensor)
+
+    losses, weights = trained(pyro.infer.SVI, change)
+    found, others = trained(lambda *arguments: pv.SVI(*arguments, capture=True), change)
     assert found == pytest.approx(losses, rel=1e-10)
     torch.testing.assert_close(others, weights, rtol=1e-10, atol=0)
 
