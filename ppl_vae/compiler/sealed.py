@@ -44,7 +44,8 @@ def sealed() -> Iterator[None]:
         with FileLock(lock, timeout=codecache.LOCK_TIMEOUT):
             if whole(library):
                 return
-            shutil.rmtree(library, ignore_errors=True)
+            if os.path.isdir(library):  # else it would wait for who writes to a pipe
+                shutil.rmtree(library, ignore_errors=True)
             Path(library).unlink(missing_ok=True)  # and not written over: a process may have loaded it
             for builder in builders:
                 builder.build()
