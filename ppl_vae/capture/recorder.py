@@ -33,6 +33,7 @@ from ppl_vae.capture.recording import Alias, Entry, Recording, Ref
 from ppl_vae.capture.surroundings import ValueWatch, at_recording
 from ppl_vae.capture.watched import Run
 from ppl_vae.core.isolation import random_numbers
+from ppl_vae.terminal import interrupts
 
 
 def record(
@@ -61,7 +62,7 @@ def record(
     """
     recorder, watch = _Recorder(inputs, device, known), SiteWatch()
     try:
-        with ExitStack() as around:
+        with interrupts.later(), ExitStack() as around:
             around.enter_context(random_numbers(seed, device))
             around.callback(recorder.before.restore)
             recorder.random = None if first else random_state(device)

@@ -1,5 +1,5 @@
 """Ctrl-C while the command `ppl-vae` starts or ends: exit code 130, and nobody is shown a traceback.
-Ctrl-C and SIGTERM while workers run: they end too.
+Ctrl-C and SIGTERM while workers run: they end too. Ctrl-C while a step is recorded: it waits.
 """
 
 from __future__ import annotations
@@ -58,6 +58,32 @@ def for_good() -> None:
     """The same from now on, for the command's last moments."""
     if is_command() and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, end_here)
+
+
+@contextmanager
+def later() -> Iterator[None]:
+    """A Ctrl-C meanwhile is heard at the end, and a second one at once.
+
+    For what sets modes of torch's and Pyro's: an exception between the setting of one and the `try` that
+    would take it back leaves it on.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def wait(number: int, _: Any) -> None:
+        came.append(number)
+        signal.signal(number, before)
+
+    signal.signal(signal.SIGINT, wait)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        for number in came:
+            signal.raise_signal(number)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import signal
 
 import numpy as np
 import pyro
@@ -209,5 +210,26 @@ def test_torchs_search_for_nan_in_gradients_is_let_be():
     svi = make(True)
     with torch.autograd.set_detect_anomaly(True):
         svi.step(DATA)
+    svi.step(DATA)
+    assert svi.graphs == 1
+
+
+def test_ctrl_c_while_a_step_is_recorded_leaves_no_mode_on():
+    svi = make(True)
+    svi.step(DATA)
+    activation, ran = svi.model.activation, []
+
+    def interrupted(x):
+        if torch.is_grad_enabled() and not ran:
+            signal.raise_signal(signal.SIGINT)
+        ran.append(x.shape)
+        return activation(x)
+
+    svi.model.activation = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        svi.step(DATA)
+    assert ran, "it waited"
+    assert (torch._C._len_torch_dispatch_stack(), torch._C._len_torch_function_stack()) == (0, 0)
+    svi.step(DATA)
     svi.step(DATA)
     assert svi.graphs == 1

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
+
+from ppl_vae.terminal import interrupts
 
 # a process that interrupts itself while a module is imported, so that no clock decides when
 SITE = """
@@ -55,3 +58,17 @@ def test_a_program_of_ones_own_gets_its_keyboardinterrupt(tmp_path):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "INTERRUPT_AT": "ppl_vae.svi"},
     )  # fmt: skip
     assert done.stdout == "mine\n", (done.returncode, done.stderr)
+
+
+def test_ctrl_c_that_is_heard_later():
+    heard = []
+    with pytest.raises(KeyboardInterrupt), interrupts.later():
+        signal.raise_signal(signal.SIGINT)
+        heard.append("the end")
+    assert heard == ["the end"]
+    with pytest.raises(KeyboardInterrupt), interrupts.later():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        heard.append("never")
+    assert heard == ["the end"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
