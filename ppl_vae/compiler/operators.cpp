@@ -4,8 +4,13 @@
 #include <string>
 #include <vector>
 
+// What torch could not do, such as find memory, is an error of the step, and not of who goes on without it.
+static void must(AOTITorchError code) {
+  if (code != AOTI_TORCH_SUCCESS) throw std::runtime_error("torch gave no tensor: out of memory?");
+}
+
 struct Tensor {  // the one that stands in a value, or a new one of so many rows
-  AtenTensorHandle handle;
+  AtenTensorHandle handle = nullptr;
   int64_t *sizes, *strides;
 
   explicit Tensor(StableIValue value) {
@@ -14,27 +19,34 @@ struct Tensor {  // the one that stands in a value, or a new one of so many rows
   }
   Tensor(int64_t rows, int64_t columns, int32_t type) {
     const int64_t shape[] = {rows, columns}, steps[] = {columns, 1};
-    aoti_torch_empty_strided(2, shape, steps, type, aoti_torch_device_type_cpu(), 0, &handle);
+    must(aoti_torch_empty_strided(2, shape, steps, type, aoti_torch_device_type_cpu(), 0, &handle));
     look();
   }
   explicit Tensor(int64_t number) {  // 0-d
     const int64_t none = 0;
-    aoti_torch_empty_strided(0, &none, &none, aoti_torch_dtype_int64(), aoti_torch_device_type_cpu(), 0, &handle);
+    const int32_t type = aoti_torch_dtype_int64(), device = aoti_torch_device_type_cpu();
+    must(aoti_torch_empty_strided(0, &none, &none, type, device, 0, &handle));
     *data<int64_t>() = number;
   }
+  ~Tensor() {
+    if (handle) aoti_torch_delete_tensor_object(handle);
+  }
+  Tensor(const Tensor&) = delete;
   template <typename Number>
   Number* data() const {
     void* found;
-    aoti_torch_get_data_ptr(handle, &found);
+    must(aoti_torch_get_data_ptr(handle, &found));
     return (Number*)found;
   }
-  void end() const { aoti_torch_delete_tensor_object(handle); }
-  void become(StableIValue* value) const { std::memcpy(value, &handle, sizeof handle); }
+  void become(StableIValue* value) {  // which has it from then on
+    std::memcpy(value, &handle, sizeof handle);
+    handle = nullptr;
+  }
 
  private:
   void look() {
-    aoti_torch_get_sizes(handle, &sizes);
-    aoti_torch_get_strides(handle, &strides);
+    must(aoti_torch_get_sizes(handle, &sizes));
+    must(aoti_torch_get_strides(handle, &strides));
   }
 };
 
@@ -48,23 +60,26 @@ static Matrix matrix(const Tensor& tensor, std::vector<float>& room) {
 }
 
 static void run_product(StableIValue* stack, uint64_t, uint64_t) {
-  const Tensor a(stack[0]), b(stack[1]), c(a.sizes[0], b.sizes[1], aoti_torch_dtype_float32());
+  const Tensor a(stack[0]), b(stack[1]);
+  Tensor c(a.sizes[0], b.sizes[1], aoti_torch_dtype_float32());
   std::vector<float> left, right;
   product(a.sizes[0], b.sizes[1], a.sizes[1], matrix(a, left), matrix(b, right), c.data<float>());
-  a.end(), b.end(), c.become(stack);
+  c.become(stack);
 }
 
 static void run_column_sums(StableIValue* stack, uint64_t, uint64_t) {
-  const Tensor x(stack[0]), sums(1, x.sizes[1], aoti_torch_dtype_float32());
+  const Tensor x(stack[0]);
+  Tensor sums(1, x.sizes[1], aoti_torch_dtype_float32());
   std::vector<float> room;
   column_sums(x.sizes[0], x.sizes[1], matrix(x, room), sums.data<float>());
-  x.end(), sums.become(stack);
+  sums.become(stack);
 }
 
 static void run_threefry(StableIValue* stack, uint64_t, uint64_t) {
-  const Tensor key(stack[0]), words(2, stack[2], aoti_torch_dtype_int32());
+  const Tensor key(stack[0]);
+  Tensor words(2, stack[2], aoti_torch_dtype_int32());
   threefry(key.data<uint32_t>(), stack[1], stack[2], words.data<uint32_t>());
-  key.end(), words.become(stack);
+  words.become(stack);
 }
 
 struct Span {
@@ -74,7 +89,7 @@ struct Span {
 // Those over which different numbers lie, as few as there can be.
 static std::vector<Span> spans(const Tensor& tensor) {
   int64_t dims;
-  aoti_torch_get_dim(tensor.handle, &dims);
+  must(aoti_torch_get_dim(tensor.handle, &dims));
   std::vector<Span> found = {{1, 0}};
   for (int64_t i = 0; i < dims; ++i) {
     const int64_t size = tensor.sizes[i], stride = tensor.strides[i];
@@ -115,7 +130,7 @@ static void run_within(StableIValue* stack, uint64_t, uint64_t) {
   const int64_t low = stack[1], high = stack[2], but = stack[3];
   const std::vector<Span> where = spans(index);
   int32_t type;
-  aoti_torch_get_dtype(index.handle, &type);
+  must(aoti_torch_get_dtype(index.handle, &type));
   int64_t wrong = 0;
   const auto look = [&](const auto* at) {
     const auto* found = outside(at, where.data(), where.size(), low, high, but);
@@ -123,7 +138,6 @@ static void run_within(StableIValue* stack, uint64_t, uint64_t) {
     return found != nullptr;
   };
   const bool any = type == aoti_torch_dtype_int32() ? look(index.data<int32_t>()) : look(index.data<int64_t>());
-  index.end();
   if (any)
     throw std::out_of_range("index " + std::to_string(wrong) + " is out of bounds for a dimension with size " +
                             std::to_string(high));

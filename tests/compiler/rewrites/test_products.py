@@ -128,3 +128,11 @@ def test_a_long_sum_rounds_about_as_torchs() -> None:
     assert ours < 4 * torchs
     sums = torch.ops.ppl_vae.column_sums(b)
     torch.testing.assert_close(sums.double(), b.double().sum(0, keepdim=True), rtol=2e-6, atol=0)
+
+
+def test_no_room_for_a_product_is_an_error() -> None:
+    row = torch.ones(1, 1).expand(1, 2**30)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        torch.ops.ppl_vae.product(row.t(), row)
+    x, times = torch.randn(4, 3), torch.eye(3)
+    torch.testing.assert_close(torch.ops.ppl_vae.product(x, times), x)
