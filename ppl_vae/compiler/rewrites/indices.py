@@ -5,6 +5,7 @@ Inductor looks at each within its loops, whose error ends the process where seve
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -18,7 +19,13 @@ _NONE = -(2**62)  # a number that is never excepted: it would be out of range of
 _SEVERAL = {"index", "index_put", "index_put_", "_index_put_impl_"}
 _ALONG = {"gather", "index_select", "index_add", "index_copy", "index_fill"}
 _ALONG |= {"scatter", "scatter_add", "scatter_reduce"}
+_FLAT = {"take", "put"}
+_ROWS = {"embedding", "embedding_dense_backward"}
+_UNPOOLED = {"max_unpool2d", "max_unpool3d"}
+_MARGINS = {"multi_margin_loss": 0, "multilabel_margin_loss_forward": -1}
 _LOSSES = {"nll_loss_forward": 0, "nll_loss2d_forward": 0, "nll_loss_backward": 1, "nll_loss2d_backward": 1}
+KNOWN = {*_SEVERAL, *_ALONG, *_FLAT, *_ROWS, *_UNPOOLED, *_MARGINS, *_LOSSES}
+"""The operations whose indices are looked at."""
 _VIEWS = {"view", "_unsafe_view", "reshape", "expand", "unsqueeze", "squeeze", "permute", "transpose", "t"}
 _VIEWS |= {"slice", "select", "clone", "alias", "detach"}
 
@@ -81,12 +88,14 @@ def _reads(node: fx.Node) -> list[_Read]:
     elif name.rstrip("_") in _ALONG:
         size = sizes[args[1]] if sizes else 1
         found = [_Read(args[2], -size if name.startswith("index_fill") else 0, size)]
-    elif name == "take":
+    elif name.rstrip("_") in _FLAT:
         found = [_Read(args[1], -sizes.numel(), sizes.numel())]
-    elif name == "embedding":
-        found = [_Read(args[1], 0, sizes[0])]
-    elif name == "embedding_dense_backward":
-        found = [_Read(args[1], 0, args[2])]
+    elif name in _ROWS:
+        found = [_Read(args[1], 0, sizes[0] if name == "embedding" else args[2])]
+    elif name in _UNPOOLED:
+        found = [_Read(args[1], 0, math.prod(args[2]))]
+    elif name in _MARGINS:
+        found = [_Read(args[1], _MARGINS[name], [1, *sizes][-1])]
     elif name in _LOSSES:
         scores, target, _, _, but = args[_LOSSES[name] :][:5]
         shape = scores.meta["val"].shape

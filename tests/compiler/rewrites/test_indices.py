@@ -9,7 +9,7 @@ from torch.nn import functional
 from ppl_vae.compiler import native
 from ppl_vae.compiler.graph import lower, prepare
 from ppl_vae.compiler.rewrites import Setting
-from ppl_vae.compiler.rewrites.indices import look_before
+from ppl_vae.compiler.rewrites.indices import KNOWN, look_before
 from tests.capture.helpers import needs_compiler
 
 pytestmark = needs_compiler
@@ -23,6 +23,19 @@ READS = {  # of a table and indices from 0 to 4, and whether these may count fro
     "index_put": (lambda x, i: x.clone().index_put_((i,), x[0, :1]), True),
     "index_fill": (lambda x, i: x.index_fill(0, i, 1.0), True),
     "take": (lambda x, i: x[:, 0].take(i), True),
+    "put": (lambda x, i: x[0, :5].put(i, x.new_ones(5)), True),
+    "put_in_place": (lambda x, i: x[0, :5].clone().put_(i, x.new_ones(5), accumulate=True), True),
+    "max_unpool2d": (
+        lambda x, i: functional.max_unpool2d(
+            x.new_ones(1, 1, 1, 5), i[None, None, None], 1, output_size=(1, 5)
+        ),
+        False,
+    ),
+    "multi_margin_loss": (lambda x, i: functional.multi_margin_loss(x.t(), i.repeat(2)[:7]), False),
+    "multilabel_margin_loss": (  # of which -1 is the end
+        lambda x, i: functional.multilabel_margin_loss(x.t(), i.repeat(7, 1)),
+        True,
+    ),
     "index_select": (lambda x, i: x.index_select(0, i), False),
     "index_add": (lambda x, i: x.index_add(0, i, x.new_ones(len(i), 7)), False),
     "index_copy": (lambda x, i: x.index_copy(-2, i, x.new_ones(len(i), 7)), False),
@@ -65,6 +78,29 @@ def test_an_index_out_of_range_is_an_error(name):
             function(TABLE, each)
         with pytest.raises(IndexError, match="is out of bounds for a dimension with size 5"):
             graph(TABLE, each)
+
+
+# targets that are no indices; what a kernel found itself; what is asked to be looked at by nobody
+OTHERS = ("binary_cross_entropy", "huber_loss", "mse_loss", "smooth_l1_loss", "soft_margin_loss")
+OTHERS += ("max_pool2d_with_indices_backward", "_unsafe")
+
+
+def test_every_operation_that_reads_by_indices_in_loops_of_inductors_is_known():
+    from torch._inductor.decomposition import decompositions
+    from torch._inductor.lowering import fallbacks, lowerings
+
+    unknown = []
+    for operator in {*decompositions, *lowerings} - fallbacks:
+        if not isinstance(operator, torch._ops.OpOverload) or "hacked_twin" in str(operator):
+            continue
+        arguments = operator._schema.arguments
+        reads = any(
+            each.name in ("index", "indices", "target") and "Tensor" in str(each.type) for each in arguments
+        )
+        if reads and not any(each.is_out for each in arguments) and not operator._can_decompose():
+            unknown.append(operator.overloadpacket.__name__)
+    unknown = [each for each in unknown if each not in KNOWN and each.rstrip("_") not in KNOWN]
+    assert not [each for each in unknown if not each.startswith(OTHERS)]
 
 
 def test_what_a_loss_ignores_is_none():
