@@ -4,7 +4,9 @@ It knows no model: a gradient step is captured by `ppl_vae.train`, Pyro's own by
 `ppl_vae.evaluate`. The files, in the order in which a program meets them:
 
 - `watched`, `numbers`: the tensors and the plain values that a program reads, found where they stand;
-- `recorder`, `recording`, `surroundings`, `operators`: it runs once, and every operation is written down;
+- `first_run`: it runs once for nothing, since programs make things at their first;
+- `recorder`, `recording`, `surroundings`, `operators`: it runs, and every operation is written down;
+- `before`: what lay in memory before that, and does again afterwards;
 - `comparing`: two recordings are held against each other;
 - `signature`: what was recorded, by a name under which `ppl_vae.compiler` may know it;
 - `held`, `guard`: the graph that the compiler makes runs, and is held against the program now and then;

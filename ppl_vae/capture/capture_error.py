@@ -6,6 +6,8 @@ import linecache
 import re
 import sysconfig
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
@@ -105,6 +107,17 @@ def explain(error: Exception, watch: SiteWatch | None = None) -> CaptureError:
     own = [frame for frame in frames if not is_machinery(frame.filename)]
     frame = (users or own or frames)[-1]
     return CaptureError(f"{site}{named((frame.filename, frame.lineno or 0))}{_reason(error)}")
+
+
+@contextmanager
+def as_refusals() -> Iterator[None]:
+    """An error in here, where the program has run before as it is written, is a reason not to capture it."""
+    try:
+        yield
+    except CaptureError:
+        raise
+    except Exception as error:
+        raise explain(error) from error
 
 
 def _reason(error: Exception) -> str:

@@ -113,7 +113,10 @@ def _flat(noted: Any) -> Iterator[Any]:
 
 
 def _same(one: Any, two: Any) -> bool:
-    return one is two or (type(one) is type(two) and (one == two or (one != one and two != two)))
+    try:
+        return one is two or (type(one) is type(two) and bool(one == two or (one != one and two != two)))
+    except Exception:  # an object that cannot be compared is another one
+        return False
 
 
 def _equal_tensors(one: Tensor, two: Tensor) -> bool:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae.capture.capture_error import CaptureError
-from ppl_vae.capture.held import Held, run_first
+from ppl_vae.capture.first_run import run_first
+from ppl_vae.capture.held import Held
 from ppl_vae.capture.looks import look_of
 from ppl_vae.capture.watched import Watched
 from ppl_vae.compiler.rewrites import Backend, Setting

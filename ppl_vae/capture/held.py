@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import nullcontext
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ppl_vae.capture.capture_error import CaptureError, explain
+from ppl_vae.capture.capture_error import CaptureError, as_refusals
 from ppl_vae.capture.comparing import check_carried, difference, settle
 from ppl_vae.capture.looks import by_memory, quick_looks, shared_memory, sharing
 from ppl_vae.capture.recorder import record
@@ -21,7 +20,6 @@ from ppl_vae.capture.watched import Run, Watched
 from ppl_vae.compiler.denormals import without_denormals
 from ppl_vae.compiler.graph import prepare
 from ppl_vae.compiler.rewrites import Setting
-from ppl_vae.core.isolation import random_numbers
 
 
 class Standing(Protocol):
@@ -30,26 +28,6 @@ class Standing(Protocol):
     watched: Watched
 
     def guard(self) -> Hashable: ...
-
-
-def run_first(
-    run: Run, inputs: Sequence[Tensor], device: torch.device, watched: Watched, *, again: bool = False
-) -> Watched:
-    """One run before all others, for what programs find out at their first; what was watched then.
-
-    A program's own error stays what it is. One that has run `again` and again before finds out nothing:
-    but for memory of their own, its attributes are as before.
-    """
-    with no_random_numbers_outside(), watched.kept() if again else nullcontext():
-        try:
-            record(functools.partial(watched.take_over, run), inputs, device, 0, watched.tensors, first=True)
-        except CaptureError as error:
-            if not isinstance(error.__cause__, CaptureError):
-                with random_numbers(0, device):
-                    run()
-            raise
-    watched.give()
-    return watched
 
 
 class Held:
@@ -71,6 +49,7 @@ class Held:
         recording: of the first run.
     """
 
+    @as_refusals()
     def __init__(
         self, run: Run, inputs: Sequence[Tensor], setting: Setting, standing: Standing, before: Watched
     ) -> None:
@@ -90,6 +69,7 @@ class Held:
         self._made_for = standing.guard()
         self.follow(run, inputs, standing)
 
+    @as_refusals()
     def compile(
         self,
         function: Callable[[list[Tensor], list[Tensor]], list[Tensor]],
@@ -118,11 +98,8 @@ class Held:
         signature = sign(
             self.recording, lambda results: function(results, list(more)), inputs, more, self._setting
         )
-        try:
-            with torch._C._DisableAutocast():  # what was recorded has its casts in it
-                compiled = prepare(whole, inputs, self._setting, signature)
-        except Exception as error:
-            raise explain(error) from error
+        with torch._C._DisableAutocast():  # what was recorded has its casts in it
+            compiled = prepare(whole, inputs, self._setting, signature)
         self._compiled = functools.partial(compiled, *constants)
         self._after = after
         self._shared: list[int] | None = None

@@ -85,7 +85,8 @@ class Recording:
             several = isinstance(entry.results, tuple) and not isinstance(entry.results, Ref)
             for ref, each in zip(entry.results, results) if several else [(entry.results, results)]:
                 if isinstance(ref, Ref):
-                    found[ref.number] = _laid_out(each, self.strides.get(ref.number, ()))
+                    new = ref.number not in found
+                    found[ref.number] = _laid_out(each, self.strides.get(ref.number, ())) if new else each
         return [found[each].clone() if each in self.copied else found[each] for each in self.outputs]
 
     def made_here(self, numbers: Iterable[int]) -> None:

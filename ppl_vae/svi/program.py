@@ -13,9 +13,10 @@ import torch
 from pyro.infer import SVI as PyroSVI
 from torch import Tensor, nn
 
-from ppl_vae.capture.capture_error import CaptureError
+from ppl_vae.capture.capture_error import CaptureError, as_refusals
+from ppl_vae.capture.first_run import run_first
 from ppl_vae.capture.guard import Guard
-from ppl_vae.capture.held import Held, run_first
+from ppl_vae.capture.held import Held
 from ppl_vae.capture.numbers import Numbers, check_changing
 from ppl_vae.compiler.rewrites import Backend, Setting
 from ppl_vae.svi.call import Call
@@ -162,7 +163,8 @@ class CapturedProgram:
             self._step, self._names = None, self._there()
             if self.kind == "step" and not self._names:
                 return None
-            step = PyroStep(self._svi, self.kind, self._names, self._modules)
+            with as_refusals():
+                step = PyroStep(self._svi, self.kind, self._names, self._modules)
             # a number in its place, since it is looked up at every step
             self._layout = self._layouts.setdefault(step.watched.layout, len(self._layouts))
             self._step = step

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ppl_vae.capture.capture_error import CaptureError, NotWorth
 from ppl_vae.capture.clipping import clip, laid_out, norm_of
+from ppl_vae.capture.first_run import run_first
 from ppl_vae.capture.guard import Guard
-from ppl_vae.capture.held import Held, run_first
+from ppl_vae.capture.held import Held
 from ppl_vae.capture.numbers import Numbers, check_changing
 from ppl_vae.capture.watched import Watched
 from ppl_vae.capture.worth import worth_capturing

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ppl_vae.capture.capture_error import CaptureError
+from ppl_vae.capture.capture_error import CaptureError, as_refusals
 from ppl_vae.capture.moves import Moves
 from ppl_vae.capture.watched import Watched
 
@@ -43,6 +43,7 @@ class Inputs:
         )
         self.look()
 
+    @as_refusals()
     def look(self) -> None:
         """Find everything where it stands now."""
         objective = self.objective

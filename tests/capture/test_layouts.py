@@ -22,6 +22,7 @@ RESULTS = {
     "batch norm": lambda y: functional.batch_norm(y, None, None, training=True),
     "sorted": lambda y: y.sort(1)[0],
     "copied": lambda y: y.contiguous() * 2 + y,
+    "turned in place": lambda y: (y * 2).transpose_(0, 1).add_(1).transpose_(0, 1),
 }
 VIEWS = {"as it lies": lambda y: y.transpose(1, 2).view(6, -1), "made one": lambda y: y.reshape(6, -1)}
 

@@ -16,6 +16,7 @@ from torch import nn
 
 import ppl_vae as pv
 from ppl_vae.capture import CaptureError
+from ppl_vae.svi import svi as svi_module
 
 DATA = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3)
 
@@ -233,3 +234,32 @@ def test_ctrl_c_while_a_step_is_recorded_leaves_no_mode_on():
     svi.step(DATA)
     svi.step(DATA)
     assert svi.graphs == 1
+
+
+class Unreadable(nn.Module):
+    """A module whose attributes cannot be copied, which a recording does."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = UncopiedList()
+
+    def forward(self, x):
+        return x
+
+
+class UncopiedList(list):
+    def copy(self):
+        raise AttributeError("no copies of this")
+
+
+def test_what_goes_wrong_in_a_recording_is_a_refusal(monkeypatch):
+    svi = make(True)
+    svi.model.part = Unreadable()
+    svi.step(DATA)
+    with pytest.raises(CaptureError, match="AttributeError: no copies of this"):
+        svi.step(DATA)
+    monkeypatch.setattr(svi_module, "EAGER_STEPS", 1)
+    svi.capture = "auto"
+    with pytest.warns(UserWarning, match="no copies of this"):
+        [svi.step(DATA) for _ in range(4)]
+    assert svi.graphs == 0
