@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import types
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from itertools import count
 from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from ppl_vae.capture.operators import storage_of
 
@@ -23,8 +20,6 @@ MODES: dict[str, Callable[[], Any]] = {
     "the default dtype": torch.get_default_dtype,
 }
 """What of torch's state makes another program of the same lines."""
-_SERIAL: Any = WeakIdKeyDictionary()  # the number of a module or function: no other ever has it
-_next_serial = count().__next__
 
 
 def columns(places: Sequence[Place]) -> tuple[Sequence[Any], ...]:
@@ -84,16 +79,6 @@ def sharing(results: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[int]:
     return [
         place - len(inputs) for place in range(len(inputs), len(memory)) if memory[place] in memory[:place]
     ]
-
-
-def serial_of(thing: Any) -> Hashable:
-    """A number that no other module or function ever has."""
-    if isinstance(thing, types.MethodType):
-        return serial_of(thing.__self__), serial_of(thing.__func__)
-    try:
-        return int(_SERIAL.setdefault(thing, _next_serial()))
-    except TypeError:  # it takes no weak references: one of C's
-        return id(thing)
 
 
 def restore(thing: Any, copy: Any) -> None:

@@ -1,17 +1,25 @@
-"""Numbers and other plain values of Python's: a graph has them inside and is right for these alone."""
+"""Numbers, functions and other plain values of Python's: a graph has them inside, right for these alone."""
 
 from __future__ import annotations
 
+import types
 from collections.abc import Hashable, Iterable, Sequence
+from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 from ppl_vae.capture.capture_error import CaptureError
 
 NUMBERS: tuple[type, ...] = (type(None), bool, int, float, complex, str, bytes, np.number, np.bool_)
 NUMBERS += (torch.dtype, torch.device, torch.Size, slice)
+FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, partial)
+_SERIAL: Any = WeakIdKeyDictionary()  # the number of an object: no other ever has it
+_next_serial = count().__next__
+_DEEP = 3
 
 Numbers = tuple[tuple[str, type, Any], ...]
 
@@ -41,3 +49,34 @@ def plain(value: Any) -> Hashable:
     if isinstance(value, slice):
         return value.start, value.stop, value.step
     return repr(value) if isinstance(value, float | complex) and (value == 0 or value != value) else value
+
+
+def of_function(function: Any, deep: int = 0) -> Hashable:
+    """A function as a part of a key: one that is made anew, of the same lines and values, is the same."""
+    if isinstance(function, NUMBERS):
+        return type(function), plain(function)
+    if isinstance(function, partial):
+        values = function.func, *function.args, *function.keywords, *function.keywords.values()
+    elif isinstance(function, types.MethodType):
+        values = function.__self__, function.__func__
+    elif isinstance(function, types.FunctionType) and deep < _DEEP:
+        cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
+        values = (
+            function.__code__,
+            *cells,
+            *(function.__defaults__ or ()),
+            *(function.__kwdefaults__ or {}).values(),
+        )
+    else:
+        return serial_of(function)
+    return tuple([of_function(each, deep + 1) for each in values])
+
+
+def serial_of(thing: Any) -> Hashable:
+    """A number that no other object ever has; for what takes no weak references, where it lies."""
+    if isinstance(thing, types.MethodType):
+        return serial_of(thing.__self__), serial_of(thing.__func__)
+    try:
+        return int(_SERIAL.setdefault(thing, _next_serial()))
+    except TypeError:
+        return id(thing)

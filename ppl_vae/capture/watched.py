@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import types
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import chain
 from operator import is_
 from typing import Any
@@ -18,14 +16,14 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from ppl_vae.capture import looks
 from ppl_vae.capture.capture_error import CaptureError
-from ppl_vae.capture.looks import Place, columns, look_of, quick_looks, serial_of, shared_memory
-from ppl_vae.capture.numbers import NUMBERS, Numbers, changing, plain
+from ppl_vae.capture.looks import Place, columns, look_of, quick_looks, shared_memory
+from ppl_vae.capture.numbers import FUNCTIONS, NUMBERS, Numbers, changing, of_function, plain, serial_of
 
 Run = Callable[[], Sequence[Tensor]]
 """A program on its inputs; what it gives are tensors."""
 _COPIED = (dict, list, set, deque)
 _OWN: Any = WeakIdKeyDictionary()  # tensors that were given to a place here, so that a graph may write there
-_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, partial)
+_PLAIN = (*NUMBERS, *FUNCTIONS)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -33,7 +31,7 @@ class Watched:
     """What some modules, their parts and some objects keep that a graph reads, or has inside.
 
     Tensors are parameters, buffers and plain attributes, each once: one in two places (tied weights) is
-    one tensor. Plain values are numbers, strings and the like among the attributes.
+    one tensor. Plain values are numbers, strings, functions and the like among the attributes.
 
     Args:
         modules: with all their submodules.
@@ -62,12 +60,11 @@ class Watched:
         ]
         self._owners: list[dict[str, Any]] = [owner for _, owner in owners]
         found = [(path, owner, key, value) for path, owner in owners for key, value in owner.items()]
-        self._names = [f"{path}.{key}" for path, _, key, value in found if isinstance(value, NUMBERS)]
-        self._numbers = columns([each[1:] for each in found if isinstance(each[-1], NUMBERS)])
+        self._names = [f"{path}.{key}" for path, _, key, value in found if isinstance(value, _PLAIN)]
+        self._numbers = columns([each[1:] for each in found if isinstance(each[-1], _PLAIN)])
         self._sizes = [*map(len, self._owners)]
         held = [(_dict(part._modules), key, each) for part in parts for key, each in part._modules.items()]
-        functions = [each[1:] for each in found if isinstance(each[-1], _FUNCTIONS)]
-        self._parts = columns([*held, *functions])
+        self._parts = columns(held)
         self._hooks = [getattr(part, name) for part in parts for name in _HOOKS]
         self._seen: list[Any] = [self]
         self._values: tuple[tuple[type, Hashable], ...] = ()
@@ -84,7 +81,6 @@ class Watched:
         self.layout = (
             tuple([look_of(tensor) for tensor in self.tensors]),
             (*pattern, *map(serial_of, parts), *shared_memory(self.tensors, {}, {})),
-            tuple([(where[id(owner)], key, serial_of(each)) for owner, key, each in functions]),
         )
 
     def current(self) -> bool:
@@ -104,7 +100,7 @@ class Watched:
         """What the plain values are now, with their types, torch's modes, and which hooks there are."""
         owners, keys, _ = self._numbers
         found = [*map(dict.get, owners, keys), *[mode() for mode in looks.MODES.values()]]
-        found.append(tuple(map(serial_of, chain.from_iterable(map(dict.values, self._hooks)))))
+        found.append(tuple(map(of_function, chain.from_iterable(map(dict.values, self._hooks)))))
         if len(found) != len(self._seen) or not all(map(is_, found, self._seen)):
             self._seen = found  # nearly never
             self._values = tuple([(type(each), _plain(each)) for each in found])
@@ -183,6 +179,8 @@ class Watched:
 
 
 def _plain(value: Any) -> Hashable:
+    if isinstance(value, FUNCTIONS):
+        return of_function(value)
     return value if isinstance(value, tuple) else plain(value) if isinstance(value, NUMBERS) else "no number"
 
 

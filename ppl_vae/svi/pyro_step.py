@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.clipping import clip, laid_out
 from ppl_vae.capture.moves import Moves
+from ppl_vae.capture.numbers import serial_of
 from ppl_vae.capture.surroundings import same_store
-from ppl_vae.capture.watched import Watched, serial_of
+from ppl_vae.capture.watched import Watched
 from ppl_vae.svi.call import Call
 
 Kind = Literal["step", "evaluate_loss"]

@@ -111,6 +111,45 @@ def test_a_change_is_seen_at_once(name):
     torch.testing.assert_close(others, weights, rtol=1e-10, atol=0)
 
 
+class Renewed(nn.Module):
+    """Makes its functions anew in each run, the same ones or others."""
+
+    def __init__(self, others):
+        super().__init__()
+        self.others, self.hook = others, None
+        self.net = nn.Linear(2, 3, dtype=torch.float64)
+
+    def forward(self, x):
+        pyro.module("renewed", self)
+        scale = torch.ones(1) if self.others else 2.0
+        self.scaled = lambda each, power=1: (scale * each) ** power
+        if self.hook is not None:
+            self.hook.remove()
+        self.hook = self.net.register_forward_hook(lambda net, args, found: found * scale)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(self.scaled(self.net(z)), 1.0).to_event(1), obs=x)
+
+
+def test_functions_made_anew_of_the_same_lines_and_values_are_the_same():
+    losses = []
+    for captured in (False, True):
+        pyro.clear_param_store()
+        torch.manual_seed(0)
+        arguments = Renewed(others=False), Guide(), pyro.optim.SGD({"lr": 0.01}), Trace_ELBO()
+        svi = as_pyros(pv.SVI(*arguments, capture=True)) if captured else pyro.infer.SVI(*arguments)
+        losses.append([svi.step(DATA) for _ in range(8)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-10)
+    assert svi.graphs == 1
+
+
+def test_functions_that_are_others_at_each_step_are_refused_by_name():
+    svi = pv.SVI(Renewed(others=True), Guide(), pyro.optim.SGD({"lr": 0.01}), Trace_ELBO(), capture=True)
+    as_pyros(svi)
+    with pytest.raises(CaptureError, match=r"Renewed.scaled"):
+        [svi.step(DATA) for _ in range(20)]
+
+
 def test_a_change_back_has_its_graph_still():
     svi = make(True)
     for particles in (1, 3, 1, 3, 1, 3, 1):
