@@ -53,6 +53,7 @@ def compile(
         # parts for CUDA's graphs; and at each call no look at shapes, for each of which there is a graph
         off = ("pattern_matcher", "cpp.enable_loop_tail_vec", "graph_partition")
         settings |= dict.fromkeys((*off, "size_asserts", "alignment_asserts"), False)
+        settings["emulate_precision_casts"] = True  # a number that is cast to 16 bits and back is rounded
     # the fastest first; the last without all that is private to torch, but for one fusion that may fail
     together = functools.partial(one_unit, [] if made is None else made)
     quickly = (quick_templates, known_operators, together, quick_ranges, unprobed)

@@ -90,6 +90,20 @@ def test_kernels_compiled_together_are_each_its_own(monkeypatch: pytest.MonkeyPa
     assert len([each for each in files if ".main" in str(each._target_file)]) <= 2, "one, and the denormals'"
 
 
+@needs_compiler
+def test_a_number_that_is_cast_to_16_bits_and_back_is_rounded() -> None:
+    """As it is where a program stands for a quantizer: x + (rounded(x) - x).detach()."""
+
+    def function(inputs: list[Tensor]) -> list[Tensor]:
+        (x,) = inputs
+        return [x.half().float(), x + (x.bfloat16().float() - x), (x.half() + 2048).float()]
+
+    x = torch.tensor([0.3, 0.9, 1.5, 7e4, -1e-8]).repeat(7)
+    compiled = compile_graph(lower(function, [x], CPU), [x], Setting(CPU))
+    for one, two in zip(compiled(x), function([x]), strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
 def test_a_toolkit_without_a_gpu_is_not_spoken_of(monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("TORCH_WARM_POOL", raising=False)
