@@ -52,24 +52,31 @@ def plain(value: Any) -> Hashable:
 
 
 def of_function(function: Any, deep: int = 0) -> Hashable:
-    """A function as a part of a key: one that is made anew, of the same lines and values, is the same."""
+    """A function as a part of a key: one that is made anew, of the same lines and numbers, is the same.
+
+    Other objects that it has, such as tensors, are left to comparisons.
+    """
     if isinstance(function, NUMBERS):
         return type(function), plain(function)
     if isinstance(function, partial):
-        values = function.func, *function.args, *function.keywords, *function.keywords.values()
+        places, given = len(function.args), function.keywords
+        values: tuple[Any, ...] = function.func, places, *function.args, *given, *given.values()
     elif isinstance(function, types.MethodType):
         values = function.__self__, function.__func__
     elif isinstance(function, types.FunctionType) and deep < _DEEP:
-        cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
-        values = (
-            function.__code__,
-            *cells,
-            *(function.__defaults__ or ()),
-            *(function.__kwdefaults__ or {}).values(),
-        )
-    else:
+        defaults = *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()
+        values = function.__code__, *enclosed(function), *defaults
+    elif isinstance(function, torch.nn.Module | types.CodeType | types.BuiltinFunctionType):
         return serial_of(function)
+    else:
+        return type(function).__qualname__
     return tuple([of_function(each, deep + 1) for each in values])
+
+
+def enclosed(function: Any) -> list[Any]:
+    """What a function has from the functions around it, which may give it other values at any time."""
+    cells = getattr(function, "__closure__", None) or ()
+    return [cell.cell_contents for cell in cells if cell != types.CellType()]
 
 
 def serial_of(thing: Any) -> Hashable:

@@ -121,6 +121,8 @@ def _filled(noted: Any, found: Mapping[int, Tensor]) -> Any:
 
 def _laid_out(tensor: Tensor, strides: Sequence[int]) -> Tensor:
     """A tensor as it lay in memory when it was recorded, since views are asked of it; traced, some differ."""
+    if not strides:
+        return tensor
     sizes = zip(tensor.shape, tensor.stride(), strides)
     if all(size == 1 or one == two for size, one, two in sizes) or not tensor.numel():
         return tensor

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.jit._script import OrderedDictWrapper
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ppl_vae.capture import looks
+from ppl_vae.capture import looks, numbers
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.looks import Place, columns, look_of, quick_looks, shared_memory
-from ppl_vae.capture.numbers import FUNCTIONS, NUMBERS, Numbers, changing, of_function, plain, serial_of
+from ppl_vae.capture.numbers import FUNCTIONS, NUMBERS, Numbers, enclosed, of_function, plain, serial_of
 
 Run = Callable[[], Sequence[Tensor]]
 """A program on its inputs; what it gives are tensors."""
@@ -67,6 +67,7 @@ class Watched:
         self._parts = columns(held)
         self._hooks = [getattr(part, name) for part in parts for name in _HOOKS]
         self._seen: list[Any] = [self]
+        self._closures: list[Any] = []
         self._values: tuple[tuple[type, Hashable], ...] = ()
         self._flat = [*places, *[each[1:] for each in found if isinstance(each[-1], Tensor)]]
         self._tensors = columns(self._flat)
@@ -99,11 +100,14 @@ class Watched:
     def values(self) -> tuple[tuple[type, Hashable], ...]:
         """What the plain values are now, with their types, torch's modes, and which hooks there are."""
         owners, keys, _ = self._numbers
-        found = [*map(dict.get, owners, keys), *[mode() for mode in looks.MODES.values()]]
-        found.append(tuple(map(of_function, chain.from_iterable(map(dict.values, self._hooks)))))
+        plain_values = [*map(dict.get, owners, keys), *[mode() for mode in looks.MODES.values()]]
+        hooks = [*chain.from_iterable(map(dict.values, self._hooks))]
+        found = [*plain_values, *hooks, *chain.from_iterable(map(enclosed, self._closures))]
         if len(found) != len(self._seen) or not all(map(is_, found, self._seen)):
-            self._seen = found  # nearly never
-            self._values = tuple([(type(each), _plain(each)) for each in found])
+            self._closures = [each for each in (*plain_values, *hooks) if enclosed(each)]  # nearly never
+            self._seen = [*plain_values, *hooks, *chain.from_iterable(map(enclosed, self._closures))]
+            values = [(type(each), _plain(each)) for each in plain_values]
+            self._values = (*values, (tuple, tuple(map(of_function, hooks))))
         return self._values
 
     def named(self) -> Numbers:
@@ -168,7 +172,7 @@ class Watched:
         copies = [(each, each.copy()) for each in [*self._owners, *inner]]
         try:
             yield
-            if names := changing([before, self.named()]):
+            if names := numbers.changing([before, self.named()]):
                 raise CaptureError(
                     f"a program changes {', '.join(names)}, no tensor, whenever it runs, and a captured step "
                     f"does not run it: make it a 0-d tensor that is a buffer, changed in place"
@@ -181,7 +185,7 @@ class Watched:
 def _plain(value: Any) -> Hashable:
     if isinstance(value, FUNCTIONS):
         return of_function(value)
-    return value if isinstance(value, tuple) else plain(value) if isinstance(value, NUMBERS) else "no number"
+    return plain(value) if isinstance(value, NUMBERS) else "no number"
 
 
 def _dict(thing: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 import signal
 
@@ -114,14 +115,14 @@ def test_a_change_is_seen_at_once(name):
 class Renewed(nn.Module):
     """Makes its functions anew in each run, the same ones or others."""
 
-    def __init__(self, others):
+    def __init__(self, scales):
         super().__init__()
-        self.others, self.hook = others, None
+        self.scales, self.hook = scales, None
         self.net = nn.Linear(2, 3, dtype=torch.float64)
 
     def forward(self, x):
         pyro.module("renewed", self)
-        scale = torch.ones(1) if self.others else 2.0
+        scale = next(self.scales)
         self.scaled = lambda each, power=1: (scale * each) ** power
         if self.hook is not None:
             self.hook.remove()
@@ -131,12 +132,14 @@ class Renewed(nn.Module):
             pyro.sample("x", dist.Normal(self.scaled(self.net(z)), 1.0).to_event(1), obs=x)
 
 
-def test_functions_made_anew_of_the_same_lines_and_values_are_the_same():
+@pytest.mark.parametrize("make", [lambda: 2.0, lambda: torch.full((1,), 2.0)], ids=["number", "tensor"])
+def test_functions_made_anew_of_the_same_lines_and_numbers_are_the_same(make):
     losses = []
     for captured in (False, True):
         pyro.clear_param_store()
         torch.manual_seed(0)
-        arguments = Renewed(others=False), Guide(), pyro.optim.SGD({"lr": 0.01}), Trace_ELBO()
+        model = Renewed(make() for _ in itertools.count())
+        arguments = model, Guide(), pyro.optim.SGD({"lr": 0.01}), Trace_ELBO()
         svi = as_pyros(pv.SVI(*arguments, capture=True)) if captured else pyro.infer.SVI(*arguments)
         losses.append([svi.step(DATA) for _ in range(8)])
     assert losses[1] == pytest.approx(losses[0], rel=1e-10)
@@ -144,10 +147,31 @@ def test_functions_made_anew_of_the_same_lines_and_values_are_the_same():
 
 
 def test_functions_that_are_others_at_each_step_are_refused_by_name():
-    svi = pv.SVI(Renewed(others=True), Guide(), pyro.optim.SGD({"lr": 0.01}), Trace_ELBO(), capture=True)
-    as_pyros(svi)
+    model = Renewed(itertools.count(1.0))
+    svi = as_pyros(pv.SVI(model, Guide(), pyro.optim.SGD({"lr": 0.01}), Trace_ELBO(), capture=True))
     with pytest.raises(CaptureError, match=r"Renewed.scaled"):
         [svi.step(DATA) for _ in range(20)]
+
+
+def test_a_value_of_the_function_around_is_seen():
+    losses = []
+    for captured in (False, True):
+        svi = make(captured)
+        scale = 1.0
+        svi.model.boost = lambda x: x * scale  # noqa: B023  it is read when it is called
+        losses.append([svi.step(DATA) for _ in range(4)])
+        scale = 3.0
+        losses[-1] += [svi.step(DATA) for _ in range(4)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-10)
+    assert svi.graphs == 2
+
+
+@pytest.fixture(autouse=True)
+def _heard():
+    """A process that a shell runs in the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_change_back_has_its_graph_still():

@@ -62,7 +62,7 @@ def test_a_program_of_ones_own_gets_its_keyboardinterrupt(tmp_path):
 
 @pytest.mark.parametrize(("times", "finishes"), [(1, True), (2, False)])
 def test_ctrl_c_that_is_heard_later(times, finishes):
-    heard = []
+    heard, before = [], signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupted():
         with interrupts.later():
@@ -73,4 +73,4 @@ def test_ctrl_c_that_is_heard_later(times, finishes):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert bool(heard) is finishes
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
