@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.capture.capture_error import CaptureError, named
+from ppl_vae.capture.looks import look_of
 from ppl_vae.capture.operators import EXCHANGED
 from ppl_vae.capture.recording import Entry, Recording, Ref
 from ppl_vae.core.missing import same_values
@@ -18,8 +19,8 @@ from ppl_vae.core.missing import same_values
 def settle(first: Recording, second: Recording) -> None:
     """Hold two runs of one program against each other, and make constants of what each of them made anew.
 
-    A tensor from elsewhere that is the same object in both is an input of the graph; one that is another
-    object, of the same values, was made by the program of Python's or NumPy's numbers.
+    A tensor from elsewhere that is the same object in both, or lies in the same memory, is an input of the
+    graph; one that is another, of the same values, was made by the program of Python's or NumPy's numbers.
 
     Raises:
         CaptureError: where they differ; names the line and both values.
@@ -30,12 +31,13 @@ def settle(first: Recording, second: Recording) -> None:
         if second.externals.get(number) is tensor and first.memory[number] != second.memory[number]:
             where = named(first.line_using(number))
             raise CaptureError(f"{where}{EXCHANGED.format(tuple(tensor.shape))}")
-    others = [number for number, tensor in first.externals.items() if _another(tensor, second, number)]
-    first.made_here(number for number in others if number in first.aliases)
-    for number in others:
-        if number not in first.aliases:
-            for each in (first, second):
-                each.constants[number] = each.externals.pop(number).detach().clone()
+    there = second.externals
+    made = [each for each in first.aliases if each in there and there[each] is not first.externals[each]]
+    first.made_here(made)
+    second.made_here(each for each in made if each in second.aliases)
+    for number in [each for each, tensor in first.externals.items() if _another(tensor, second, each)]:
+        for each in (first, second):
+            each.constants[number] = each.externals.pop(number).detach().clone()
     if (found := difference(first, second)) is not None:
         raise CaptureError(
             f"{found}, in two runs one after the other: what changes from step to step must be a tensor that "
@@ -45,7 +47,14 @@ def settle(first: Recording, second: Recording) -> None:
 
 def _another(tensor: Tensor, recording: Recording, number: int) -> bool:
     other = recording.externals.get(number)
-    return other is not None and other is not tensor
+    return other is not None and not _lie_together(tensor, other)
+
+
+def _lie_together(one: Tensor, two: Tensor | None) -> bool:
+    """Whether these are one tensor, or two in the same memory: what each run makes of what was there."""
+    if two is None or one is two or one.layout != torch.strided or two.layout != torch.strided:
+        return one is two
+    return one.data_ptr() == two.data_ptr() != 0 and look_of(one) == look_of(two)
 
 
 def check_carried(recording: Recording, made: Sequence[Tensor]) -> None:
@@ -77,7 +86,7 @@ def difference(first: Recording, second: Recording) -> str | None:
             where = named(first.line_using(number))
             return f"{where}a value was {_shown(constant)} and is {_shown(now)}"
     for number, tensor in first.externals.items():
-        if (parting is None or number in inside) and second.externals.get(number) is not tensor:
+        if (parting is None or number in inside) and not _lie_together(tensor, second.externals.get(number)):
             where = named(first.line_using(number))
             return f"{where}a tensor of shape {tuple(tensor.shape)} is another object"
     if parting is not None:

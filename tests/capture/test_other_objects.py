@@ -71,6 +71,38 @@ def test_another_object_in_the_same_memory_is_followed(name):
     torch.testing.assert_close(others, weights, rtol=1e-10, atol=0)
 
 
+OUTSIDE = {
+    "parameter of a buffer": lambda net, far: nn.Parameter(net.shift),
+    "subclass of a buffer": lambda net, far: net.shift.as_subclass(Marked),
+    "subclass of a weight": lambda net, far: net.bias.as_subclass(Marked),
+    "parameter of a global": lambda net, far: nn.Parameter(far, requires_grad=False),
+    "dlpack of a global": lambda net, far: dlpack.from_dlpack(dlpack.to_dlpack(far)),
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_another_object_in_memory_from_outside_is_that_memory(name):
+    found = []
+    for kind in (pyro.infer.SVI, captured):
+        pyro.clear_param_store()
+        torch.manual_seed(0)
+        net, far = nn.Linear(3, 3, dtype=torch.float64), torch.linspace(1, 2, 3, dtype=torch.float64)
+        net.register_buffer("shift", torch.linspace(0, 2, 3, dtype=torch.float64))
+
+        def model(x):
+            pyro.module("net", net)  # noqa: B023
+            with pyro.plate("data", len(x)):
+                loc = net(x) + OUTSIDE[name](net, far)  # noqa: B023
+                pyro.sample("x", dist.Normal(loc, 1.0).to_event(1), obs=x)
+
+        svi = kind(model, lambda x: None, pyro.optim.SGD({"lr": 0.05}), Trace_ELBO())
+        losses = [svi.step(BATCHES[0]) for _ in range(4)]
+        with torch.no_grad():
+            net.shift.mul_(2), far.mul_(2)
+        found.append(losses + [svi.step(BATCHES[0]) for _ in range(4)])
+    assert [*map(float, found[1])] == pytest.approx([*map(float, found[0])], rel=1e-10)
+
+
 @needs_compiler
 def test_they_are_followed_when_compiled():
     def change(x):
