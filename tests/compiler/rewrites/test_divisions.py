@@ -66,9 +66,7 @@ LOOKS = "floor_divide_integral" in Path(cpp.__file__).read_text()
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not LOOKS, reason="this Inductor divides without a look: a zero ends the process"
-)
+@pytest.mark.skipif(not LOOKS, reason="this Inductor divides without a look: a zero ends the process")
 def test_a_zero_among_the_divisors_of_a_compiled_graph_is_an_error():
     ones, before = torch.ones(200_000, dtype=torch.int64), torch.get_num_threads()
     zero, a = ones.clone(), torch.arange(-100_000, 100_000)
