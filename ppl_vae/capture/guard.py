@@ -45,6 +45,7 @@ class Guard:
         seconds: that comparing has taken.
         share: of the time since the first capture, that it may take; a comparison that would be too early for
             it waits.
+        steps: of graphs so far.
     """
 
     def __init__(self, state: State, graphs: dict[Any, Any]) -> None:
@@ -53,7 +54,7 @@ class Guard:
         self.seconds = 0.0
         self.share = SHARE
         self._started = time.perf_counter()
-        self._steps = self._known_good = 0
+        self.steps = self._known_good = 0
         self._next = 1
         self._ran: dict[int, Held] = {}
         self._kept: tuple[list[Tensor], list[Tensor], Any] | None = None
@@ -80,14 +81,14 @@ class Guard:
         Raises:
             CaptureError: where the program is another one than when the graph was made.
         """
-        self._steps += 1
+        self.steps += 1
         if self._changing is None or id(graph) not in self._ran:
             self._ran[id(graph)] = graph
             changed = {id(each): each for one in self._ran.values() for each in one.changed()}
             changed |= {id(each): each for each in self._state.moves.parameters} if self._state.moves else {}
             self._changing = [each for each in changed.values() if not each.is_inference()]
         self.after_eager_step()
-        if self._steps >= self._next:
+        if self.steps >= self._next:
             self.compare(at_once=False)
 
     def compare(self, at_once: bool = True) -> None:
@@ -102,18 +103,18 @@ class Guard:
         started = time.perf_counter()
         comparable = [graph for graph in self._ran.values() if graph.comparable()]
         for graph in comparable:
-            if (found := graph.difference(self._steps + 1)) is not None:
+            if (found := graph.difference(self.steps + 1)) is not None:
                 raise self._gone_back(found)
         for graph in comparable:  # the others may run again
             del self._ran[id(graph)]
-        self._known_good = self._steps
-        self._next = min(2 * self._steps, self._steps + EVERY)
+        self._known_good = self.steps
+        self._next = min(2 * self.steps, self.steps + EVERY)
         self._keep()
         self.seconds += time.perf_counter() - started
 
     def renew(self, state: State) -> None:
         """The state is another one now, as after weights were loaded: nothing before it is to come back."""
-        self._state, self._kept, self._known_good = state, None, self._steps
+        self._state, self._kept, self._known_good = state, None, self.steps
         self._changing, self._versions = None, []
 
     def _can_afford(self) -> bool:
@@ -125,7 +126,7 @@ class Guard:
         self._kept = tensors, [each.detach().clone() for each in tensors], moves and moves.kept()
 
     def _gone_back(self, found: str) -> CaptureError:
-        first, last = self._known_good + 1, self._steps
+        first, last = self._known_good + 1, self.steps
         back = "nothing went back, since something else has changed the parameters in between"
         if self._kept is not None and not self._by_others:
             back = "the parameters and the optimizer are back to where they were before"
@@ -138,7 +139,7 @@ class Guard:
                 self._state.moves.put_back(optimizers)
         self._ran.clear()
         self._graphs.clear()
-        self._steps, self._next = self._known_good, self._known_good + 1
+        self.steps, self._next = self._known_good, self._known_good + 1
         steps = f"captured step {first}" if first == last else f"captured steps {first} to {last}"
         return CaptureError(
             f"{found}, since the step was captured: {steps} may have gone on with the old one, and {back}. "

@@ -20,6 +20,10 @@ FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, pa
 _SERIAL: Any = WeakIdKeyDictionary()  # the number of an object: no other ever has it
 _next_serial = count().__next__
 _DEEP = 3
+_OF_ANY = frozenset(vars(torch.nn.Module()))  # what every module has
+REPAID = 1000
+"""After so many steps a graph has been worth its compilation."""
+LAYOUT = "which tensors and modules there are"
 
 Numbers = tuple[tuple[str, type, Any], ...]
 
@@ -33,13 +37,26 @@ def changing(numbers: Iterable[Numbers]) -> list[str]:
     return [name for name, values in seen.items() if len(values) > 1]
 
 
-def check_changing(numbers: Sequence[Numbers], most: int) -> None:
-    """Raise CaptureError where graph after graph would be made for numbers that keep changing."""
-    if len(numbers) > most and (names := changing(numbers)):
+def check_changing(numbers: Sequence[Numbers], most: int, steps: int) -> None:
+    """Raise CaptureError where graph after graph would be made for numbers that keep changing.
+
+    Args:
+        numbers: for which there are to be graphs.
+        most: of them that may be, however few steps there were.
+        steps: of all graphs so far.
+    """
+    few = steps < REPAID * len(numbers)
+    if few and len(numbers) > most and (names := changing(numbers)):
         raise CaptureError(
-            f"{', '.join(names)} keeps changing, and each value would need a graph of its own: make it a 0-d "
-            f"tensor that is an argument or a buffer, changed in place"
+            f"{', '.join(names)} keeps changing, and each value would need a graph of its own: keep it as it "
+            "is; a number should be a 0-d tensor that is an argument or a buffer, changed in place"
         )
+
+
+def is_plain(value: Any) -> bool:
+    """Whether it is a number, a function, or a tuple of numbers."""
+    several = isinstance(value, tuple) and all(isinstance(each, NUMBERS) for each in value)
+    return several or isinstance(value, (*NUMBERS, *FUNCTIONS))
 
 
 def plain(value: Any) -> Hashable:
@@ -48,7 +65,26 @@ def plain(value: Any) -> Hashable:
         value = value.item()
     if isinstance(value, slice):
         return value.start, value.stop, value.step
+    if isinstance(value, tuple):
+        return tuple([(type(each), plain(each)) for each in value])
     return repr(value) if isinstance(value, float | complex) and (value == 0 or value != value) else value
+
+
+def as_key(value: Any) -> Hashable:
+    """What `is_plain`, as a part of a key; what no longer is, as none."""
+    if isinstance(value, FUNCTIONS):
+        return of_function(value)
+    return plain(value) if is_plain(value) else "no number"
+
+
+def kind_of(module: torch.nn.Module) -> Hashable:
+    """What tells a module from others: its class, where all that it has is looked at besides; else itself."""
+    own = [value for key, value in vars(module).items() if key not in _OF_ANY]
+    lists = [tuple(each) for each in own if type(each) is list]
+    others = [each for each in own if type(each) is not list and not isinstance(each, torch.Tensor)]
+    if all(map(is_plain, (*others, *lists))):
+        return serial_of(type(module)), *map(plain, lists)
+    return serial_of(module)
 
 
 def of_function(function: Any, deep: int = 0) -> Hashable:

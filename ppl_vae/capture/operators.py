@@ -39,6 +39,15 @@ EXCHANGED = (
     "a program gives a tensor of shape {} that was there before other memory or another shape, by .data =, "
     ".set_() or the like of t_(), which a captured step does not see: use copy_(), or t() for t_()"
 )
+LISTED = (
+    "a tensor is made of a list with tensors in it, whose values are looked at, and a captured step knows "
+    "their shape alone: use torch.stack"
+)
+NESTED = "nested tensors have no fixed shape, which a captured step needs: give padded ones and a mask"
+SPARSE = (
+    "a result, or gradient, of shape {} is sparse, and no captured step has a place for that: make it dense, "
+    "an Embedding with sparse=False"
+)
 LAZY = (
     "a tensor of shape {} that was there before is a conjugate, or negative, that is not computed yet, and "
     "no captured step has a place for that: keep its resolve_conj().resolve_neg()"

@@ -14,21 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from ppl_vae.capture import operators
 from ppl_vae.capture.before import Before, Living
 from ppl_vae.capture.capture_error import CaptureError, Line, SiteWatch, explain, line_of, named
 from ppl_vae.capture.looks import look_of
-from ppl_vae.capture.operators import (
-    EXCHANGED,
-    LAZY,
-    LIFTED,
-    MARKERS,
-    SEEDED,
-    STORAGE,
-    random_state,
-    reason_against,
-    storage_of,
-    written,
-)
 from ppl_vae.capture.recording import Alias, Entry, Recording, Ref
 from ppl_vae.capture.surroundings import ValueWatch, at_recording
 from ppl_vae.capture.watched import Run
@@ -65,19 +54,21 @@ def record(
         with interrupts.later(), ExitStack() as around:
             around.enter_context(random_numbers(seed, device))
             around.callback(recorder.before.restore)
-            recorder.random = None if first else random_state(device)
+            recorder.random = None if first else operators.random_state(device)
             around.enter_context(at_recording())
             for each in (watch, ValueWatch(recorder.is_constant, recorder.refuse), recorder):
                 around.enter_context(each)
             outputs = list(run())
-            recorder.recording.random = random_state(device)
+            recorder.recording.random = operators.random_state(device)
         if recorder.refused is not None:
             raise recorder.refused
+        if sparse := [each for each in outputs if each.layout != torch.strided]:
+            raise CaptureError(operators.SPARSE.format(tuple(sparse[0].shape)))
         recorder.recording.outputs = tuple(recorder.number_of(each) for each in outputs)
         recorder.recording.looks = tuple(look_of(each) for each in outputs)
         recorder.recording.changed, recorder.recording.copied = recorder.changed(outputs)
         if recorder.before.exchanged is not None:
-            raise CaptureError(EXCHANGED.format(tuple(recorder.before.exchanged.shape)))
+            raise CaptureError(operators.EXCHANGED.format(tuple(recorder.before.exchanged.shape)))
     except Exception as error:
         cause = recorder.refused or error  # which TorchScript or the program itself may have caught
         raise explain(cause, watch) from cause
@@ -109,24 +100,26 @@ class _Recorder(TorchDispatchMode):
             return self._seen(op, args, kwargs or {}, line)
 
     def _seen(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], line: Line) -> Any:
-        if op in MARKERS:
+        if op in operators.MARKERS:
             return op(*args, **kwargs)
+        self._refuse_nested((args, kwargs), line)
         noted = self._spec(args, op), tuple((key, self._spec(each, op)) for key, each in kwargs.items())
         draws = torch.Tag.nondeterministic_seeded in op.tags
         taken = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
-        reason = reason_against(op, (*args, *kwargs.values()))
-        fixed = not draws and reason != STORAGE and all(map(self.is_constant, taken))
+        reason = operators.reason_against(op, (*args, *kwargs.values()))
+        fixed = not draws and reason != operators.STORAGE and all(map(self.is_constant, taken))
         if reason and not fixed:
             self.refuse(line, reason)
-        if draws and self.random is not None and not torch.equal(self.random, random_state(self._device)):
-            self.refuse(line, SEEDED)
-        changing = written(op, args, kwargs)
+        if draws and not self._random_as_it_was():
+            self.refuse(line, operators.SEEDED)
+        changing = operators.written(op, args, kwargs)
         self.before.keep(changing)
         if not fixed:  # and what is filled with it is no constant either, by whichever view
-            self._filled |= {storage_of(each): each.untyped_storage() for each in changing}
+            self._filled |= {operators.storage_of(each): each.untyped_storage() for each in changing}
         found = op(*args, **kwargs)
+        self._refuse_nested(found, line)
         if self.random is not None and draws:
-            self.random = random_state(self._device)
+            self.random = operators.random_state(self._device)
         results = self._result(found, fixed)
         made = [each for each in tree_leaves(found) if isinstance(each, Tensor)]
         if reason:  # of constants, and so are these
@@ -146,9 +139,16 @@ class _Recorder(TorchDispatchMode):
         self.refused = self.refused or error
         raise error
 
+    def _random_as_it_was(self) -> bool:
+        return self.random is None or torch.equal(self.random, operators.random_state(self._device))
+
+    def _refuse_nested(self, tensors: Any, line: Line) -> None:
+        if any(isinstance(each, Tensor) and each.is_nested for each in tree_leaves(tensors)):
+            self.refuse(line, operators.NESTED)
+
     def is_constant(self, tensor: Tensor) -> bool:
         """Whether the run made a tensor of Python's values alone."""
-        return self._numbers.get(tensor) in self._fixed and storage_of(tensor) not in self._filled
+        return self._numbers.get(tensor) in self._fixed and operators.storage_of(tensor) not in self._filled
 
     def number_of(self, tensor: Tensor) -> int:
         """A tensor's number; one that is new is an external."""
@@ -167,14 +167,15 @@ class _Recorder(TorchDispatchMode):
         """Which inputs and externals were written to, and which outputs are views of these: their numbers."""
         there = {self.number_of(each): each for each in (*self._inputs, *self.recording.externals.values())}
         if lazy := [number for number, each in there.items() if each.is_conj() or each.is_neg()]:
-            self.refuse(self.recording.line_using(lazy[0]), LAZY.format(tuple(there[lazy[0]].shape)))
+            shape = tuple(there[lazy[0]].shape)
+            self.refuse(self.recording.line_using(lazy[0]), operators.LAZY.format(shape))
         changed = [number for number, tensor in there.items() if self.before.changed(tensor)]
         views = [self.number_of(each) for each in outputs if self.before.changed(each)]
         return frozenset(changed), frozenset(views) - frozenset(there)
 
     def _spec(self, value: Any, op: Any) -> Any:
         if isinstance(value, Tensor):
-            if op in LIFTED and value not in self._numbers:
+            if op in operators.LIFTED and value not in self._numbers:
                 number = self._numbers[value] = self._new()
                 self.recording.constants[number] = value.detach().clone()
                 self._fixed.add(number)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_stack
 from typing import Any, NoReturn
 from unittest.mock import patch
 
@@ -16,9 +17,10 @@ import pyro
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from ppl_vae.capture.capture_error import CaptureError, Line, line_of
-from ppl_vae.capture.operators import LOOKS
+from ppl_vae.capture.operators import LISTED, LOOKS
 from ppl_vae.core.isolation import validation
 
 _LOSSES = (str(Path(pyro.__file__).parent / "infer"), str(Path(__file__).parents[1] / "estimators"))
@@ -31,6 +33,8 @@ _READS = (
     Tensor.__format__,
     Tensor.data_ptr,
 )
+_FROM_PYTHON = (torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor)
+_DLPACK = str(Path(torch.utils.dlpack.__file__))
 
 
 class ValueWatch(TorchFunctionMode):
@@ -53,14 +57,29 @@ class ValueWatch(TorchFunctionMode):
         if func in (Tensor.__bool__, Tensor.masked_select) and sys._getframe(1).f_code.co_filename == _DICE:
             # what has no weight is left out of an expectation: as zeros, which are summed
             return func is not Tensor.__bool__ and args[0].where(args[1], 0)
-        if func in _READS and not self._is_constant(args[0]):
+        if func in _READS and not self._is_constant(args[0]) and not _followed(func):
             self._refuse(line_of(sys._getframe(1)), LOOKS)
+        if func in _FROM_PYTHON and not all(map(self._is_constant, _listed(args, kwargs))):
+            self._refuse(line_of(sys._getframe(1)), LISTED)
         if func is torch.nn.functional.one_hot:
             return _one_hot(*args, **(kwargs or {}))
         if func is Tensor.__repr__:
             with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
                 return func(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+
+def _followed(func: Any) -> bool:
+    """Whether torch itself takes a tensor's memory for another one, which is known by where it lies."""
+    callers = [frame.f_code.co_filename for frame, _ in walk_stack(sys._getframe(2))]
+    return func is Tensor.__dlpack__ and _DLPACK in callers
+
+
+def _listed(args: Any, kwargs: Any) -> list[Tensor]:
+    """The tensors in a list that a tensor is made of."""
+    data = (kwargs or {}).get("data", args[-1] if args else None)
+    leaves = tree_leaves(data) if isinstance(data, list | tuple) else []
+    return [each for each in leaves if isinstance(each, Tensor)]
 
 
 @contextmanager

@@ -17,13 +17,12 @@ from torch.utils.weak import WeakIdKeyDictionary
 from ppl_vae.capture import looks, numbers
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.looks import Place, columns, look_of, quick_looks, shared_memory
-from ppl_vae.capture.numbers import FUNCTIONS, NUMBERS, Numbers, enclosed, of_function, plain, serial_of
+from ppl_vae.capture.numbers import Numbers, as_key, enclosed, is_plain, kind_of, of_function
 
 Run = Callable[[], Sequence[Tensor]]
 """A program on its inputs; what it gives are tensors."""
 _COPIED = (dict, list, set, deque)
 _OWN: Any = WeakIdKeyDictionary()  # tensors that were given to a place here, so that a graph may write there
-_PLAIN = (*NUMBERS, *FUNCTIONS)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -41,7 +40,7 @@ class Watched:
     Attributes:
         tensors: each tensor once.
         number: by `id`, the place of each in `tensors`.
-        layout: shape, strides, type and device of each, and which of them stands where.
+        layout: shape, strides, type and device of each, which of them stands where, and what the modules are.
     """
 
     def __init__(
@@ -60,8 +59,8 @@ class Watched:
         ]
         self._owners: list[dict[str, Any]] = [owner for _, owner in owners]
         found = [(path, owner, key, value) for path, owner in owners for key, value in owner.items()]
-        self._names = [f"{path}.{key}" for path, _, key, value in found if isinstance(value, _PLAIN)]
-        self._numbers = columns([each[1:] for each in found if isinstance(each[-1], _PLAIN)])
+        self._names = [f"{path}.{key}" for path, _, key, value in found if is_plain(value)]
+        self._numbers = columns([each[1:] for each in found if is_plain(each[-1])])
         self._sizes = [*map(len, self._owners)]
         held = [(_dict(part._modules), key, each) for part in parts for key, each in part._modules.items()]
         self._parts = columns(held)
@@ -79,9 +78,15 @@ class Watched:
         self._looks = quick_looks(self.tensors)
         where = {id(owner): place for place, owner in enumerate(self._owners)}
         pattern = [(where.get(id(owner)), key, self.number[id(each)]) for owner, key, each in self._flat]
+        which = {id(part): place for place, part in enumerate(parts)}
+        inside = [
+            (which[id(part)], key, which.get(id(each)))
+            for part in parts
+            for key, each in part._modules.items()
+        ]
         self.layout = (
             tuple([look_of(tensor) for tensor in self.tensors]),
-            (*pattern, *map(serial_of, parts), *shared_memory(self.tensors, {}, {})),
+            (*pattern, *map(kind_of, parts), *inside, *self._names, *shared_memory(self.tensors, {}, {})),
         )
 
     def current(self) -> bool:
@@ -106,7 +111,7 @@ class Watched:
         if len(found) != len(self._seen) or not all(map(is_, found, self._seen)):
             self._closures = [each for each in (*plain_values, *hooks) if enclosed(each)]  # nearly never
             self._seen = [*plain_values, *hooks, *chain.from_iterable(map(enclosed, self._closures))]
-            values = [(type(each), _plain(each)) for each in plain_values]
+            values = [(type(each), as_key(each)) for each in plain_values]
             self._values = (*values, (tuple, tuple(map(of_function, hooks))))
         return self._values
 
@@ -180,12 +185,6 @@ class Watched:
         finally:
             for value, copy in copies:
                 looks.restore(value, copy)
-
-
-def _plain(value: Any) -> Hashable:
-    if isinstance(value, FUNCTIONS):
-        return of_function(value)
-    return plain(value) if isinstance(value, NUMBERS) else "no number"
 
 
 def _dict(thing: Any) -> dict[str, Any]:

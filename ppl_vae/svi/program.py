@@ -17,7 +17,7 @@ from ppl_vae.capture.capture_error import CaptureError, as_refusals
 from ppl_vae.capture.first_run import run_first
 from ppl_vae.capture.guard import Guard
 from ppl_vae.capture.held import Held
-from ppl_vae.capture.numbers import Numbers, check_changing
+from ppl_vae.capture.numbers import LAYOUT, Numbers, check_changing
 from ppl_vae.compiler.rewrites import Backend, Setting
 from ppl_vae.svi.call import Call
 from ppl_vae.svi.pyro_step import Found, Kind, PyroStep
@@ -120,7 +120,7 @@ class CapturedProgram:
             shape.count += 1
             return None
         if call.numbers not in shape.used:
-            check_changing([*shape.used, call.numbers], MAX_VALUES)
+            check_changing([*shape.used, call.numbers], MAX_VALUES, self._captured_steps())
             return None
         if self.kind == "step" and not shape.used[call.numbers]:
             return None  # a program without parameters, of which nothing moves
@@ -173,6 +173,9 @@ class CapturedProgram:
             self._guard.renew(step)
         return self._step
 
+    def _captured_steps(self) -> int:
+        return 0 if self._guard is None else self._guard.steps
+
     def _there(self) -> list[str]:
         """The parameters in the store; for a step, those that have an optimizer."""
         store, optim = pyro.get_param_store()._params, self._svi.optim
@@ -200,10 +203,11 @@ class CapturedProgram:
         """
         after = max(after, int(bool(shape.runs) and key not in shape.runs))
         if key not in shape.runs:
-            where = ("where arguments lie in shared memory", tuple, step.watched.shared(call.tensors))
-            programs = ("which programs they are", tuple, step.programs)
-            shape.numbers.append((*call.numbers, *step.watched.named(), where, programs))
-            check_changing(shape.numbers, MAX_VALUES)
+            shared = step.watched.shared(call.tensors)
+            where = ("where arguments lie in shared memory", tuple, shared)
+            layout = (LAYOUT, int, self._layout)
+            shape.numbers.append((*call.numbers, *step.watched.named(), *step.named(), where, layout))
+            check_changing(shape.numbers, MAX_VALUES, self._captured_steps())
         shape.runs[key] = shape.runs.get(key, 0) + 1
         return shape.runs[key] > after
 

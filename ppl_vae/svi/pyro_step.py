@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ppl_vae.capture.capture_error import CaptureError
 from ppl_vae.capture.clipping import clip, laid_out
 from ppl_vae.capture.moves import Moves
-from ppl_vae.capture.numbers import serial_of
+from ppl_vae.capture.numbers import Numbers, serial_of
 from ppl_vae.capture.surroundings import same_store
 from ppl_vae.capture.watched import Watched
 from ppl_vae.svi.call import Call
@@ -102,6 +102,15 @@ class PyroStep:
             [tuple(each.items()) for each in {id(each): each for each in self._clips.values()}.values()]
         )
         return self._stand() and self.programs, asked, hooked, clips, self.watched.values()
+
+    def named(self) -> Numbers:
+        """(name, type, value) of what else a graph is made for."""
+        _, asked, _, clips, _ = self.guard()
+        return (
+            ("which programs they are", tuple, self.programs),
+            ("which parameters require gradients", tuple, asked),
+            ("how gradients are clipped", tuple, clips),
+        )
 
     def check(self) -> None:
         """Raise CaptureError for a parameter with hooks, and for a device without float64."""

@@ -32,14 +32,15 @@ class SVI(PyroSVI):
 
     What a captured step promises. Inside the programs only these may change from step to step: tensors
     (parameters, buffers, arguments, and any other tensor that is changed in place); the other arguments, the
-    numbers and functions that are attributes of a model or guide that is a module, and model, guide and loss
-    themselves, each value of which has a graph of its own; learning rates, schedulers' too. Any other value
-    of Python's (a global, an entry of a dictionary, what an iterator gives next) is inside the graph, and
-    must stay what it was. To find out whether it did, the programs run twice when a graph is made, with
-    other random numbers, and again after 1, 2, 4, 8, ... and then about every thousand captured steps, in at
-    most 2 % of the time. Where they do not do the same, a `CaptureError` names the line, the old and the new
-    value and the steps, and the parameters and the optimizer are back to where both agreed, unless something
-    else moved them meanwhile. `verify()` does so at once: call it before you rely on the last steps.
+    numbers, tuples of numbers and functions that are attributes of a model or guide that is a module, and
+    model, guide and loss themselves, each value of which has a graph of its own; learning rates, schedulers'
+    too. Any other value of Python's (a global, an entry of a dictionary, what an iterator gives next) is
+    inside the graph, and must stay what it was. To find out whether it did, the programs run twice when a
+    graph is made, with other random numbers, and again after 1, 2, 4, 8, ... and then about every thousand
+    captured steps, in at most 2 % of the time. Where they do not do the same, a `CaptureError` names the
+    line, the old and the new value and the steps, and the parameters and the optimizer are back to where
+    both agreed, unless something else moved them meanwhile. `verify()` does so at once: call it
+    before you rely on the last steps.
 
     A step runs as Pyro's own where a graph has no place for it: the first of each shape, which makes the
     parameters and their optimizers; under `torch.no_grad`, autocast or handlers from outside; and after

@@ -17,7 +17,7 @@ from ppl_vae.capture.clipping import clip, laid_out, norm_of
 from ppl_vae.capture.first_run import run_first
 from ppl_vae.capture.guard import Guard
 from ppl_vae.capture.held import Held
-from ppl_vae.capture.numbers import Numbers, check_changing
+from ppl_vae.capture.numbers import LAYOUT, Numbers, check_changing
 from ppl_vae.capture.watched import Watched
 from ppl_vae.capture.worth import worth_capturing
 from ppl_vae.compiler.rewrites import Backend, Setting
@@ -233,10 +233,11 @@ class CapturedStep:
 
     def _check_changing(self, batch: _Batch, inputs: Inputs) -> None:
         """Raise CaptureError where graph after graph would be made for numbers that keep changing."""
-        seen = self._numbers.setdefault((batch.key, self._layout), [])
+        seen = self._numbers.setdefault(batch.key, [])
         where = ("where a batch lies in memory that is shared", tuple, inputs.watched.shared(batch.tensors))
-        seen.append((*inputs.watched.named(), where))
-        check_changing(seen, MAX_VALUES)
+        seen.append((*inputs.watched.named(), where, (LAYOUT, int, self._layout)))
+        assert self._guard is not None
+        check_changing(seen, MAX_VALUES, self._guard.steps)
 
     def _program(self, batch: _Batch) -> list[Tensor]:
         """The loss, the terms and the gradients of a batch: what is recorded."""

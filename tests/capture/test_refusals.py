@@ -6,6 +6,7 @@ import copy
 import functools
 import warnings
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -144,3 +145,52 @@ def test_errors_of_the_pair_stay_what_they_are():
     pair.guide.encoder.trunk = nn.Flatten(-3)
     with pytest.raises(ValueError, match="features"):
         captured_step(pair, estimators.ELBO(), adam(pair))(images())
+
+
+UNSEEN = {
+    "nested": (lambda x: torch.nested.nested_tensor([x[:2], x[2:]]).unbind()[0], "nested tensors"),
+    "jagged": (
+        lambda x: torch.nested.as_nested_tensor([x[:2], x[2:]], layout=torch.jagged).values(),
+        "nested tensors",
+    ),
+    "list": (lambda x: torch.tensor([x.sum(), 1.0]), r"use torch\.stack"),
+    "list by name": (lambda x: torch.as_tensor(data=[[x.sum()], [1.0]]), r"use torch\.stack"),
+    "list of its type": (lambda x: x.new_tensor((x.sum(), 1.0)), r"use torch\.stack"),
+    "NumPy by DLPack": (lambda x: torch.from_numpy(np.from_dlpack(x) + 1), "values of a tensor"),
+}
+
+
+class Scaled(nn.Module):
+    def __init__(self, program, scale):
+        super().__init__()
+        self.program, self.scale = program, scale
+
+    def forward(self, x):
+        return self.program(x * self.scale(x).sum())
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_what_takes_values_or_shapes_without_an_operation_is_named(name):
+    make, reason = UNSEEN[name]
+    pair = vae()
+    pair.guide = Scaled(pair.guide, make)
+    with pytest.raises(CaptureError, match=rf"test_refusals\.py:\d+, .*{reason}"):
+        captured_step(pair, estimators.ELBO(), adam(pair))(images())
+
+
+def test_a_sparse_gradient_is_named():
+    pair = vae()
+    pair.table = nn.Embedding(8, 1, sparse=True)
+    pair.guide = Scaled(pair.guide, lambda x: 1 + pair.table(torch.arange(3)))
+    with pytest.raises(CaptureError, match=r"shape \(8, 1\) is sparse.*sparse=False"):
+        captured_step(pair, estimators.ELBO(), torch.optim.SparseAdam(pair.parameters()))(images())
+
+
+def test_dlpack_within_torch_and_lists_of_numbers_are_followed():
+    pair, x = vae(), images()
+    numbers = torch.tensor(2.0)
+    pair.guide = Scaled(pair.guide, lambda x: torch.tensor([torch.from_dlpack(numbers), 1.0]))
+    with pytest.raises(CaptureError, match=r"use torch\.stack"):
+        captured_step(pair, estimators.ELBO(), adam(pair))(x)
+    pair.guide.scale = lambda x: torch.from_dlpack(x) * torch.tensor([torch.tensor(2.0), 1.0]).sum()
+    assert captured_step(pair, estimators.ELBO(), adam(pair))(x).isfinite()

@@ -3,70 +3,20 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import pickle
 import signal
 
 import numpy as np
 import pyro
-import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import JitTrace_ELBO, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer import JitTrace_ELBO, RenyiELBO, TraceMeanField_ELBO
 from torch import nn
 
 import ppl_vae as pv
 from ppl_vae.capture import CaptureError
 from ppl_vae.svi import svi as svi_module
-
-DATA = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3)
-
-
-class Model(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.net = nn.Linear(2, 3, dtype=torch.float64)
-        self.activation = torch.tanh
-        self.scale = np.float64(1.5)
-        self.boost = self.twice
-
-    def twice(self, x):
-        return 2 * x
-
-    def thrice(self, x):
-        return 3 * x
-
-    def forward(self, x):
-        pyro.module("model", self)
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
-            loc = self.boost(self.activation(self.net(z)))
-            pyro.sample("x", dist.Normal(loc, float(self.scale)).to_event(1), obs=x)
-
-
-class Guide(nn.Module):
-    def __init__(self, scale=0.5):
-        super().__init__()
-        self.net, self.scale = nn.Linear(3, 2, dtype=torch.float64), scale
-
-    def forward(self, x):
-        pyro.module("guide", self)
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Normal(self.net(x), self.scale).to_event(1))
-
-
-def as_pyros(svi):
-    """Graphs without a compiler, with the random numbers of Pyro's."""
-    for program in svi._captured.values():
-        program.backend, program.same_noise = "graph", True
-    return svi
-
-
-def make(captured, loss=Trace_ELBO, optimizer=pyro.optim.SGD):
-    pyro.clear_param_store()
-    torch.manual_seed(0)
-    arguments = Model(), Guide(), optimizer({"lr": 0.01}), loss()
-    return as_pyros(pv.SVI(*arguments, capture=True)) if captured else pyro.infer.SVI(*arguments)
+from tests.svi.changing import DATA, Guide, as_pyros, make
 
 
 def trained(captured, change, steps=4):
@@ -110,60 +60,6 @@ def test_a_change_is_seen_at_once(name):
     found, others = trained(True, CHANGES[name])
     assert found == pytest.approx(losses, rel=1e-10)
     torch.testing.assert_close(others, weights, rtol=1e-10, atol=0)
-
-
-class Renewed(nn.Module):
-    """Makes its functions anew in each run, the same ones or others."""
-
-    def __init__(self, scales):
-        super().__init__()
-        self.scales, self.hook = scales, None
-        self.net = nn.Linear(2, 3, dtype=torch.float64)
-
-    def forward(self, x):
-        pyro.module("renewed", self)
-        scale = next(self.scales)
-        self.scaled = lambda each, power=1: (scale * each) ** power
-        if self.hook is not None:
-            self.hook.remove()
-        self.hook = self.net.register_forward_hook(lambda net, args, found: found * scale)
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
-            pyro.sample("x", dist.Normal(self.scaled(self.net(z)), 1.0).to_event(1), obs=x)
-
-
-@pytest.mark.parametrize("make", [lambda: 2.0, lambda: torch.full((1,), 2.0)], ids=["number", "tensor"])
-def test_functions_made_anew_of_the_same_lines_and_numbers_are_the_same(make):
-    losses = []
-    for captured in (False, True):
-        pyro.clear_param_store()
-        torch.manual_seed(0)
-        model = Renewed(make() for _ in itertools.count())
-        arguments = model, Guide(), pyro.optim.SGD({"lr": 0.01}), Trace_ELBO()
-        svi = as_pyros(pv.SVI(*arguments, capture=True)) if captured else pyro.infer.SVI(*arguments)
-        losses.append([svi.step(DATA) for _ in range(8)])
-    assert losses[1] == pytest.approx(losses[0], rel=1e-10)
-    assert svi.graphs == 1
-
-
-def test_functions_that_are_others_at_each_step_are_refused_by_name():
-    model = Renewed(itertools.count(1.0))
-    svi = as_pyros(pv.SVI(model, Guide(), pyro.optim.SGD({"lr": 0.01}), Trace_ELBO(), capture=True))
-    with pytest.raises(CaptureError, match=r"Renewed.scaled"):
-        [svi.step(DATA) for _ in range(20)]
-
-
-def test_a_value_of_the_function_around_is_seen():
-    losses = []
-    for captured in (False, True):
-        svi = make(captured)
-        scale = 1.0
-        svi.model.boost = lambda x: x * scale  # noqa: B023  it is read when it is called
-        losses.append([svi.step(DATA) for _ in range(4)])
-        scale = 3.0
-        losses[-1] += [svi.step(DATA) for _ in range(4)]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-10)
-    assert svi.graphs == 2
 
 
 @pytest.fixture(autouse=True)
