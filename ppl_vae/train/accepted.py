@@ -15,7 +15,7 @@ from ppl_vae.kl import Penalty
 
 def equal_of(estimator: Any) -> Any:
     """Our equal of an estimator that turns tensors into numbers; the estimator itself elsewhere."""
-    if type(estimator) is RenyiELBO and estimator.vectorize_particles:
+    if type(estimator) is RenyiELBO:
         return Renyi(estimator.alpha, estimator.num_particles)
     return estimator
 

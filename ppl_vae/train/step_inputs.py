@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -10,9 +11,11 @@ from torch import Tensor, nn
 
 from ppl_vae.capture.capture_error import CaptureError, as_refusals
 from ppl_vae.capture.moves import Moves
+from ppl_vae.capture.numbers import of_function
 from ppl_vae.capture.watched import Watched
 
 MAX_TERMS = 64
+_hooks_of = attrgetter("_backward_hooks")
 
 
 class Inputs:
@@ -71,9 +74,11 @@ class Inputs:
 
     def guard(self) -> tuple[Any, ...]:
         """The Python values that a graph has inside: it is right for these alone."""
+        hooks = map(_hooks_of, self.parameters)
         return (
             self.watched.values(),
             tuple([parameter.requires_grad for parameter in self.parameters]),
+            tuple([tuple(map(of_function, each.values())) if each else () for each in hooks]),
             self.parameters[0].dtype,
             self.parameters[0].device,
         )

@@ -131,13 +131,9 @@ def test_hooks_on_parameters():
     step = captured_step(pair, estimators.ELBO(), torch.optim.Adam(pair.parameters()))
     step(x)
     halve_gradient(pair)
-
-    def go_on():
-        step(x)  # which compares where it has time to
-        step.verify()
-
-    with pytest.raises(CaptureError, match="since the step was captured"):
-        go_on()
+    step(x)
+    step.verify()
+    assert len(step._graphs) == 2
     pair = vae()
     next(pair.parameters()).register_post_accumulate_grad_hook(lambda _: None)
     with pytest.raises(CaptureError, match="register_post_accumulate_grad_hook"):

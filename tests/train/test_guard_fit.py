@@ -129,3 +129,36 @@ def test_auto_warns_goes_back_and_goes_on_as_written(uncompiled, monkeypatch):
     _, written = trained("global", False)
     late = run.history.train_bound.iloc[-1], written.history.train_bound.iloc[-1]
     assert late[0] == pytest.approx(late[1], abs=0.3)
+
+
+def fitted(capture, estimator, pair=None, **options):
+    if pair is None:
+        torch.manual_seed(0)
+        pair = pv.Pair(Annealed("attribute"), Guide()).double()
+    fixed = {"batch_size": 8, "progress": False, "check": False, "device": "cpu", "epochs": 5}
+    pv.fit(pair, estimator, DATA.double(), capture=capture, **fixed, **options)
+    return pair
+
+
+def test_a_hook_on_a_gradient_that_comes_and_goes_is_seen_at_once(uncompiled):
+    def trained_with_hooks(capture):
+        torch.manual_seed(0)
+        pair, hooks = pv.Pair(Annealed("attribute"), Guide()).double(), []
+
+        def schedule(t):
+            if hooks and not 0.3 < t < 0.7:
+                hooks.pop().remove()
+            if not hooks and 0.3 < t < 0.7:
+                hooks.append(pair.guide.net.weight.register_hook(lambda gradient: gradient * 0.1))
+            return 1.0
+
+        return fitted(capture, estimators.ELBO(), pair, schedule=schedule)
+
+    assert difference(trained_with_hooks(False), trained_with_hooks(True)) < 1e-10
+    assert len(uncompiled[0]._graphs) == 2
+
+
+def test_pyros_renyi_bound_is_captured_with_one_particle_after_another(uncompiled):
+    written, captured = (fitted(capture, pyro.infer.RenyiELBO(0.5, 3)) for capture in (False, True))
+    assert difference(written, captured) < 1e-10
+    assert len(uncompiled) == 1
