@@ -12,7 +12,7 @@ import torch
 from torch import fx
 
 from ppl_vae.compiler import native
-from ppl_vae.compiler.rewrites import convolutions, divisions, indices, noise, numerics, products
+from ppl_vae.compiler.rewrites import convolutions, divisions, indices, noise, numerics, products, rules
 from ppl_vae.compiler.rewrites.rounding import MatmulPrecision
 
 __all__ = ["Backend", "Operators", "Setting", "operators", "rewrite"]
@@ -55,7 +55,8 @@ def operators(setting: Setting) -> Operators:
     table = noise.torchs(setting.same_noise)
     if not setting.on_cpu:
         return table
-    table |= numerics.operators() | divisions.operators() | convolutions.Convolutions().operators()
+    table |= numerics.operators() | divisions.operators() | rules.operators()
+    table |= convolutions.Convolutions().operators()
     if not setting.same_noise and native.expected():
         table |= noise.Noise(setting.device).operators()
     return table

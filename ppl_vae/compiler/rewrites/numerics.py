@@ -33,6 +33,15 @@ def log1p(x: Tensor) -> Any:
     )
 
 
+def atanh(x: Tensor) -> Any:
+    """artanh(x) by log1p, right near 0 too."""
+    if not x.is_floating_point():
+        return NotImplemented
+    if x.dtype in _HALVES:
+        return atanh(x.float()).to(x.dtype)
+    return (log1p(x) - log1p(-x)) / 2
+
+
 def log_sigmoid_forward(x: Tensor) -> tuple[Tensor, Tensor]:
     """log sigmoid(x), and the exp(-|x|) that its gradient needs.
 
@@ -96,6 +105,7 @@ def operators() -> dict[Any, Callable[..., Any]]:
         NotImplemented if a.is_complex() or b.is_complex() else real(a, b)
     )
     table[aten.log1p.default] = log1p
+    table[aten.atanh.default] = atanh
     table[aten.tanh.default] = tanh
     table[aten.log_sigmoid_forward.default] = log_sigmoid_forward
     table[aten.log_sigmoid_backward.default] = log_sigmoid_backward

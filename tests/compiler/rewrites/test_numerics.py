@@ -11,7 +11,7 @@ from torch import nn
 from ppl_vae.compiler.denormals import without_denormals
 from ppl_vae.compiler.graph import lower
 from ppl_vae.compiler.rewrites import Setting, operators
-from ppl_vae.compiler.rewrites.numerics import log1p, tanh
+from ppl_vae.compiler.rewrites.numerics import atanh, log1p, tanh
 
 
 def test_log1p_is_exact_to_rounding():
@@ -21,6 +21,15 @@ def test_log1p_is_exact_to_rounding():
     assert error.max() < 4e-7
     assert log1p(torch.tensor(float("inf"))) == float("inf")
     assert log1p(torch.tensor(-1.0)) == -float("inf")
+
+
+def test_atanh_is_exact_near_zero_too():
+    x = torch.cat([torch.logspace(-30, -1e-3, 400), -torch.logspace(-30, -1e-3, 400)])
+    expected = x.double().atanh()
+    assert ((atanh(x).double() - expected) / expected).abs().max() < 5e-7
+    edges = torch.tensor([0.0, -0.0, 1.0, -1.0, 1.5, torch.nan])
+    torch.testing.assert_close(atanh(edges), edges.atanh(), rtol=0, atol=0, equal_nan=True)
+    assert atanh(torch.tensor(-0.0)).signbit()
 
 
 def test_tanh_is_right_to_its_rounding_and_never_above_one():
