@@ -43,8 +43,7 @@ class Guard:
 
     Attributes:
         seconds: that comparing has taken.
-        share: of the time since the first capture, that it may take; a comparison that would be too early for
-            it waits.
+        share: of the time since the first capture, that it may take; one that would be too early waits.
         steps: of graphs so far.
     """
 

@@ -38,7 +38,7 @@ class Moves:
         self._ids = self._now()
         self.parameters = [each for each in self._all() if id(each) in number]
         if not self.parameters:
-            raise CaptureError("the optimizer has none of the parameters")
+            raise CaptureError("the optimizer has none of the parameters; load_state_dict(assign=True)?")
         self._at = {number[id(each)]: each for each in self.parameters}
         for optimizer in optimizers:
             _check(optimizer)

@@ -38,15 +38,10 @@ def changing(numbers: Iterable[Numbers]) -> list[str]:
 
 
 def check_changing(numbers: Sequence[Numbers], most: int, steps: int) -> None:
-    """Raise CaptureError where graph after graph would be made for numbers that keep changing.
-
-    Args:
-        numbers: for which there are to be graphs.
-        most: of them that may be, however few steps there were.
-        steps: of all graphs so far.
+    """Raise CaptureError where more than `most` graphs would be made for numbers that keep changing, none of
+    which was worth its compilation in so many steps of them all.
     """
-    few = steps < REPAID * len(numbers)
-    if few and len(numbers) > most and (names := changing(numbers)):
+    if len(numbers) > most and steps < REPAID * len(numbers) and (names := changing(numbers)):
         raise CaptureError(
             f"{', '.join(names)} keeps changing, and each value would need a graph of its own: keep it as it "
             "is; a number should be a 0-d tensor that is an argument or a buffer, changed in place"

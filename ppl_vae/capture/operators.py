@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from ppl_vae.compiler.graph import hides_writes
 
 aten = torch.ops.aten
 
+_MASKED = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default)
 _READ_INSIDE = (aten._pack_padded_sequence.default,)
 """Operators that look at values and do not say so."""
 LOOKS = "the program looks at the values of a tensor, and a captured step knows its shape alone"
@@ -39,15 +40,9 @@ EXCHANGED = (
     "a program gives a tensor of shape {} that was there before other memory or another shape, by .data =, "
     ".set_() or the like of t_(), which a captured step does not see: use copy_(), or t() for t_()"
 )
-LISTED = (
-    "a tensor is made of a list with tensors in it, whose values are looked at, and a captured step knows "
-    "their shape alone: use torch.stack"
-)
+LISTED = "a tensor is made of a list with tensors in it, at whose values that looks: use torch.stack"
 NESTED = "nested tensors have no fixed shape, which a captured step needs: give padded ones and a mask"
-SPARSE = (
-    "a result, or gradient, of shape {} is sparse, and no captured step has a place for that: make it dense, "
-    "an Embedding with sparse=False"
-)
+SPARSE = "a result, or gradient, of shape {} is sparse: make it dense, an Embedding with sparse=False"
 LAZY = (
     "a tensor of shape {} that was there before is a conjugate, or negative, that is not computed yet, and "
     "no captured step has a place for that: keep its resolve_conj().resolve_neg()"
@@ -69,6 +64,25 @@ def written(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Ten
     return [each for each in flat if isinstance(each, Tensor)]
 
 
+def without_masks(
+    op: Any, args: Sequence[Any], is_constant: Callable[[Tensor], bool], note: Callable[[Tensor], None]
+) -> Sequence[Any]:
+    """The arguments, in which masks that are constants, of whose values shapes come, are noted as indices."""
+    if op not in _MASKED or not all(each.ndim and is_constant(each) for each in filter(_is_mask, args[1])):
+        return args
+    indices: list[Tensor | None] = []
+    for each in args[1]:
+        numbers = each.nonzero().unbind(-1) if _is_mask(each) else ()
+        indices += numbers if _is_mask(each) else [each]
+        for one in numbers:
+            note(one)
+    return args[0], indices, *args[2:]
+
+
+def _is_mask(index: Any) -> bool:
+    return index is not None and index.dtype in (torch.bool, torch.uint8)
+
+
 def reason_against(op: Any, args: Sequence[Any]) -> str:
     """Why a graph has no place for an operation; nothing where it has."""
     if torch.Tag.data_dependent_output in op.tags:
@@ -78,8 +92,7 @@ def reason_against(op: Any, args: Sequence[Any]) -> str:
     if any(isinstance(each, torch.UntypedStorage | torch.TypedStorage) for each in args):
         return STORAGE
     if op is aten.index.Tensor:  # it says of itself that it might, and only with a mask it does
-        masks = any(each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1])
-        return _SHAPES if masks else ""
+        return _SHAPES if any(map(_is_mask, args[1])) else ""
     return _SHAPES if torch.Tag.dynamic_output_shape in op.tags or op in _READ_INSIDE else ""
 
 

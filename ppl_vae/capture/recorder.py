@@ -43,8 +43,7 @@ def record(
         device: where it runs.
         seed: of its random numbers.
         known: tensors that may take part, whose memory is to be theirs afterwards.
-        first: a run that is thrown away, in which estimators look at programs under random numbers of their
-            own.
+        first: a run that is thrown away, in which estimators look at programs under a seed of their own.
 
     Raises:
         CaptureError: where the program needs more of tensors than shape, type and device; names the line.
@@ -103,6 +102,7 @@ class _Recorder(TorchDispatchMode):
         if op in operators.MARKERS:
             return op(*args, **kwargs)
         self._refuse_nested((args, kwargs), line)
+        args = operators.without_masks(op, args, self.is_constant, self._note_constant)
         noted = self._spec(args, op), tuple((key, self._spec(each, op)) for key, each in kwargs.items())
         draws = torch.Tag.nondeterministic_seeded in op.tags
         taken = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
@@ -173,12 +173,15 @@ class _Recorder(TorchDispatchMode):
         views = [self.number_of(each) for each in outputs if self.before.changed(each)]
         return frozenset(changed), frozenset(views) - frozenset(there)
 
+    def _note_constant(self, tensor: Tensor) -> None:
+        number = self._numbers[tensor] = self._new()
+        self.recording.constants[number] = tensor.detach().clone()
+        self._fixed.add(number)
+
     def _spec(self, value: Any, op: Any) -> Any:
         if isinstance(value, Tensor):
             if op in operators.LIFTED and value not in self._numbers:
-                number = self._numbers[value] = self._new()
-                self.recording.constants[number] = value.detach().clone()
-                self._fixed.add(number)
+                self._note_constant(value)
             return Ref(self.number_of(value))
         if isinstance(value, list | tuple):
             return tuple([self._spec(each, op) for each in value])

@@ -25,14 +25,8 @@ from ppl_vae.core.isolation import validation
 
 _LOSSES = (str(Path(pyro.__file__).parent / "infer"), str(Path(__file__).parents[1] / "estimators"))
 _DICE = str(Path(pyro.__file__).parent / "infer" / "util.py")
-_READS = (
-    Tensor.numpy,
-    Tensor.tolist,
-    Tensor.__array__,
-    Tensor.__dlpack__,
-    Tensor.__format__,
-    Tensor.data_ptr,
-)
+_READS = (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__, Tensor.__format__)
+_READS += (Tensor.data_ptr,)
 _FROM_PYTHON = (torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor)
 _DLPACK = str(Path(torch.utils.dlpack.__file__))
 
@@ -71,7 +65,7 @@ class ValueWatch(TorchFunctionMode):
 
 def _followed(func: Any) -> bool:
     """Whether torch itself takes a tensor's memory for another one, which is known by where it lies."""
-    callers = [frame.f_code.co_filename for frame, _ in walk_stack(sys._getframe(2))]
+    callers = {frame.f_code.co_filename for frame, _ in walk_stack(sys._getframe(2))}
     return func is Tensor.__dlpack__ and _DLPACK in callers
 
 

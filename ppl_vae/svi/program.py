@@ -194,7 +194,10 @@ class CapturedProgram:
         shape.misses += 1
         if shape.misses > MAX_MISSES:
             missing = min(shape.used[call.numbers] - set(self._names))
-            raise CaptureError(f"parameter {missing!r} is another tensor after every step")
+            raise CaptureError(
+                f"parameter {missing!r} is another tensor after every step, as where "
+                "the parameter store is cleared or loaded between them"
+            )
 
     def _due(self, key: Hashable, shape: _Shape, call: Call, step: PyroStep, after: int) -> bool:
         """Whether the time for a graph has come; CaptureError where number after number would need one.
