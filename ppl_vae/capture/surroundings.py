@@ -25,8 +25,8 @@ from ppl_vae.core.isolation import validation
 
 _LOSSES = (str(Path(pyro.__file__).parent / "infer"), str(Path(__file__).parents[1] / "estimators"))
 _DICE = str(Path(pyro.__file__).parent / "infer" / "util.py")
-_READS = (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__, Tensor.__format__)
-_READS += (Tensor.data_ptr,)
+_READS: tuple[Any, ...] = (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__)
+_READS += (Tensor.__format__, Tensor.data_ptr)
 _FROM_PYTHON = (torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor)
 _DLPACK = str(Path(torch.utils.dlpack.__file__))
 

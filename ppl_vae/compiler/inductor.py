@@ -63,10 +63,14 @@ def compile(
             return _compile(graph, plain, settings, attempt)
         except Exception as error:
             last = error
-    text = str(last).strip().splitlines()
-    raise CompileError(
-        f"Inductor could not compile the step: {type(last).__name__}: {text[0] if text else ''}"
-    ) from last
+    raise CompileError(f"Inductor could not compile the step: {_reason(last)}") from last
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, and what a C++ compiler says in it."""
+    first, *others = str(error).strip().splitlines() or [""]
+    said = next((line.strip() for line in others if "error:" in line), "")
+    return f"{type(error).__name__}: {first}{': ' if said else ''}{said}"
 
 
 def _drop(_: logging.LogRecord) -> bool:

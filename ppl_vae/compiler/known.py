@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,7 +84,8 @@ def keep(signature: Signature, unit: Unit, count: int) -> None:
         temporary.write_text(json.dumps(kept))
         os.replace(temporary, path)
     except OSError:  # a full disk: the next process compiles it again
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder is a file
+            temporary.unlink(missing_ok=True)
 
 
 def _without_compiler(unit: Unit, counts: tuple[int, int]) -> str | None:

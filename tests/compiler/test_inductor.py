@@ -6,6 +6,7 @@ import functools
 import importlib
 import logging
 import os
+import re
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
@@ -56,12 +57,20 @@ def test_a_failure_is_tried_again_without_what_is_private(monkeypatch: pytest.Mo
     assert cpp.CppScheduling.can_fuse_vertical_outer_loop is fuses
 
 
-def test_a_last_failure_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no such\nthing", "no such"),
+        ("C++ failed\n\nx.cpp:1: warning: so\n x.cpp:3:5: error: no\n", "C++ failed: x.cpp:3:5: error: no"),
+    ],
+    ids=["the first line", "the compiler's own"],
+)
+def test_a_last_failure_is_said(text: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
-        raise RuntimeError("no such\nthing")
+        raise RuntimeError(text)
 
     monkeypatch.setattr(inductor, "_compile", fail)
-    with pytest.raises(CompileError, match=r"Inductor could not compile the step: RuntimeError: no such$"):
+    with pytest.raises(CompileError, match=rf"could not compile the step: RuntimeError: {re.escape(said)}$"):
         inductor.compile(None, [torch.zeros(1)], torchs_noise=True)  # type: ignore[arg-type]
 
 

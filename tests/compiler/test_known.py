@@ -168,3 +168,11 @@ def test_what_is_not_kept(folder, found):
         run()
     assert not [*folder.iterdir()]
     assert not found
+
+
+def test_a_file_where_the_folder_should_be_costs_no_step(tmp_path, monkeypatch):
+    (tmp_path / "ppl_vae").touch()
+    monkeypatch.setattr(known, "_path", lambda signature: tmp_path / "ppl_vae" / f"{signature.key}.json")
+    x = torch.linspace(-1, 1, 7)
+    (found,) = CapturedFunction(lambda tensors: [tensors[0].sigmoid()], [], required=True)([x])
+    torch.testing.assert_close(found, x.sigmoid())
