@@ -21,8 +21,8 @@ _SERIAL: Any = WeakIdKeyDictionary()  # the number of an object: no other ever h
 _next_serial = count().__next__
 _DEEP = 3
 _OF_ANY = frozenset(vars(torch.nn.Module()))  # what every module has
-REPAID = 1000
-"""After so many steps a graph has been worth its compilation."""
+REPAID = 5000
+"""After so many steps a graph has been worth its compilation, twice."""
 LAYOUT = "which tensors and modules there are"
 
 Numbers = tuple[tuple[str, type, Any], ...]

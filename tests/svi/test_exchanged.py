@@ -13,6 +13,7 @@ from torch import nn
 
 import ppl_vae as pv
 from ppl_vae.capture import CaptureError
+from ppl_vae.capture.numbers import REPAID, check_changing
 from tests.svi.changing import DATA, Guide, as_pyros, make
 
 
@@ -123,3 +124,11 @@ def test_modules_made_anew_that_are_alike_have_one_graph(name, every):
 def test_modules_that_are_others_at_each_step_are_refused_by_name(every):
     with pytest.raises(CaptureError, match="which tensors and modules there are keeps changing"):
         exchanged(True, lambda step: Power(2.0, torch.ones(()), step), every, steps=100)
+
+
+def test_what_stays_long_enough_does_not_keep_changing():
+    values = [(("width", int, number),) for number in range(17)]
+    check_changing(values, 16, 17 * REPAID)
+    check_changing(values[:16], 16, 0)
+    with pytest.raises(CaptureError, match="width keeps changing"):
+        check_changing(values, 16, 17 * REPAID - 1)
