@@ -17,6 +17,7 @@ from ppl_vae.compiler.inductor_private import (
     known_operators,
     quick_ranges,
     quick_templates,
+    rounds_casts,
     without_fused_outer_loops,
 )
 from ppl_vae.compiler.processor import compiler, quiet_import, unprobed
@@ -102,4 +103,6 @@ def _compile(
         stack.enter_context(config.patch(known))
         for each in around:
             stack.enter_context(each())
+        if "emulate_precision_casts" in known and not rounds_casts():
+            stack.enter_context(config.patch(emulate_precision_casts=False))
         return standalone_compile(graph, list(plain), dynamic_shapes="from_example_inputs", options={})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +29,7 @@ PRIVATE = {
     "torch._inductor.codecache._worker_compile_cpp": "links either, sealed",
     "torch._inductor.codecache.LOCK_TIMEOUT": "how long it waits for another that does, sealed",
     "torch._inductor.codegen.common.KernelTemplate._template_from_string": "costs a tenth, quick_templates",
+    "torch._inductor.codegen.cpp.CppVecOverrides.to_dtype": "asked for what torch 2.8 lacks, rounds_casts",
     "torch._inductor.codegen.cpp.CppScheduling.can_fuse_vertical_outer_loop": "fails on some graphs of 2.15",
     "torch._inductor.cpu_vec_isa.VecISA.check_build": "compiles and loads a program by instruction, unprobed",
     "torch._inductor.select_algorithm.extern_kernels": "which are torch's own functions, known",
@@ -96,6 +98,13 @@ def known_operators() -> Iterator[None]:
         if operator not in lowerings:
             make_fallback(operator)
     yield
+
+
+def rounds_casts() -> bool:
+    """Whether Inductor's vectors can be asked to round what is cast to 16 bits and back; torch 2.8's fail."""
+    from torch._inductor.codegen.cpp import CppVecOverrides
+
+    return "use_compute_types" in inspect.signature(CppVecOverrides.to_dtype).parameters
 
 
 @contextmanager

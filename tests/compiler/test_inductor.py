@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ppl_vae.compiler import CompileError, inductor, processor
 from ppl_vae.compiler.graph import compile_graph, lower
-from ppl_vae.compiler.inductor_private import PRIVATE, without_fused_outer_loops
+from ppl_vae.compiler.inductor_private import PRIVATE, rounds_casts, without_fused_outer_loops
 from ppl_vae.compiler.rewrites import Setting
 from tests.capture.helpers import needs_compiler
 
@@ -102,6 +102,8 @@ def test_kernels_compiled_together_are_each_its_own(monkeypatch: pytest.MonkeyPa
 @needs_compiler
 def test_a_number_that_is_cast_to_16_bits_and_back_is_rounded() -> None:
     """As it is where a program stands for a quantizer: x + (rounded(x) - x).detach()."""
+    if not rounds_casts():
+        pytest.skip("this Inductor leaves casts to 16 bits and back out")
 
     def function(inputs: list[Tensor]) -> list[Tensor]:
         (x,) = inputs
