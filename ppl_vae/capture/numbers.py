@@ -20,6 +20,7 @@ FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, pa
 _SERIAL: Any = WeakIdKeyDictionary()  # the number of an object: no other ever has it
 _next_serial = count().__next__
 _DEEP = 3
+_NO_OBJECTS = (type(None), type, types.ModuleType)  # of which a function may be besides of an object
 _OF_ANY = frozenset(vars(torch.nn.Module()))  # what every module has
 REPAID = 5000
 """After so many steps a graph has been worth its compilation, twice."""
@@ -38,9 +39,7 @@ def changing(numbers: Iterable[Numbers]) -> list[str]:
 
 
 def check_changing(numbers: Sequence[Numbers], most: int, steps: int) -> None:
-    """Raise CaptureError where more than `most` graphs would be made for numbers that keep changing, none of
-    which was worth its compilation in so many steps of them all.
-    """
+    """Raise CaptureError where more than `most` graphs, each of few steps, would be made for what changes."""
     if len(numbers) > most and steps < REPAID * len(numbers) and (names := changing(numbers)):
         raise CaptureError(
             f"{', '.join(names)} keeps changing, and each value would need a graph of its own: keep it as it "
@@ -92,12 +91,14 @@ def of_function(function: Any, deep: int = 0) -> Hashable:
     if isinstance(function, partial):
         places, given = len(function.args), function.keywords
         values: tuple[Any, ...] = function.func, places, *function.args, *given, *given.values()
-    elif isinstance(function, types.MethodType):
-        values = function.__self__, function.__func__
+    elif deep < _DEEP and not isinstance(getattr(function, "__self__", None), _NO_OBJECTS):
+        values = function.__self__, getattr(function, "__func__", None) or function.__name__
     elif isinstance(function, types.FunctionType) and deep < _DEEP:
         defaults = *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()
         values = function.__code__, *enclosed(function), *defaults
-    elif isinstance(function, torch.nn.Module | types.CodeType | types.BuiltinFunctionType):
+    elif isinstance(
+        function, torch.nn.Module | types.CodeType | types.BuiltinFunctionType | types.MethodType
+    ):
         return serial_of(function)
     else:
         return type(function).__qualname__

@@ -28,6 +28,7 @@ class Renewed(nn.Module):
     def forward(self, x):
         pyro.module("renewed", self)
         scale = next(self.scales)
+        self.method, self.total = self.forward, x.sum
         self.scaled = lambda each, power=1: (scale * each) ** power
         if self.hook is not None:
             self.hook.remove()
