@@ -20,6 +20,7 @@ FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, pa
 _SERIAL: Any = WeakIdKeyDictionary()  # the number of an object: no other ever has it
 _next_serial = count().__next__
 _DEEP = 3
+_CALLED = (types.BuiltinFunctionType, types.MethodType)
 _NO_OBJECTS = (type(None), type, types.ModuleType)  # of which a function may be besides of an object
 _OF_ANY = frozenset(vars(torch.nn.Module()))  # what every module has
 REPAID = 5000
@@ -96,9 +97,7 @@ def of_function(function: Any, deep: int = 0) -> Hashable:
     elif isinstance(function, types.FunctionType) and deep < _DEEP:
         defaults = *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()
         values = function.__code__, *enclosed(function), *defaults
-    elif isinstance(
-        function, torch.nn.Module | types.CodeType | types.BuiltinFunctionType | types.MethodType
-    ):
+    elif isinstance(function, (torch.nn.Module, types.CodeType, *_CALLED)):
         return serial_of(function)
     else:
         return type(function).__qualname__
