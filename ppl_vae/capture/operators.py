@@ -16,7 +16,7 @@ _MASKED = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default, a
 _READ_INSIDE = (aten._pack_padded_sequence.default,)
 """Operators that look at values and do not say so."""
 LOOKS = "the program looks at the values of a tensor, and a captured step knows its shape alone"
-_SHAPES = "the shape of a result depends on the values of a tensor"
+_SHAPES = "the shape of a result depends on the values of a tensor: where that is a mask, use torch.where"
 _GENERATOR = (
     "the program draws from a torch.Generator of its own, and a captured step from torch's random numbers "
     "alone"
