@@ -16,7 +16,7 @@ _MASKED = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default, a
 _READ_INSIDE = (aten._pack_padded_sequence.default,)
 """Operators that look at values and do not say so."""
 LOOKS = "the program looks at the values of a tensor, and a captured step knows its shape alone"
-_SHAPES = "the shape of a result depends on the values of a tensor: where that is a mask, use torch.where"
+SHAPES = "the shape of a result depends on the values of a tensor: where that is a mask, use torch.where"
 _GENERATOR = (
     "the program draws from a torch.Generator of its own, and a captured step from torch's random numbers "
     "alone"
@@ -68,18 +68,18 @@ def without_masks(
     op: Any, args: Sequence[Any], is_constant: Callable[[Tensor], bool], note: Callable[[Tensor], None]
 ) -> Sequence[Any]:
     """The arguments, in which masks that are constants, of whose values shapes come, are noted as indices."""
-    if op not in _MASKED or not all(each.ndim and is_constant(each) for each in filter(_is_mask, args[1])):
+    if op not in _MASKED or not all(each.ndim and is_constant(each) for each in filter(is_mask, args[1])):
         return args
     indices: list[Tensor | None] = []
     for each in args[1]:
-        numbers = each.nonzero().unbind(-1) if _is_mask(each) else ()
-        indices += numbers if _is_mask(each) else [each]
+        numbers = each.nonzero().unbind(-1) if is_mask(each) else ()
+        indices += numbers if is_mask(each) else [each]
         for one in numbers:
             note(one)
     return args[0], indices, *args[2:]
 
 
-def _is_mask(index: Any) -> bool:
+def is_mask(index: Any) -> bool:
     return index is not None and index.dtype in (torch.bool, torch.uint8)
 
 
@@ -92,8 +92,8 @@ def reason_against(op: Any, args: Sequence[Any]) -> str:
     if any(isinstance(each, torch.UntypedStorage | torch.TypedStorage) for each in args):
         return STORAGE
     if op is aten.index.Tensor:  # it says of itself that it might, and only with a mask it does
-        return _SHAPES if any(map(_is_mask, args[1])) else ""
-    return _SHAPES if torch.Tag.dynamic_output_shape in op.tags or op in _READ_INSIDE else ""
+        return SHAPES if any(map(is_mask, args[1])) else ""
+    return SHAPES if torch.Tag.dynamic_output_shape in op.tags or op in _READ_INSIDE else ""
 
 
 def storage_of(tensor: Tensor) -> int | None:

@@ -88,12 +88,8 @@ def _named(op: Any) -> str:
 
 def _modes() -> tuple[Any, ...]:
     """What a graph has inside of torch's state."""
-    return (
-        torch.get_num_threads(),
-        torch.get_default_dtype(),
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_inference_mode_enabled(),
-    )
+    modes = torch.are_deterministic_algorithms_enabled(), torch.is_inference_mode_enabled()
+    return torch.get_num_threads(), torch.get_default_dtype(), *modes
 
 
 @functools.cache

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
 
 from ppl_vae.capture.capture_error import CaptureError, Line, line_of
-from ppl_vae.capture.operators import LISTED, LOOKS
+from ppl_vae.capture.operators import LISTED, LOOKS, SHAPES
 from ppl_vae.core.isolation import validation
 
 _LOSSES = (str(Path(pyro.__file__).parent / "infer"), str(Path(__file__).parents[1] / "estimators"))
@@ -39,11 +40,10 @@ class ValueWatch(TorchFunctionMode):
         refuse: raises for a line and a reason.
     """
 
-    def __init__(
-        self, is_constant: Callable[[Tensor], bool], refuse: Callable[[Line, str], NoReturn]
-    ) -> None:
+    def __init__(self, is_constant: Callable[..., bool], refuse: Callable[[Line, str], NoReturn]) -> None:
         super().__init__()
         self._is_constant, self._refuse = is_constant, refuse
+        self._taken: Any = WeakIdKeyDictionary()  # what masks took, with what of, and the mask
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.item and sys._getframe(1).f_code.co_filename.startswith(_LOSSES):
@@ -55,12 +55,37 @@ class ValueWatch(TorchFunctionMode):
             self._refuse(line_of(sys._getframe(1)), LOOKS)
         if func in _FROM_PYTHON and not all(map(self._is_constant, _listed(args, kwargs))):
             self._refuse(line_of(sys._getframe(1)), LISTED)
+        if (found := self._by_mask(func, args, kwargs)) is not None:
+            return found
         if func is torch.nn.functional.one_hot:
             return _one_hot(*args, **(kwargs or {}))
         if func is Tensor.__repr__:
             with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
                 return func(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+    def _by_mask(self, func: Any, args: Any, kwargs: Any) -> Tensor | None:
+        """`out[mask] = x[mask]` by all of x: what a mask takes has a shape of its own, and no other use."""
+        if not len(self._taken) and func is not Tensor.__getitem__:
+            return None
+        given = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+        if taken := [each for each in given if each in self._taken]:
+            source, mask = self._taken[taken[0]]
+            put = func is Tensor.__setitem__ and len(taken) == 1 and args[2] is taken[0]
+            if not put or not isinstance(args[1], Tensor) or not mask.shape == args[0].shape == args[1].shape:
+                self._refuse(line_of(sys._getframe(2)), SHAPES)
+            torch._assert_async((mask == args[1]).all(), "a mask takes other places than another puts")
+            return args[0].copy_(source.where(mask, args[0]))
+        mask = args[1] if func is Tensor.__getitem__ else None
+        if not isinstance(mask, Tensor) or (mask.dtype, mask.shape) != (torch.bool, args[0].shape):
+            return None
+        if self._is_constant(mask):
+            return None
+        kept = args[0].clone(), mask.clone()
+        with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
+            found = func(*args)
+        self._taken[found] = kept
+        return found
 
 
 def _followed(func: Any) -> bool:

@@ -62,8 +62,8 @@ class Watched:
         self._names = [f"{path}.{key}" for path, _, key, value in found if is_plain(value)]
         self._numbers = columns([each[1:] for each in found if is_plain(each[-1])])
         self._sizes = [*map(len, self._owners)]
-        held = [(_dict(part._modules), key, each) for part in parts for key, each in part._modules.items()]
-        self._parts = columns(held)
+        held = [(part, key, each) for part in parts for key, each in part._modules.items()]
+        self._parts = columns([(_dict(part._modules), key, each) for part, key, each in held])
         self._hooks = [getattr(part, name) for part in parts for name in _HOOKS]
         self._seen: list[Any] = [self]
         self._closures: list[Any] = []
@@ -79,11 +79,7 @@ class Watched:
         where = {id(owner): place for place, owner in enumerate(self._owners)}
         pattern = [(where.get(id(owner)), key, self.number[id(each)]) for owner, key, each in self._flat]
         which = {id(part): place for place, part in enumerate(parts)}
-        inside = [
-            (which[id(part)], key, which.get(id(each)))
-            for part in parts
-            for key, each in part._modules.items()
-        ]
+        inside = [(which[id(part)], key, which.get(id(each))) for part, key, each in held]
         self.layout = (
             tuple([look_of(tensor) for tensor in self.tensors]),
             (*pattern, *map(kind_of, parts), *inside, *self._names, *shared_memory(self.tensors, {}, {})),
@@ -129,6 +125,9 @@ class Watched:
         Raises:
             CaptureError: for one of another shape, in a place that has memory of its own.
         """
+        for owner in self._owners:  # what a flow keeps of its last run, and its graph, which is gone
+            if "_cached_x_y" in owner:
+                owner["_cached_x_y"] = None, None
         found = list(run())
         self._gifts = []
         for owner, key, tensor in self._flat:

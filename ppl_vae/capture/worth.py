@@ -6,12 +6,7 @@ and every day.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from ppl_vae.capture.recording import Recording
 from ppl_vae.compiler.processor import compiler
@@ -38,26 +33,6 @@ WORTH_NUMBERS_ELSEWHERE = 2.7e12
 WORTH_ELEMENTS = {"cpu": 2**29}
 WORTH_ELEMENTS_ELSEWHERE = 2**35
 WORTH_DRAWS = 4000
-
-
-class Work(TorchDispatchMode):
-    """Counts within it what torch computes, views apart.
-
-    Attributes:
-        operations: how many.
-        numbers: the elements of all their results.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations = self.numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if not func.is_view:
-            self.operations += 1
-            self.numbers += sum(each.numel() for each in tree_leaves(result) if isinstance(each, Tensor))
-        return result
 
 
 def can_compile(device: torch.device) -> bool:

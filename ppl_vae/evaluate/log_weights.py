@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from ppl_vae.capture.function import Capture, CapturedFunction, check_capture
-from ppl_vae.capture.worth import Work, worth_numbers
+from ppl_vae.capture.worth import worth_numbers
 from ppl_vae.core.isolation import random_numbers
 from ppl_vae.core.pair import Pair
 from ppl_vae.core.particles import Particles
+from ppl_vae.core.work import Work
 from ppl_vae.evaluate.batches import Data
 from ppl_vae.evaluate.loop import Batch, refuse_global_latents
 from ppl_vae.sampling.point_mass import at_one_value

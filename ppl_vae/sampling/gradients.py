@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ppl_vae.capture.function import Capture, CapturedFunction, check_capture
-from ppl_vae.capture.worth import Work, worth_runs
+from ppl_vae.capture.worth import worth_runs
 from ppl_vae.core.isolation import random_numbers
 from ppl_vae.core.pair import Pair
+from ppl_vae.core.work import Work
 from ppl_vae.sampling.bases import Base
 from ppl_vae.sampling.joint import Joint, gradient_of
 

@@ -73,3 +73,90 @@ def test_a_mask_that_is_filled_with_values_is_refused(double):
 
     with pytest.raises(CaptureError, match="the shape of a result depends on the values"):
         losses(by_mask(filled), True)
+
+
+def put(x):
+    scale = pyro.param("scale", x.new_ones(3), constraint=dist.constraints.positive)
+    given, far = (scale * x).sin(), (scale * x) > 0.5
+    given[far] = x[far]
+    given[~far] = (2 * given)[~far]
+    return given
+
+
+def exchanged(x):
+    scale = pyro.param("scale", x.new_ones(3), constraint=dist.constraints.positive)
+    one, two = scale * x, (scale - x) ** 2
+    mask = one > 0
+    kept = one[mask]
+    one[mask] = two[mask]
+    two[mask] = kept
+    return one - 0.3 * two
+
+
+def moved_by(change):
+    def model(x):
+        loc = pyro.sample("loc", dist.Normal(x.new_zeros(3), 1.0).to_event(1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(change(x) + loc, 1.0).to_event(1), obs=x)
+
+    return model
+
+
+def splines(x):
+    flow = FLOWS.setdefault("flow", pyro.distributions.transforms.spline(3, count_bins=4).double())
+    pyro.module("flow", flow)
+    base = dist.Normal(x.new_zeros(3), 1.0).to_event(1)
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", dist.TransformedDistribution(base, [flow]), obs=x)
+
+
+FLOWS = {}
+PUT = {"put": moved_by(put), "exchanged": moved_by(exchanged), "splines": splines}
+
+
+@pytest.mark.parametrize("name", PUT)
+def test_what_a_mask_of_data_takes_may_be_put_where_the_mask_says(name, double):
+    found = []
+    for captured in (False, True):
+        torch.manual_seed(1)
+        FLOWS.clear()
+        pyro.clear_param_store()
+        model = PUT[name]
+        guide = AutoNormal(pyro.poutine.block(model, hide=["x"])) if name != "splines" else lambda x: None
+        arguments = model, guide, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO()
+        svi = as_pyros(pv.SVI(*arguments, capture=True)) if captured else pyro.infer.SVI(*arguments)
+        torch.manual_seed(0)
+        found.append([svi.step(DATA * (1 + step)) for step in range(6)])  # the masks change
+    assert found[1] == pytest.approx(found[0], rel=1e-10)
+    assert svi.graphs == 1
+
+
+def test_a_mask_that_puts_elsewhere_than_another_takes_is_an_error(double):
+    def model(x, sign):
+        loc, given = pyro.sample("loc", dist.Normal(x.new_zeros(3), 1.0).to_event(1)), x.clone()
+        given[sign * x > 0] = (2 * x)[x > 0]
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(given + loc, 1.0).to_event(1), obs=x)
+
+    x, one = torch.cat([DATA, -DATA]), torch.tensor(1.0)
+    arguments = model, AutoNormal(model), pyro.optim.Adam({"lr": 0.05}), Trace_ELBO()
+    svi = as_pyros(pv.SVI(*arguments, capture=True))
+    for _ in range(3):
+        svi.step(x, one)
+    with pytest.raises(RuntimeError, match="a mask takes other places than another puts"):
+        svi.step(x, -one)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x[x > 0].sum(),
+        lambda x: x * len(x[x > 0]),
+        lambda x: x * x[x > 0].shape[0],
+        lambda x: x * x[x > 0].numel(),
+    ],
+    ids=["a sum", "len", "shape", "numel"],
+)
+def test_another_use_of_what_a_mask_takes_is_refused(change, double):
+    with pytest.raises(CaptureError, match=r"test_masks\.py.*depends on the values.*torch\.where"):
+        losses(moved_by(change), True)
